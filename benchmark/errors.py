@@ -1,0 +1,16 @@
+"""The one exception a user is meant to read: what was wrong, where, and what is allowed."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """Bad input from the user: printed as one message, without a traceback; the process exits with code 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A closing hint for an unknown name: the closest known one, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"

@@ -1,0 +1,210 @@
+"""The nouns of the suite: Images, Asked (what a run was asked to do, hashed to its id) and Record (what came of it)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+Status = Literal["done", "failed", "diverged"]
+Selection = Literal["source-val", "last", "oracle"]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images. x: uint8 in 0..255 or float32 in units of 1 (0..1 unless a method leaves it), [N,3,H,W].
+    y: int64 class indices, [N]."""
+
+    x: Tensor
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 4 or self.x.shape[1] != 3 or self.x.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(f"images must be uint8 or float32 [N,3,H,W], not {self.x.dtype} {list(self.x.shape)}")
+        if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1]:
+            raise ValueError(f"labels must be int64 [{len(self.x)}], not {self.y.dtype} {list(self.y.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: Tensor | slice) -> "Images":
+        return Images(self.x[index], self.y[index])
+
+    def to(self, device: torch.device) -> "Images":
+        return Images(self.x.to(device), self.y.to(device))
+
+    def unit(self) -> Tensor:
+        """x as float32 in units of 1: uint8 values divided by 255, float values as they are."""
+        return self.x.float().div_(255) if self.x.dtype == torch.uint8 else self.x
+
+    def __add__(self, other: "Images") -> "Images":
+        same = self.x.dtype == other.x.dtype
+        return Images(
+            torch.cat([self.x if same else self.unit(), other.x if same else other.unit()]),
+            torch.cat([self.y, other.y]),
+        )
+
+
+class Noun(BaseModel):
+    """A frozen value with checked fields; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Recipe(Noun):
+    """How a network is trained and chosen: everything that is equal for all methods of one comparison."""
+
+    network: str
+    """A name of networks.py, or timm:NAME."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-4, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """cosine: to zero over the budget. step: divided by ten after each `step_every` of the budget."""
+    step_every: float = Field(0.4, gt=0, le=1)
+    batch_size: int = Field(32, ge=1)
+    sampler: Literal["epoch", "sequential"] = "epoch"
+    """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
+    steps: int = Field(10_000, ge=1)
+    """Length of the run under the `steps` budget, and the passes of the `passes` budget."""
+    evaluations: int = Field(10, ge=1)
+    """How often the source validation part and the targets are scored, evenly over the budget."""
+    sensitivity_images: int = Field(256, ge=0)
+    """Validation images under the sensitivity map; 0 leaves the map out."""
+
+
+class Asked(Noun):
+    """What a run was asked to do. Hashed to its run id, so it holds no path, host or date."""
+
+    protocol: str
+    recipe: Recipe
+    method: str
+    settings: dict[str, Any]
+    """Every field of the method, defaults written out."""
+    variant: str
+    """The fields that differ from the protocol's own, as 'a=1,b=2'; empty for the method as the protocol has it."""
+    dataset: str
+    dataset_settings: dict[str, Any]
+    fingerprint: str
+    """Hash of all decoded images and labels that the run may touch."""
+    source: str
+    """Source domain; several pooled ones are joined by '+'."""
+    seed: int = Field(ge=0)
+    budget: Literal["steps", "passes", "time"]
+    seconds: float | None = None
+    """Length of the run under the `time` budget."""
+    device: Literal["cpu", "cuda"]
+
+    @property
+    def run_id(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()[:12]
+
+    @property
+    def row(self) -> str:
+        """The name of the table row: the method, with its variant in brackets where there is one."""
+        return f"{self.method}[{self.variant}]" if self.variant else self.method
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class Ran(Noun):
+    """What the run ran on, and when."""
+
+    session: str
+    """Start of the `benchmark.run` call that made the record; runs of one session share a machine and a moment."""
+    command: str
+    """The command that repeats the run."""
+    started: str
+    seconds: float
+    code: str
+    """Hash of the source files that can change a number (machine.code_hash)."""
+    git_commit: str | None
+    git_dirty: bool | None
+    device_name: str
+    machine: dict[str, Any]
+    """machine.describe(): versions, processor, threads, driver, load."""
+    resumed: int = 0
+    """How many times the run was taken up from a checkpoint."""
+
+
+class Domain(Noun):
+    """Accuracies in one test domain, in percent, under each selection rule."""
+
+    n: int | None = None
+    """Number of test images; None where the data is missing."""
+    accuracy: dict[Selection, float] | None = None
+    missing: str | None = None
+    """Why there is no number, and where to put the files."""
+
+
+class Accuracy(Noun):
+    """What was reached. Selections: the evaluation with the best source validation accuracy (ties: the latest), the
+    last evaluation, and the one with the best mean over the targets (oracle: it looks at the targets)."""
+
+    source_val: dict[Selection, float]
+    selected_step: dict[Selection, int]
+    n_val: int
+    domains: dict[str, Domain]
+    in_domain: list[str]
+    """Test domains that are the source itself: reported, and left out of every mean over targets."""
+
+
+class Sensitivity(Noun):
+    """The Fourier sensitivity map of the selected network; the map itself lies beside the record."""
+
+    file: str
+    sha256: str
+    n_images: int
+    radius: float
+    clean_error: float
+    bands: dict[str, float]
+    """Summaries recomputed from the map: error rates in [0,1] and radii in cycles per image."""
+
+
+class Throughput(Noun):
+    """What the run cost. Shares are of the training time (set-up left out); images are source images."""
+
+    images_per_second: float
+    """Over the whole training: set-up and expansion included, evaluation left out."""
+    steady_images_per_second: float
+    """Median over steps after the warm-up."""
+    steady_iqr: tuple[float, float]
+    """Quartiles of the same."""
+    setup_seconds: float
+    train_seconds: float
+    shares: dict[str, float]
+    """augment, attack, expand, data_wait and forward_backward: together 1."""
+    passes_per_image: float
+    """Forward-backward passes through the network per source image, a forward counted 1/3 and a backward 2/3."""
+    forwards_per_image: float
+    backwards_per_image: float
+    peak_memory_mib: float
+    parameters: int
+
+
+class Record(Noun):
+    """One run: what was asked, what it ran on, what came out. `runs/<run_id>/record.json`."""
+
+    schema_version: Literal[1] = 1
+    """Version of the record's layout; raised whenever an old record could be misread."""
+    run_id: str
+    status: Status
+    asked: Asked
+    ran: Ran
+    steps: int
+    """Training steps done."""
+    accuracy: Accuracy | None = None
+    sensitivity: Sensitivity | None = None
+    throughput: Throughput | None = None
+    error: str | None = None
+    """For a run that did not end well: the end of its traceback."""
+    warnings: list[str] = []

@@ -1,0 +1,160 @@
+"""The clock. Methods never read it: shared operations are wrapped in `span`, and the referee's Meter adds the spans up.
+
+On a GPU the spans are CUDA events, resolved when the meter is read, so timing adds no synchronisation to a step.
+"""
+
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SHARES = ("augment", "attack", "expand", "data_wait", "forward_backward")
+_active: list["Meter"] = []
+
+
+@contextmanager
+def span(category: str) -> Iterator[None]:
+    """Charges what runs inside to `category`, a name of SHARES, and to nothing else; outside a run it does nothing.
+
+    Use it as a decorator or in a `with` block. An inner span's time is not counted in the outer one.
+    """
+    if not _active:
+        yield
+        return
+    meter = _active[-1]
+    start = meter.enter(category)
+    try:
+        yield
+    finally:
+        meter.leave(start)
+
+
+class Meter:
+    """Adds up one run's training time by category, and counts passes through its network.
+
+    A meter's totals can be saved and given to a new one, so a resumed run reports the whole of it.
+    """
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.seconds: Counter[str] = Counter()
+        self.step_seconds: list[float] = []
+        self.images = 0
+        self.forwards = 0
+        self.backwards = 0
+        self._stack: list[str] = []
+        self._open: list[tuple[str, Any, Any, int]] = []
+
+    def _now(self) -> Any:
+        if not self.cuda:
+            return perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def enter(self, category: str) -> Any:
+        self._stack.append(category)
+        return self._now()
+
+    def leave(self, start: Any) -> None:
+        category, end = self._stack.pop(), self._now()
+        self._open.append((category, start, end, 1))
+        if self._stack:
+            self._open.append((self._stack[-1], start, end, -1))
+
+    @contextmanager
+    def running(self, net: nn.Module) -> Iterator["Meter"]:
+        """Counts passes of `net` and receives spans until the block ends."""
+        hook = net.register_forward_hook(self._count)
+        _active.append(self)
+        try:
+            yield self
+        finally:
+            _active.pop()
+            hook.remove()
+
+    def _count(self, net: nn.Module, args: Any, output: Any) -> None:
+        logits: Tensor = output[0] if isinstance(output, tuple) else output
+        self.forwards += len(logits)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: self._count_backward(len(gradient)))  # type: ignore[no-untyped-call]
+
+    def _count_backward(self, images: int) -> None:
+        self.backwards += images
+
+    @contextmanager
+    def step(self, images: int) -> Iterator[None]:
+        """One training step over `images` source images; what no inner span claims is forward_backward."""
+        start = self.enter("forward_backward")
+        try:
+            yield
+        finally:
+            self.leave(start)
+            self._open.append(("step", start, self._open[-1][2], 1))
+            self.images += images
+
+    def read(self) -> dict[str, float]:
+        """Seconds by category so far; on a GPU this waits for the device."""
+        if self.cuda and self._open:
+            torch.cuda.synchronize()
+        for category, start, end, sign in self._open:
+            seconds = start.elapsed_time(end) / 1000 if self.cuda else end - start
+            if category == "step":
+                self.step_seconds.append(seconds)
+            else:
+                self.seconds[category] += sign * seconds
+        self._open.clear()
+        return dict(self.seconds)
+
+    def state(self) -> dict[str, Any]:
+        """Totals so far, for a checkpoint."""
+        self.read()
+        return {
+            "seconds": dict(self.seconds),
+            "step_seconds": self.step_seconds,
+            "images": self.images,
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.seconds = Counter(state["seconds"])
+        self.step_seconds = list(state["step_seconds"])
+        self.images, self.forwards, self.backwards = state["images"], state["forwards"], state["backwards"]
+
+    def total(self) -> float:
+        """Seconds of training so far: all categories but set-up and evaluation."""
+        seconds = self.read()
+        return sum(seconds.get(share, 0.0) for share in SHARES)
+
+    def shares(self) -> dict[str, float]:
+        """Each category's part of the training time; the parts add up to 1."""
+        total = self.total()
+        return {share: self.seconds.get(share, 0.0) / total if total else 0.0 for share in SHARES}
+
+    def steady(self, batch_size: int) -> tuple[float, tuple[float, float]]:
+        """Median and quartiles of source images per second over the steps after the warm-up (a tenth, at least 5)."""
+        self.read()
+        warm_up = min(max(5, len(self.step_seconds) // 10), len(self.step_seconds) - 1)
+        rates = batch_size / np.array(self.step_seconds[warm_up:])
+        low, median, high = (float(q) for q in np.percentile(rates, [25, 50, 75]))
+        return median, (low, high)
+
+    def passes(self) -> float:
+        """Forward-backward passes so far, in images: a forward counts 1/3, a backward 2/3."""
+        return (self.forwards + 2 * self.backwards) / 3
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory: of the process on a CPU (its resident set), of the allocator on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,56 @@
+"""Shared fixtures: where the golden numbers and the real data lie, and the tiny network of the goldens."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.networks import Classifier
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDENS_DIR = Path(os.environ.get("GOLDENS_DIR", ROOT.parent / "shared" / "goldens"))
+DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
+
+Golden = Mapping[str, Any]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Golden]:
+    """`golden(name)`: the arrays of one golden file, or a skip that says where it was looked for."""
+
+    def load(name: str) -> Golden:
+        path = GOLDENS_DIR / f"{name}.npz"
+        if not path.is_file():
+            pytest.skip(f"no golden file {path}; set GOLDENS_DIR")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data, or a skip that says where it was looked for."""
+    if not DATA_DIR.is_dir():
+        pytest.skip(f"no data folder {DATA_DIR}; set DATA_DIR")
+    return DATA_DIR
+
+
+def golden_net(arrays: Golden, prefix: str = "net.") -> Classifier:
+    """The goldens' tiny network: the digits ConvNet, narrower, on inputs in [0,1] without normalisation."""
+    weight = {key.removeprefix(prefix): torch.tensor(value) for key, value in arrays.items() if key.startswith(prefix)}
+    (c1, _, k, _), (c2, *_), (h1, flat) = (weight[f"{layer}.weight"].shape for layer in ("conv1", "conv2", "fc1"))
+    h2, classes = weight["fc2.weight"].shape[0], weight["fc3.weight"].shape[0]
+    conv1, conv2 = nn.Conv2d(3, c1, k), nn.Conv2d(c1, c2, k)
+    fc1, fc2, fc3 = nn.Linear(flat, h1), nn.Linear(h1, h2), nn.Linear(h2, classes)
+    for name, layer in {"conv1": conv1, "conv2": conv2, "fc1": fc1, "fc2": fc2, "fc3": fc3}.items():
+        layer.load_state_dict({"weight": weight[f"{name}.weight"], "bias": weight[f"{name}.bias"]})
+    trunk = nn.Sequential(
+        nn.ReLU(), nn.MaxPool2d(2), conv2, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), fc1, nn.ReLU(), fc2, nn.ReLU()
+    )  # fmt: skip
+    return Classifier(conv1, trunk, fc3, mean=0.0, std=1.0)
