@@ -62,7 +62,10 @@ class Loaded:
     test: dict[str, Images]
     missing: dict[str, str]
     in_domain: list[str]
+    order: tuple[str, ...]
+    """All test domains, absent ones included, in the field's order."""
     fingerprint: str
+    classes: int
 
 
 def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
@@ -86,7 +89,7 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
         raise UsageError("no test domain is there:\n" + "\n".join(missing.values()))
     parts = {"train": train, "val": val, **{f"test/{domain}": images for domain, images in test.items()}}
     in_domain = [domain for domain in dataset.domains if domain in sources]
-    return Loaded(train, val, test, missing, in_domain, fingerprint(parts))
+    return Loaded(train, val, test, missing, in_domain, dataset.domains, fingerprint(parts), len(dataset.classes))
 
 
 def _pooled(dataset: Dataset, sources: Sequence[str], split: Split, root: Path | None) -> Images:

@@ -7,7 +7,7 @@ A method never sees a target domain, never builds the network's optimiser, never
 does not modify its inputs, and leaves the network in the train/eval mode in which it found it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import fields, replace
 from functools import partial
@@ -66,6 +66,12 @@ class Method:
     """Forward-backward passes per source image and step, for cost estimates before a run (a forward counts 1/3)."""
     experimental: ClassVar[bool] = False
     """Kept out of `--methods all`."""
+    erm_at: ClassVar[Mapping[str, Any]] = {}
+    """Settings at which `loss` is plain cross-entropy on a network without BatchNorm; the common tests hold it to that."""
+    uncoupled: ClassVar[Mapping[str, Any]] = {}
+    """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
+    toy: ClassVar[Mapping[str, Any]] = {}
+    """Settings that make a short run on little data exercise the whole method; the common tests train with them."""
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """Changes the network once, before the optimiser is built (AugMax: dual BatchNorm)."""

@@ -70,6 +70,8 @@ class Recipe(Noun):
     batch_size: int = Field(32, ge=1)
     sampler: Literal["epoch", "sequential"] = "epoch"
     """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
+    epoch_steps: int | None = Field(None, ge=1)
+    """Steps after which a fresh permutation is drawn even where images are left (RandConv: 250)."""
     steps: int = Field(10_000, ge=1)
     """Length of the run under the `steps` budget, and the passes of the `passes` budget."""
     evaluations: int = Field(10, ge=1)
@@ -123,8 +125,9 @@ class Ran(Noun):
     """Start of the `benchmark.run` call that made the record; runs of one session share a machine and a moment."""
     command: str
     """The command that repeats the run."""
-    started: str
+    ended: str
     seconds: float
+    """Wall-clock seconds of the training, evaluation included, over all resumes."""
     code: str
     """Hash of the source files that can change a number (machine.code_hash)."""
     git_commit: str | None
@@ -161,8 +164,8 @@ class Accuracy(Noun):
 class Sensitivity(Noun):
     """The Fourier sensitivity map of the selected network; the map itself lies beside the record."""
 
-    file: str
     sha256: str
+    """Of sensitivity.npy, the raw map."""
     n_images: int
     radius: float
     clean_error: float

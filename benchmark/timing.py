@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 SHARES = ("augment", "attack", "expand", "data_wait", "forward_backward")
+PROC = Path("/proc/self")
 _active: list["Meter"] = []
 
 
@@ -50,6 +52,7 @@ class Meter:
         self.forwards = 0
         self.backwards = 0
         self._stack: list[str] = []
+        self._paused = False
         self._open: list[tuple[str, Any, Any, int]] = []
 
     def _now(self) -> Any:
@@ -80,7 +83,22 @@ class Meter:
             _active.pop()
             hook.remove()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Passes inside are not counted: evaluation is the referee's work, not the method's."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def __deepcopy__(self, memo: Any) -> "Meter":
+        """A copied network reports to the same meter: what a method does with a copy is its cost too."""
+        return self
+
     def _count(self, net: nn.Module, args: Any, output: Any) -> None:
+        if self._paused:
+            return
         logits: Tensor = output[0] if isinstance(output, tuple) else output
         self.forwards += len(logits)
         if logits.requires_grad:
@@ -152,9 +170,20 @@ class Meter:
         return (self.forwards + 2 * self.backwards) / 3
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts a new peak, so that a run does not report that of an earlier one; on a CPU this works on Linux only."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif PROC.exists():
+        (PROC / "clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """Peak memory: of the process on a CPU (its resident set), of the allocator on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if PROC.exists():
+        lines = (PROC / "status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

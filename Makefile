@@ -1,0 +1,47 @@
+# Thin verbs. Each sets up .venv first, which happens only when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup bench test lint types perf tables clean
+
+help:
+	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
+	@echo "make test     run all tests              make lint    check style        make types   check types"
+	@echo "make perf     time operations against their peers, keep the JSON under results/perf/"
+	@echo "make tables   rebuild the tables of results/ from its run records"
+	@echo "make clean    remove the environment and caches; results stay"
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+bench: setup
+	$(BIN)/python -m benchmark.run --methods all --datasets minidigits --seeds 0 1 2 $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy benchmark methods datasets tests
+
+perf: setup
+	mkdir -p results/perf
+	$(BIN)/python -m pytest tests/perf --override-ini 'addopts=--import-mode=importlib' -W default \
+	  --benchmark-json results/perf/benchmark.json $(ARGS)
+
+tables: setup
+	$(BIN)/python -m benchmark.tables $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+"""One run, from its data to its stored record, whatever comes of it."""
+
+import functools
+import json
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import torch
+
+from benchmark import data, machine, registry
+from benchmark.errors import UsageError
+from benchmark.measure import accuracy_of, sensitivity_of, throughput_of
+from benchmark.records import Store
+from benchmark.spec import Asked, Ran, Record, Status
+from benchmark.timing import reset_peak_memory
+from benchmark.train import DivergedError, Training, begin, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and all that a worker process needs to do it."""
+
+    asked: Asked
+    command: str
+    session: str
+    out: Path
+    data_dir: Path | None
+    plugins: tuple[Path, ...] = ()
+    checkpoint_seconds: float = 30.0
+
+    @property
+    def code(self) -> str:
+        """Hash of the code that this run depends on."""
+        asked = self.asked
+        files = registry.source_file("method", asked.method), registry.source_file("dataset", asked.dataset)
+        return machine.code_hash(files)
+
+
+class Listener(Protocol):
+    """What is told of runs as they go; benchmark.progress shows it to people."""
+
+    def started(self, job: Job) -> None: ...
+    def progressed(self, job: Job, doing: str, share: float) -> None: ...
+    def ended(self, job: Job, record: Record | None) -> None: ...
+
+
+@functools.lru_cache(maxsize=4)
+def _load(dataset: str, settings: str, source: str, root: Path | None) -> data.Loaded:
+    return data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
+
+
+def load_data(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> data.Loaded:
+    """data.load, remembered for the runs of this process that share the data."""
+    return _load(dataset, json.dumps(settings, sort_keys=True), source, root)
+
+
+def execute(job: Job, listener: Listener) -> Record:
+    """Does one run and stores its record, whatever comes of it. Raises BusyError where another process is doing it."""
+    asked, store, code = job.asked, Store(job.out), job.code
+    with store.working(asked.run_id) as folder:
+        earlier = store.read(asked.run_id)
+        if earlier is not None and earlier.status == "done" and earlier.ran.code == code:
+            return earlier
+        clock = monotonic()
+        device = torch.device(asked.device)
+        reset_peak_memory(device)
+        parts: dict[str, Any] = {}
+        run: Training | None = None
+        status: Status = "done"
+        map_file: bytes | None = None
+        try:
+            method = registry.make("method", asked.method, asked.settings)
+            loaded = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+            if loaded.fingerprint != asked.fingerprint:
+                raise UsageError(
+                    f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}"
+                )
+            run = begin(asked, method, loaded)
+            report = functools.partial(listener.progressed, job)
+            train(run, asked, method, loaded, folder, report, code=code, checkpoint_seconds=job.checkpoint_seconds)
+            parts["accuracy"] = accuracy_of(run, loaded)
+            parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device)
+            report("mapping sensitivity", 1.0)
+            parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
+        except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result, not the benchmark's
+            status = "diverged" if isinstance(problem, DivergedError) else "failed"
+            parts = {"error": "".join(traceback.format_exception(problem)[-6:])[-4000:]}
+        record = record_of(job, status, run, monotonic() - clock, **parts)
+        store.finish(record, run.curve if run else [], map_file)
+        return record
+
+
+def record_of(job: Job, status: Status, run: Training | None, seconds: float, **parts: Any) -> Record:
+    """The record of a run that has ended, well or not. parts: what was measured, or the error."""
+    device = torch.device(job.asked.device)
+    commit, dirty = machine.git_state()
+    return Record(
+        run_id=job.asked.run_id,
+        status=status,
+        asked=job.asked,
+        steps=run.step if run else 0,
+        ran=Ran(
+            session=job.session,
+            command=job.command,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(run.seconds if run and status == "done" else seconds, 3),
+            code=job.code,
+            git_commit=commit,
+            git_dirty=dirty,
+            device_name=machine.device_name(device),
+            machine=machine.describe(device),
+            resumed=run.resumed if run else 0,
+        ),
+        **parts,
+    )

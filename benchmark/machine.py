@@ -1,0 +1,136 @@
+"""What a run ran on: versions, processor, GPU, and a hash of the code that can change a number."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmark.errors import UsageError
+
+PACKAGE = Path(__file__).resolve().parent
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "triton",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "matplotlib",
+)
+RENDERING = {"compare_map", "engine", "errors", "estimate", "figures", "plan", "rows", "run", "sensitivity_figures"}
+RENDERING |= {"summary", "tables", "terminal"}
+"""Modules that show or schedule results and cannot change them: editing one makes no record stale."""
+
+
+def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """auto is CUDA where there is a device. Raises UsageError where CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, processor, threads, load and, on a GPU, driver and CUDA: plain JSON values."""
+    described: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "packages": _versions(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        described["gpu"] = {
+            "name": properties.name,
+            "multiprocessors": properties.multi_processor_count,
+            "memory_mib": properties.total_memory // 2**20,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+    return described
+
+
+def comparable(machine: dict[str, Any], name: str) -> str:
+    """What two timings must share to stand in one column: device, versions of torch and CUDA, and threads."""
+    gpu = machine.get("gpu") or {}
+    parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
+    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
+
+
+def code_hash(plugins: Iterable[Path]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the referee's source files and of the run's method and dataset."""
+    digest = hashlib.sha256(_referee_hash().encode())
+    for path in plugins:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this package runs from and whether it has uncommitted changes; None outside one."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None, None
+    commit = _output("git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD")
+    changed = _output("git", "-C", str(PACKAGE.parent), "status", "--porcelain", "--untracked-files=no")
+    return commit or None, bool(changed) if commit else None
+
+
+@cache
+def _referee_hash() -> str:
+    digest = hashlib.sha256()
+    folders = {PACKAGE / "methods", PACKAGE / "datasets"}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.stem not in RENDERING and folders.isdisjoint(path.parents):
+            digest.update(f"{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return versions | {"torch": torch.__version__}
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str:
+    """Standard output of a command, or an empty text where it is absent or fails."""
+    program = shutil.which(command[0])
+    if program is None:
+        return ""
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else ""

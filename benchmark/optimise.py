@@ -1,0 +1,73 @@
+"""A recipe at work: which batch, which optimiser, which learning rate."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.rng import Rng, key
+from benchmark.spec import Images, Recipe
+
+
+class Sampler:
+    """Draws batches by index: a fresh keyed permutation each epoch, incomplete last batch dropped, or the pool's own
+    order round and round. `start` is the step at which the present epoch began."""
+
+    def __init__(self, seed: int, recipe: Recipe):
+        self.seed, self.recipe, self.start = seed, recipe, 0
+        self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    def restart(self, step: int) -> None:
+        """Begins a new epoch: the pool has changed."""
+        self.start = step
+
+    def index(self, step: int, images: int) -> Tensor:
+        """Positions of the batch of this step in a pool of `images`; int64 on the CPU."""
+        batch = min(self.recipe.batch_size, images)
+        per_epoch = images // batch
+        if self.recipe.sampler == "sequential":
+            return torch.arange(batch) + step % per_epoch * batch
+        if step >= self.start + min(per_epoch, self.recipe.epoch_steps or per_epoch):
+            self.start = step
+        if self._order is None or self._order[0] != (self.start, images):
+            generator = Rng(self.seed, self.start).generator("epoch")
+            self._order = (self.start, images), torch.randperm(images, generator=generator)
+        first = (step - self.start) * batch
+        return self._order[1][first : first + batch]
+
+
+def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng) -> None:
+    """Trains `net` in place with plain cross-entropy under the recipe: the helper network that a method may ask for."""
+    optimizer, sampler = make_optimizer(net, recipe), Sampler(key(rng.seed, "helper"), recipe)
+    net.train()
+    for step in range(steps):
+        set_rate(optimizer, recipe, step / steps)
+        batch = images[sampler.index(step, len(images)).to(rng.on)]
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(net(batch.unit()), batch.y).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over all parameters of `net`."""
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> None:
+    """Sets the learning rate for this share of the budget, so that a schedule means the same under every budget."""
+    factor = {
+        "constant": 1.0,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "step": 0.1 ** math.floor(progress / recipe.step_every + 1e-9),
+    }[recipe.schedule]
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr * factor

@@ -1,0 +1,154 @@
+"""The store of results; the only module that writes under OUT/runs.
+
+A run works in runs/.partial-ID and is moved to runs/ID in one rename once its record is complete: a directory with a
+run's name is a finished run, and there is no other sign. A lock that dies with its process keeps two runners apart.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from benchmark.errors import UsageError
+from benchmark.spec import Record
+
+
+class BusyError(Exception):
+    """Another process is running this run right now."""
+
+
+class Store:
+    """Run records below one output folder. Raises UsageError where the folder cannot be made or written."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.runs = out / "runs"
+
+    def prepare(self) -> None:
+        """Makes the folder and proves that it can be written, before any work is done."""
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            probe = self.runs / f".probe-{os.getpid()}"
+            probe.write_text("x", encoding="utf-8")
+            probe.unlink()
+        except OSError as problem:
+            raise UsageError(
+                f"--out {self.out}: cannot write there ({problem.strerror}); choose another folder"
+            ) from problem
+
+    def read(self, run_id: str) -> Record | None:
+        """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
+        path = self.runs / run_id / "record.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UsageError(f"{path}: cannot be read ({problem}); move the folder away to run it again") from problem
+        try:
+            record = Record.model_validate_json(text)
+        except ValidationError as problem:
+            found = problem.errors()[0]
+            where = ".".join(str(part) for part in found["loc"]) or "file"
+            raise UsageError(
+                f"{path}: not a valid record ({where}: {found['msg']}); move the folder away to run it again"
+            ) from problem
+        if record.run_id != run_id or record.asked.run_id != run_id:
+            raise UsageError(
+                f"{path}: its contents belong to run {record.asked.run_id}, not {run_id}; it was edited or moved"
+            )
+        return record
+
+    def read_all(self) -> list[Record]:
+        """All finished runs, ordered by run id."""
+        folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and not path.name.startswith("."))
+        return [record for record in map(self.read, folders) if record is not None]
+
+    def map_of(self, record: Record) -> np.ndarray[Any, Any] | None:
+        """The raw sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
+        if record.sensitivity is None:
+            return None
+        path = self.runs / record.run_id / "sensitivity.npy"
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != record.sensitivity.sha256:
+                raise ValueError("its hash is not the recorded one")
+            found: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as problem:
+            raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
+        return found
+
+    @contextmanager
+    def working(self, run_id: str) -> Iterator[Path]:
+        """The work folder of a run, locked against other processes. Raises BusyError where one holds it."""
+        folder = self.runs / f".partial-{run_id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (self.runs / f".lock-{run_id}").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(run_id) from None
+            yield folder
+
+    def finish(self, record: Record, curve: list[dict[str, Any]], map_file: bytes | None = None) -> None:
+        """Writes a run's files into its work folder and moves the folder into place in one rename."""
+        folder, final = self.runs / f".partial-{record.run_id}", self.runs / record.run_id
+        if map_file is not None:
+            (folder / "sensitivity.npy").write_bytes(map_file)
+        (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
+        write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        old = self.runs / f".old-{record.run_id}"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        (self.runs / f".lock-{record.run_id}").unlink(missing_ok=True)
+
+
+def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """An array as the contents of an .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the file, to disk, then renames: a reader sees the old content or the new, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def save_checkpoint(folder: Path, code: str, state: dict[str, Any]) -> None:
+    """Writes checkpoint.pt atomically. state: tensors and plain values only. code: hash of the code that made it."""
+    beside = folder / f".checkpoint.pt.{os.getpid()}"
+    torch.save({"code": code, "state": state}, beside)
+    beside.replace(folder / "checkpoint.pt")
+
+
+def load_checkpoint(folder: Path, code: str) -> dict[str, Any] | None:
+    """The state of an interrupted run. None, so that the run starts anew, where there is no checkpoint, where it is
+    damaged, or where other code made it."""
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        return None
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - torch raises many types for a damaged file, and all mean the same: start anew
+        return None
+    return saved["state"] if saved.get("code") == code else None

@@ -1,0 +1,139 @@
+"""Finds methods and datasets: the folders are the registry, a file's name is its name on the command line and in
+tables.
+
+Three sources: methods/ and datasets/ of this project, entry points of installed packages (groups dg_referee.methods and
+dg_referee.datasets, each naming a module), and files given with --plugin. A name found twice is an error.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from benchmark import data, method
+from benchmark.errors import UsageError, did_you_mean
+
+Kind = Literal["method", "dataset"]
+_BASES: dict[Kind, type[Any]] = {"method": method.Method, "dataset": data.Dataset}
+_plugins: dict[Path, ModuleType] = {}
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Imports these plugin files in the place of any earlier ones; each is code and runs as the user.
+
+    Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
+    """
+    _plugins.clear()
+    for path, given in {path.resolve(): path for path in paths}.items():
+        if not path.is_file():
+            raise UsageError(f"--plugin {given}: no such file")
+        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"--plugin {given}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as problem:
+            raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
+        if not any(_defines(module, kind) for kind in _BASES):
+            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {_wanted()}")
+        _plugins[path] = module
+
+
+def names(kind: Kind) -> list[str]:
+    """All known names of a kind, sorted; for methods the experimental ones too."""
+    return sorted(_finders(kind))
+
+
+def find(kind: Kind, name: str) -> type[Any]:
+    """The class behind a name. Raises UsageError with a suggestion where there is none."""
+    finders = _finders(kind)
+    if name not in finders:
+        raise UsageError(f"unknown {kind} '{name}': {did_you_mean(name, finders)}")
+    module = finders[name]()
+    if not _defines(module, kind):
+        raise UsageError(f"{module.__file__}: it defines no {kind.title()}; {_wanted()}")
+    return cast("type[Any]", getattr(module, kind.title()))
+
+
+def summary(kind: Kind, name: str) -> str:
+    """First line of the module's docstring, without its full stop."""
+    module = sys.modules[find(kind, name).__module__]
+    return (module.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def source_file(kind: Kind, name: str) -> Path:
+    """The file that defines it."""
+    return Path(str(sys.modules[find(kind, name).__module__].__file__))
+
+
+def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
+    """An instance with these settings; texts, as the command line gives them, are read by the field's own type.
+
+    Raises UsageError naming the field, the value and what is allowed.
+    """
+    cls = find(kind, name)
+    fields = cls.__dataclass_fields__
+    for key in settings:
+        if key not in fields:
+            raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
+    try:
+        return cls(**{key: _read(cls, key, value) for key, value in settings.items()})
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join([name, *(str(part) for part in first["loc"][:1])])
+        raise UsageError(f"{where}={first['input']}: {first['msg']}") from problem
+
+
+def _read(cls: type[Any], key: str, value: Any) -> Any:
+    """Reads a text as its field's type: as JSON where it is, as a comma-separated list where the field takes one."""
+    if not isinstance(value, str):
+        return value
+    adapter: TypeAdapter[Any] = TypeAdapter(cls.__dataclass_fields__[key].type)
+    readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
+    for reading in readings:
+        try:
+            return reading(value)
+        except ValidationError:
+            continue
+    return value
+
+
+def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
+    """Name -> a function that imports its module."""
+    found: dict[str, tuple[str, Callable[[], ModuleType]]] = {}
+
+    def add(name: str, where: str, load: Callable[[], ModuleType]) -> None:
+        if name in found:
+            raise UsageError(f"two {kind}s are called '{name}': {found[name][0]} and {where}; rename one")
+        found[name] = (where, load)
+
+    folder = importlib.import_module(f"benchmark.{kind}s")
+    for item in pkgutil.iter_modules(folder.__path__):
+        if not item.name.startswith("_"):
+            module = f"benchmark.{kind}s.{item.name}"
+            add(item.name, module, functools.partial(importlib.import_module, module))
+    for point in entry_points(group=f"dg_referee.{kind}s"):
+        add(point.name, f"entry point {point.value}", point.load)
+    for path, plugin in _plugins.items():
+        if _defines(plugin, kind):
+            add(path.stem, str(path), functools.partial(_plugins.__getitem__, path))
+    return {name: load for name, (_, load) in found.items()}
+
+
+def _wanted() -> str:
+    return "write `class Method(benchmark.method.Method)` or `class Dataset(benchmark.data.Dataset)`"
+
+
+def _defines(module: ModuleType, kind: Kind) -> bool:
+    cls = getattr(module, kind.title(), None)
+    return isinstance(cls, type) and issubclass(cls, _BASES[kind]) and cls is not _BASES[kind]

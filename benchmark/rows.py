@@ -1,0 +1,122 @@
+"""Run records -> tidy tables: one row for each run, target and selection rule, or run and band, or run."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark import machine
+from benchmark.spec import Record, Selection, canonical_json
+from benchmark.timing import SHARES
+
+
+def accuracy_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy accuracies: one row for each run, target and selection rule; runs and domains without a number say why."""
+    rows = []
+    for record in records:
+        if record.accuracy is None:
+            rows.append(_row(record, target="", accuracy=None, selection="", n_images=None))
+            continue
+        for target, domain in record.accuracy.domains.items():
+            for rule, value in _or_gap(domain.accuracy):
+                status = "data missing" if domain.missing else record.status
+                row = _row(record, target=target, accuracy=value, selection=rule, n_images=domain.n)
+                rows.append(row | {"in_domain": target in record.accuracy.in_domain, "status": status})
+    return _frame(
+        rows, "dataset protocol method source target seed accuracy selection n_images run_id in_domain"
+    ).astype({"n_images": "Int64"})
+
+
+def sensitivity_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy sensitivities: one row for each run and band."""
+    rows = [
+        _row(record, band=band, error_rate=value, n_images=record.sensitivity.n_images)
+        for record in records
+        if record.sensitivity
+        for band, value in {"clean_error": record.sensitivity.clean_error, **record.sensitivity.bands}.items()
+    ]
+    return _frame(rows, "dataset protocol method source seed band error_rate run_id n_images")
+
+
+def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Costs: one row for each run. relative_to_erm compares with ERM of the same seed, recipe and machine."""
+    reference = {
+        (group_of(r), where(r), r.asked.seed): r.throughput.images_per_second
+        for r in records
+        if r.throughput and r.asked.row == "erm"
+    }
+    rows = []
+    for record in records:
+        cost = record.throughput
+        if cost is None:
+            continue
+        erm = reference.get((group_of(record), where(record), record.asked.seed))
+        low, high = cost.steady_iqr
+        rows.append(
+            _row(
+                record,
+                train_images_per_second=cost.images_per_second,
+                **{f"{share}_share": cost.shares[share] for share in SHARES},
+                relative_to_erm=cost.images_per_second / erm if erm else None,
+                setup_seconds=cost.setup_seconds,
+                peak_memory_mib=cost.peak_memory_mib,
+                passes_per_image=cost.passes_per_image,
+                machine=where(record),
+                steady_images_per_second=cost.steady_images_per_second,
+                steady_q25=low,
+                steady_q75=high,
+                train_seconds=cost.train_seconds,
+                parameters=cost.parameters,
+            )
+        )
+    promised = "dataset protocol method device train_images_per_second augment_share relative_to_erm setup_seconds"
+    more = "peak_memory_mib passes_per_image run_id source seed machine attack_share expand_share data_wait_share"
+    last = "forward_backward_share steady_images_per_second steady_q25 steady_q75 train_seconds parameters"
+    return _frame(rows, f"{promised} {more} {last}")
+
+
+def _or_gap(accuracy: dict[Selection, float] | None) -> list[tuple[str, float | None]]:
+    return [*accuracy.items()] if accuracy else [("", None)]
+
+
+def _row(record: Record, **values: Any) -> dict[str, Any]:
+    asked = record.asked
+    common = {
+        "dataset": asked.dataset,
+        "protocol": asked.protocol,
+        "method": asked.method,
+        "source": asked.source,
+        "seed": asked.seed,
+        "device": asked.device,
+        "run_id": record.run_id,
+        "variant": asked.variant,
+        "budget": asked.budget,
+        "steps": record.steps,
+        "fingerprint": asked.fingerprint,
+        "status": record.status,
+        "group": group_of(record),
+    }
+    return common | values
+
+
+def _frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
+    """The promised columns first, in their order; then what every row carries; sorted, so that equal records give equal
+    tables."""
+    tail = ["variant", "budget", "steps", "fingerprint", "status", "group"]
+    order = [*columns.split(), *tail]
+    frame = pd.DataFrame(rows, columns=order)
+    keys = [key for key in ("dataset", "protocol", "group", "source", "method", "variant", "seed") if key in order]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def group_of(record: Record) -> str:
+    """What rows of one table must share: everything asked but method and seed."""
+    asked = record.asked.model_dump(mode="json")
+    for free in ("method", "settings", "variant", "seed"):
+        del asked[free]
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+
+
+def where(record: Record) -> str:
+    return machine.comparable(record.ran.machine, record.ran.device_name)

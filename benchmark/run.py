@@ -1,0 +1,55 @@
+"""python -m benchmark.run: train methods on source domains, test them in others, and write the tables.
+
+parse -> plan -> run -> tables; the rest of the package is what these four words mean.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from benchmark import engine, figures, registry, tables, terminal
+from benchmark.errors import UsageError
+from benchmark.estimate import cost, estimate
+from benchmark.plan import Args, finished, plan
+from benchmark.records import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage, 130 interrupted."""
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.run", config=(tyro.conf.FlagCreatePairsOff,))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        registry.load_plugins(args.plugin)
+        if args.list:
+            terminal.show_list(console)
+            return 0
+        store = Store(args.out)
+        if not args.dry_run:
+            store.prepare()
+        jobs = plan(args)
+        todo = [job for job in jobs if not finished(job, store, args.stale)]
+        if args.dry_run:
+            terminal.show_plan(jobs, estimate(todo, store), console)
+            return 0
+        if len(todo) < len(jobs):
+            console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
+        if todo:
+            with terminal.Display({job.asked.run_id: cost(job.asked) for job in todo}, console) as display:
+                engine.run_jobs(todo, args.jobs, display)
+        records = tables.write(store)
+        pictures = figures.draw(store, records)
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted: finished runs and checkpoints are kept; the same command goes on from here", file=sys.stderr
+        )
+        return 130
+    return terminal.show_results(jobs, records, pictures, args.out, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What people see on the terminal: lists, plans, live bars with time left (elsewhere a line for each run), results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from benchmark import protocols, registry, summary
+from benchmark.execute import Job
+from benchmark.spec import Record
+
+
+class Display:
+    """Shows the runs of one plan. costs: expected cost of each run by run id, in any one unit, for the time left."""
+
+    def __init__(self, costs: dict[str, float], console: Console):
+        self.costs, self.console = costs, console
+        self.shares = dict.fromkeys(costs, 0.0)
+        self.count = 0
+        self.bars = Progress(
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[doing]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.all = self.bars.add_task("all runs", total=sum(costs.values()), doing="")
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Display":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def started(self, job: Job) -> None:
+        self.tasks[job.asked.run_id] = self.bars.add_task(name(job), total=1.0, doing="loading")
+
+    def progressed(self, job: Job, doing: str, share: float) -> None:
+        run_id = job.asked.run_id
+        self.shares[run_id] = max(self.shares[run_id], 0.95 * share)
+        self.bars.update(self.tasks[run_id], completed=share, doing=doing)
+        self._total()
+
+    def ended(self, job: Job, record: Record | None) -> None:
+        run_id = job.asked.run_id
+        self.shares[run_id] = 1.0
+        self.bars.remove_task(self.tasks.pop(run_id))
+        self._total()
+        self.count += 1
+        self.console.print(
+            f"[{self.count}/{len(self.costs)}] {name(job)}: {outcome(record)}", markup=False, highlight=False
+        )
+
+    def _total(self) -> None:
+        done = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
+        self.bars.update(self.all, completed=done, doing=f"{self.count} of {len(self.costs)} done")
+
+
+def name(job: Job) -> str:
+    """A run as people know it."""
+    asked = job.asked
+    return f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}"
+
+
+def outcome(record: Record | None) -> str:
+    """One line on how a run ended; None stands for a run that another process is doing."""
+    if record is None:
+        return "left to the process that is running it now"
+    if record.accuracy is None or record.throughput is None:
+        return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
+    reached = [
+        f"{domain} {d.accuracy['source-val']:.1f}" for domain, d in record.accuracy.domains.items() if d.accuracy
+    ]
+    return f"{', '.join(reached)} %; {record.throughput.images_per_second:.0f} images/s, {record.ran.seconds:.0f} s"
+
+
+def show_list(console: Console) -> None:
+    """Prints methods, datasets and protocols with one line each."""
+    kinds: tuple[registry.Kind, ...] = ("method", "dataset")
+    for kind in kinds:
+        console.print(f"{kind}s", style="bold")
+        for name in registry.names(kind):
+            note = " (experimental; not in `all`)" if getattr(registry.find(kind, name), "experimental", False) else ""
+            console.print(f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True)
+    console.print("protocols", style="bold")
+    for name, protocol in protocols.PROTOCOLS.items():
+        console.print(f"  {name:<12} {protocol.summary}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console) -> None:
+    """Prints every run with its id and length, and for those that are not done an estimate in seconds."""
+    table = Table("run id", "dataset", "source", "protocol", "method", "seed", "length", "state", "estimate", box=None)
+    for job in jobs:
+        asked = job.asked
+        length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
+        open_ = asked.run_id in estimates
+        state, seconds = ("to do", f"{estimates[asked.run_id]:.0f} s") if open_ else ("done", "")
+        table.add_row(
+            asked.run_id,
+            asked.dataset,
+            asked.source,
+            asked.protocol,
+            asked.row,
+            str(asked.seed),
+            length,
+            state,
+            seconds,
+        )
+    console.print(table)
+    total = sum(estimates.values())
+    console.print(
+        f"{len(estimates)} of {len(jobs)} runs to do; roughly {total / 60:.1f} minutes one at a time on this machine"
+    )
+
+
+def show_results(
+    jobs: Sequence[Job], records: Sequence[Record], pictures: Sequence[Path], out: Path, console: Console
+) -> int:
+    """Prints the accuracy tables of the runs asked for and where everything lies; returns the exit code."""
+    asked = {job.asked.run_id for job in jobs}
+    mine = [record for record in records if record.run_id in asked]
+    for shown in summary.summarise(mine)["accuracy"]:
+        cells = shown.cells.drop(columns=["runs", "source val", "mean (last)", "mean (oracle)"])  # they are in the tables
+        console.print(shown.heading, highlight=False, markup=False, soft_wrap=True)
+        table = Table(*cells.columns, box=box.SIMPLE_HEAD)
+        for row in cells.itertuples(index=False):
+            table.add_row(*(Text(str(cell)) for cell in row))
+        console.print(table)
+        for note in shown.footnotes:
+            console.print(f"  {note}", highlight=False, markup=False)
+    console.print(
+        f"tables: {out / 'tables'}   figures: {out / 'figures'} ({len(pictures)})   runs: {out / 'runs'}",
+        highlight=False,
+    )
+    unfinished = len(asked) - sum(record.status == "done" for record in mine)
+    if unfinished:
+        console.print(f"{unfinished} of {len(asked)} runs did not end well", style="bold red")
+    return 1 if unfinished else 0

@@ -1,0 +1,200 @@
+"""The one training loop: set up, step, evaluate. Equal for all methods; a method writes only the loss."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import networks, records
+from benchmark.data import Loaded
+from benchmark.evaluate import accuracy
+from benchmark.method import Method, Rng, Source, State
+from benchmark.optimise import Sampler, fit_erm, make_optimizer, set_rate
+from benchmark.rng import key
+from benchmark.spec import Asked, Images
+from benchmark.timing import Meter, span
+
+Report = Callable[[str, float], None]
+"""Called with what the run is doing and the share of its budget that is spent."""
+
+
+class DivergedError(Exception):
+    """The loss is no longer a finite number."""
+
+
+@dataclass
+class Training:
+    """One run in progress: everything that changes while it trains, and so everything that a checkpoint holds."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    meter: Meter
+    pool: Images
+    loss_sum: Tensor
+    """Sum of the losses since the last point of the curve."""
+    state: State = field(default_factory=dict)
+    step: int = 0
+    epoch_start: int = 0
+    seconds: float = 0.0
+    """Wall-clock seconds so far, over all resumes."""
+    resumed: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights at the best source validation accuracy (ties: the latest)."""
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "meter": self.meter.state(),
+            "pool": [self.pool.x, self.pool.y],
+            "loss_sum": self.loss_sum,
+            "state": self.state,
+            "plain": [self.step, self.epoch_start, self.seconds, self.resumed],
+            "curve": self.curve,
+            "best": self.best,
+        }
+
+    def restore(self, saved: dict[str, Any], device: torch.device) -> None:
+        self.net.load_state_dict(saved["net"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.meter.restore(saved["meter"])
+        self.pool = Images(*saved["pool"]).to(device)
+        self.loss_sum, self.state, self.best = (_to(saved[name], device) for name in ("loss_sum", "state", "best"))
+        self.step, self.epoch_start, self.seconds, self.resumed = saved["plain"]
+        self.resumed += 1
+        self.curve = saved["curve"]
+
+
+def begin(asked: Asked, method: Method, data: Loaded) -> Training:
+    """A run at step 0: network, optimiser and pool on the device, nothing trained."""
+    device = torch.device(asked.device)
+    net = method.wrap(networks.build(asked.recipe.network, data.classes, key(asked.seed, "init"))).to(device)
+    optimizer = make_optimizer(net, asked.recipe)
+    return Training(net, optimizer, Meter(device), data.train.to(device), torch.zeros((), device=device))
+
+
+def train(
+    run: Training,
+    asked: Asked,
+    method: Method,
+    data: Loaded,
+    folder: Path,
+    report: Report = lambda doing, share: None,
+    *,
+    code: str = "",
+    checkpoint_seconds: float = 30.0,
+) -> None:
+    """Trains a run that has just begun, to the end of its budget.
+
+    Takes up the checkpoint in `folder` where one was made by the same `code`; on a CPU the run then ends with the bits
+    of an undisturbed one. Raises DivergedError where the loss stops being finite, and whatever the method raises.
+    """
+    device, recipe, net, clock = torch.device(asked.device), asked.recipe, run.net, monotonic()
+    images, val = run.pool, data.val.to(device)
+    tests = {domain: part.to(device) for domain, part in data.test.items()}
+    sampler = Sampler(asked.seed, recipe)
+    # Under an equal-cost budget the helper network may not eat it up: it gets what one of the method's passes gets.
+    helper_steps = recipe.steps if asked.budget == "steps" else max(1, int(recipe.steps / (method.passes + 1)))
+
+    def helper(other: nn.Module, rng: Rng) -> None:
+        fit_erm(other, images, recipe, helper_steps, rng)
+
+    source = Source(images, val, len(images), recipe.batch_size, helper)
+    saved = records.load_checkpoint(folder, code)
+    with run.meter.running(net):
+        if saved is not None:
+            run.restore(saved, device)
+            sampler.restart(run.epoch_start)
+        else:
+            report("setting up", 0.0)
+            with span("setup"):
+                run.state = method.setup(net, source, Rng(asked.seed, on=device))
+        saved_at, before = clock, run.seconds
+        while (progress := spent(asked, run)) < 1:
+            rng = Rng(asked.seed, run.step, progress, device)
+            with span("expand"):
+                grow(run, method, source, rng, sampler)
+            set_rate(run.optimizer, recipe, progress)
+            with run.meter.step(recipe.batch_size):
+                with span("data_wait"):
+                    batch = run.pool[sampler.index(run.step, len(run.pool)).to(device)]
+                    x = batch.unit()
+                run.optimizer.zero_grad(set_to_none=True)
+                loss = method.loss(net, x, batch.y, rng, run.state)
+                loss.backward()  # type: ignore[no-untyped-call]
+                run.optimizer.step()
+            run.step += 1
+            run.loss_sum += loss.detach()
+            done = spent(asked, run)
+            due = min(recipe.evaluations, math.floor(done * recipe.evaluations + 1e-9))
+            if due > len(run.curve) or device.type == "cpu":  # reading the loss would stall a GPU at every step
+                check_finite(run)
+            if due > len(run.curve):
+                report("evaluating", done)
+                score(run, val, tests, done)
+            report("training", min(done, 1.0))
+            if monotonic() - saved_at > checkpoint_seconds:
+                run.epoch_start, run.seconds = sampler.start, before + monotonic() - clock
+                records.save_checkpoint(folder, code, run.dump())
+                saved_at = monotonic()
+        if not run.curve:
+            score(run, val, tests, 1.0)
+    run.seconds = before + monotonic() - clock
+
+
+def grow(run: Training, method: Method, source: Source, rng: Rng, sampler: Sampler) -> None:
+    """Adds what the method makes to the pool and shuffles it, as GUD does."""
+    extra = method.expand(run.net, source.with_pool(run.pool), rng, run.step, run.state)
+    if extra is not None:
+        pool = run.pool + extra
+        order = torch.randperm(len(pool), generator=Rng(rng.seed, run.step).generator("pool"))
+        run.pool = pool[order.to(rng.on)]
+        sampler.restart(run.step)
+
+
+def spent(asked: Asked, run: Training) -> float:
+    """The share of the budget that is used up; 1 or more ends the run. Set-up counts under `passes` and `time`."""
+    if asked.budget == "steps":
+        return run.step / asked.recipe.steps
+    if asked.budget == "passes":
+        return run.meter.passes() / (asked.recipe.steps * asked.recipe.batch_size)
+    assert asked.seconds is not None
+    return (run.meter.total() + run.meter.seconds["setup"]) / asked.seconds
+
+
+def check_finite(run: Training) -> None:
+    """Raises DivergedError once the loss has stopped being finite."""
+    if not math.isfinite(float(run.loss_sum)):
+        raise DivergedError(f"the loss stopped being finite at or before step {run.step}")
+
+
+def score(run: Training, val: Images, tests: dict[str, Images], progress: float) -> None:
+    """Adds a point to the curve and keeps the weights if source validation is at its best; targets decide nothing."""
+    with run.meter.paused():
+        point: dict[str, Any] = {
+            "step": run.step,
+            "progress": round(min(progress, 1.0), 6),
+            "loss": float(run.loss_sum) / max(1, run.step - (run.curve[-1]["step"] if run.curve else 0)),
+            "val": accuracy(run.net, val),
+            "test": {domain: accuracy(run.net, part) for domain, part in tests.items()},
+        }
+    if all(point["val"] >= earlier["val"] for earlier in run.curve):
+        run.best = {name: value.detach().clone() for name, value in run.net.state_dict().items()}
+    run.curve.append(point)
+    run.loss_sum.zero_()
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """`value` with every tensor in it on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _to(inner, device) for name, inner in value.items()}
+    return [_to(inner, device) for inner in value] if isinstance(value, list) else value

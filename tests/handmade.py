@@ -1,0 +1,89 @@
+"""Records made by hand, so that the table code is tested without training anything."""
+
+import hashlib
+
+from benchmark.spec import Accuracy, Domain, Ran, Record, Sensitivity, Throughput
+from benchmark.timing import SHARES
+from tests import toy
+
+MACHINE = {"packages": {"torch": "2.14.0"}, "threads": 2}
+
+
+def record(
+    method: str,
+    seed: int,
+    accuracy: float = 50.0,
+    *,
+    speed: float = 100.0,
+    map_file: bytes | None = None,
+    **changes: object,
+) -> Record:
+    """A finished run of the toy problem: `accuracy` in the shifted domain, 90 in the source's own, one domain missing."""
+    asked = toy.asked(method, seed, **changes)
+    sensitivity = Sensitivity(
+        sha256=hashlib.sha256(map_file).hexdigest() if map_file else "0" * 64,
+        n_images=10,
+        radius=8.0,
+        clean_error=0.1,
+        bands={"mean": 0.2, "low": 0.5, "mid": 0.3, "high": 0.1},
+    )
+    return Record(
+        run_id=asked.run_id,
+        status="done",
+        asked=asked,
+        steps=8,
+        ran=ran(method, seed),
+        accuracy=Accuracy(
+            source_val={"source-val": 95.0, "last": 94.0, "oracle": 93.0},
+            selected_step={"source-val": 4, "last": 8, "oracle": 6},
+            n_val=32,
+            domains={
+                "shifted": Domain(
+                    n=32, accuracy={"source-val": accuracy, "last": accuracy - 1, "oracle": accuracy + 2}
+                ),
+                "absent": Domain(missing="put absent.mat there"),
+                "same": Domain(n=32, accuracy={"source-val": 90.0, "last": 90.0, "oracle": 90.0}),
+            },
+            in_domain=["same"],
+        ),
+        sensitivity=sensitivity,
+        throughput=Throughput(
+            images_per_second=speed,
+            steady_images_per_second=2 * speed,
+            steady_iqr=(1.5 * speed, 2.5 * speed),
+            setup_seconds=0.5,
+            train_seconds=2.0,
+            shares=dict.fromkeys(SHARES, 0.2),
+            passes_per_image=3.0,
+            forwards_per_image=3.0,
+            backwards_per_image=3.0,
+            peak_memory_mib=512.0,
+            parameters=1000,
+        ),
+    )
+
+
+def failed(method: str, seed: int) -> Record:
+    asked = toy.asked(method, seed)
+    return Record(
+        run_id=asked.run_id,
+        status="failed",
+        asked=asked,
+        steps=3,
+        ran=ran(method, seed),
+        error="Traceback\nValueError: broken on purpose",
+    )
+
+
+def ran(method: str, seed: int) -> Ran:
+    return Ran(
+        session="2026-01-01T00:00:00+00:00",
+        command=f"python -m benchmark.run --methods {method} --seeds {seed}",
+        ended="2026-01-01T00:01:00+00:00",
+        seconds=3.0,
+        code="c" * 12,
+        git_commit=None,
+        git_dirty=None,
+        device_name="a processor",
+        machine=MACHINE,
+    )

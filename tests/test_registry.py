@@ -1,0 +1,109 @@
+"""The registry: one file, no edit elsewhere; clashes and damage are errors with names in them."""
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import registry
+from benchmark.errors import UsageError
+from tests.conftest import ROOT
+
+PLUGIN = '''"""A plugin: cross-entropy, twice."""
+from benchmark import method
+
+@method.frozen()
+class Method(method.Method):
+    weight: float = 2.0
+    sizes: tuple[int, ...] = (1, 3)
+
+    def loss(self, net, x, y, rng, state):
+        from torch.nn.functional import cross_entropy
+        return self.weight * cross_entropy(net(x), y)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_plugins", {})
+
+
+def plugin(folder: Path, name: str, text: str = PLUGIN) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+def test_the_folders_are_the_registry() -> None:
+    assert set(registry.names("method")) == {path.stem for path in (ROOT / "methods").glob("*.py")}
+    assert set(registry.names("dataset")) == {path.stem for path in (ROOT / "datasets").glob("*.py")}
+    for folder in ("methods", "datasets"):
+        assert not (ROOT / folder / "__init__.py").exists()
+        assert not (ROOT / "benchmark" / folder).exists()
+
+
+def test_a_plugin_file_is_a_method(tmp_path: Path) -> None:
+    registry.load_plugins([plugin(tmp_path, "twice")])
+    assert "twice" in registry.names("method")
+    assert registry.summary("method", "twice") == "A plugin: cross-entropy, twice"
+    assert registry.make("method", "twice", {"weight": "3", "sizes": "5,7"}).settings() == {
+        "weight": 3.0,
+        "sizes": (5, 7),
+    }
+
+
+def test_an_installed_package_adds_methods_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, "installed_method")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("installed", "installed_method", "dg_referee.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    assert registry.find("method", "installed").__name__ == "Method"
+
+
+def test_a_name_found_twice_is_an_error(tmp_path: Path) -> None:
+    registry.load_plugins([plugin(tmp_path, "erm")])
+    with pytest.raises(UsageError, match="two methods are called 'erm'.*rename one"):
+        registry.names("method")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "defines neither a Method nor a Dataset"),
+        ("class Method: pass", "defines neither a Method nor a Dataset"),
+    ],
+)
+def test_a_plugin_that_is_none_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        registry.load_plugins([plugin(tmp_path, "bad", text)])
+
+
+def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        registry.load_plugins([tmp_path / "absent.py"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"weigth": "1"}, "no setting 'weigth': did you mean 'weight'"),
+        ({"weight": "heavy"}, "twice.weight=heavy"),
+        ({"sizes": "a,b"}, "twice.sizes=a,b"),
+        ({"weight": None}, "twice.weight=None"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    registry.load_plugins([plugin(tmp_path, "twice")])
+    with pytest.raises(UsageError, match=says):
+        registry.make("method", "twice", settings)
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="unknown method 'randomconv': did you mean 'randconv'"):
+        registry.find("method", "randomconv")
+    with pytest.raises(UsageError, match="unknown dataset 'minidigit': did you mean 'minidigits'"):
+        registry.find("dataset", "minidigit")

@@ -1,0 +1,141 @@
+"""Tables from records made by hand: every number can be checked by eye."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from benchmark import tables
+from benchmark.errors import UsageError
+from benchmark.records import Store
+from benchmark.rows import accuracy_rows, throughput_rows
+from benchmark.spec import Record
+from benchmark.summary import summarise
+from tests.conftest import ROOT
+from tests.handmade import failed, record
+
+RUNS = [record("erm", 0, 50.0), record("erm", 1, 54.0), record("augmix", 0, 60.0, speed=25.0), failed("augmix", 1)]
+
+
+def fill(folder: Path, runs: list[Record]) -> Store:
+    store = Store(folder)
+    store.prepare()
+    for made in runs:
+        with store.working(made.run_id):
+            store.finish(made, [])
+    return store
+
+
+def rows(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def test_the_promised_columns_come_first() -> None:
+    files = tables.render(RUNS)
+    head = {name: content.decode().partition("\n")[0] for name, content in files.items() if name.endswith(".csv")}
+    assert head["accuracy.csv"].startswith(
+        "dataset,protocol,method,source,target,seed,accuracy,selection,n_images,run_id"
+    )
+    assert head["sensitivity.csv"].startswith("dataset,protocol,method,source,seed,band,error_rate,run_id")
+    assert head["throughput.csv"].startswith(
+        "dataset,protocol,method,device,train_images_per_second,augment_share,relative_to_erm,setup_seconds,"
+        "peak_memory_mib,passes_per_image,run_id"
+    )
+
+
+def test_every_run_is_a_row_failed_and_missing_ones_too() -> None:
+    found = rows(tables.render(RUNS)["accuracy.csv"])
+    assert {row["run_id"] for row in found} == {run.run_id for run in RUNS}
+    gone = [row for row in found if not row["accuracy"]]
+    assert {(row["method"], row["status"], row["target"]) for row in gone} == {
+        ("augmix", "failed", ""),
+        ("augmix", "data missing", "absent"),
+        ("erm", "data missing", "absent"),
+    }
+    value = [row for row in found if row["method"] == "erm" and row["seed"] == "1" and row["target"] == "shifted"]
+    assert {row["selection"]: float(row["accuracy"]) for row in value} == {"source-val": 54, "last": 53, "oracle": 56}
+
+
+def test_summary_cells() -> None:
+    (shown,) = summarise(RUNS)["accuracy"]
+    erm, augmix = shown.cells.to_dict("records")
+    assert erm["method"] == "erm"
+    assert erm["shifted"] == "52.0 ± 2.8"  # sd of 50 and 54 with ddof 1 is sqrt(8)
+    assert erm["absent"] == "–"
+    assert erm["mean"] == "52.0 ± 2.8"  # the in-domain 90 is not in it
+    assert erm["same (in-domain)"] == "90.0 ± 0.0"
+    assert (erm["mean (last)"], erm["mean (oracle)"]) == ("51.0 ± 2.8", "54.0 ± 2.8")
+    assert (erm["n"], augmix["n"]) == ("2", "1 of 2")
+    assert augmix["shifted"] == "60.0"
+    assert any("put absent.mat there" in note for note in shown.footnotes)
+    assert any("broken on purpose" in note for note in shown.footnotes)
+
+
+def test_cost_is_relative_to_erm_of_the_same_seed_and_machine() -> None:
+    found = throughput_rows(RUNS)
+    relative = dict(zip(found["run_id"], found["relative_to_erm"], strict=True))
+    assert relative[RUNS[2].run_id] == 0.25
+    elsewhere = RUNS[0].model_copy(update={"ran": RUNS[0].ran.model_copy(update={"device_name": "another"})})
+    alone = throughput_rows([elsewhere, RUNS[2]])
+    assert alone.set_index("run_id")["relative_to_erm"].isna()[RUNS[2].run_id]
+
+
+def test_runs_that_may_not_be_compared_stand_in_tables_of_their_own() -> None:
+    other = [record("erm", 0, fingerprint="1" * 16), record("erm", 0, lr=0.5), record("erm", 0, budget="passes")]
+    assert len(summarise([RUNS[0], *other])["accuracy"]) == 4
+
+
+def test_a_variant_is_a_row_of_its_own() -> None:
+    variant = record("augmix", 0, 70.0, variant="jsd=false", settings={"jsd": False})
+    (shown,) = summarise([RUNS[0], RUNS[2], variant])["accuracy"]
+    assert list(shown.cells["method"]) == ["erm", "augmix[jsd=false]", "augmix"]  # ERM, then the best first
+    assert set(accuracy_rows([variant])["method"]) == {"augmix"}
+
+
+def test_three_records_give_the_committed_text() -> None:
+    """The whole of accuracy.md, as a person reviewed it."""
+    expected = (ROOT / "tests" / "expected" / "accuracy.md").read_text(encoding="utf-8")
+    assert tables.render(RUNS[:3])["accuracy.md"].decode() == expected
+
+
+def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = fill(tmp_path, RUNS)
+    tables.write(store)
+    assert tables.main(["--out", str(tmp_path), "--check"]) == 0
+    path = tmp_path / "tables" / "accuracy.csv"
+    path.write_text(path.read_text().replace("50", "99", 1))
+    (tmp_path / "tables" / "throughput.md").unlink()
+    assert tables.check(store) == ["accuracy.csv", "throughput.md"]
+    assert tables.main(["--out", str(tmp_path), "--check"]) == 1
+    assert "accuracy.csv: differs" in capsys.readouterr().out
+
+
+def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None:
+    store = fill(tmp_path, RUNS)
+    text = tables.trace(store, RUNS[2].run_id[:6])
+    assert RUNS[2].ran.command in text
+    assert "accuracy.csv:" in text
+    assert "throughput.md:" in text
+    for wrong in ("zzz", ""):
+        with pytest.raises(UsageError, match="unknown run id"):
+            tables.trace(store, wrong)
+
+
+def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.main(["--out", str(tmp_path / "nowhere")]) == 2
+    assert "no runs there" in capsys.readouterr().err
+
+
+def test_latex_is_booktabs_without_special_characters_left() -> None:
+    text = tables.render(RUNS)["accuracy.tex"].decode()
+    assert r"\toprule" in text
+    assert "±" not in text
+    assert r"mini\_convnet" in text
+
+
+def test_published_results_agree_with_their_records() -> None:
+    published = ROOT / "results" / "published"
+    if not (published / "runs").is_dir():
+        pytest.skip("no published results in this checkout")
+    assert tables.check(Store(published)) == []
