@@ -1,0 +1,119 @@
+"""M-ADA: Qiao, Zhao, Peng, "Learning to Learn Single Domain Generalization", CVPR 2020, algorithm 1.
+
+As in GUD, adversarial images are gathered in phases, now pushed away from the source by an autoencoder V; they do not
+join the source but test it: theta is updated so that one gradient step on the source also helps on them.
+
+    1. train V on the source; c = 0
+    2. for t = 0, 1, ...:
+    3.   if t = (c+1) T_min - 1 and c < K, with theta frozen:
+    4.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c earlier adversarial images
+    5.     T_adv times: x' <- x' + eta d/dx' [CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2]
+    6.     add all (x', y) to the adversarial pool; c <- c + 1; if c < K: train a new V on the new images alone
+    7.   L1 = CE(f_theta(x), y) on a source batch; if c = 0: theta <- step on L1
+    8.   else: theta' = theta - inner_lr dL1/dtheta; L2 = CE(f_theta'(x), y) on one batch of the adversarial pool;
+    9.         theta <- step on (L1 + L2)/2, differentiated through theta'
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from benchmark import method, wae
+from benchmark.errors import UsageError
+from benchmark.method import Rng, Source, State
+from benchmark.pixel_ascent import Ascent, attack
+from benchmark.spec import Images
+
+
+@dataclass(frozen=True)
+class PhaseDraws:
+    """Image positions of a phase's batches. source: int64 [m_c,S_c]; pool: int64 [m_c,B-S_c]."""
+
+    source: Tensor
+    pool: Tensor
+
+
+def sample_phase(c: int, source: int, pool: int, batch: int, generator: torch.Generator) -> PhaseDraws:
+    """Draws phase c without repetition; m_c = floor((number of full source batches - 1)/(c+1)), as released."""
+    share, batches = batch // (c + 1), (source // batch - 1) // (c + 1)
+    at_source = wae.sample_batches(source, batches, share, generator)
+    return PhaseDraws(at_source, wae.sample_batches(pool, batches, batch - share, generator))
+
+
+@method.frozen()
+class Method(wae.WaeSettings, method.Method):
+    """Cost: two forward and three backward passes a step once c > 0; T_adv + 1 forward and T_adv backward passes over
+    m_c B images a phase; in all 4.1 passes a step on the released digits recipe. And K autoencoders."""
+
+    passes: ClassVar[float] = 4.1
+    erm_at: ClassVar[Mapping[str, Any]] = {"phases": 0}
+    toy: ClassVar[Mapping[str, Any]] = {"batch": 4, "interval": 3, "adv_steps": 2, "wae_epochs": 1}
+
+    gamma: NonNegativeFloat = 1.0
+    """Weight of the mean squared feature distance."""
+    beta: NonNegativeFloat = 2000.0
+    """Weight of the mean squared distance of the reconstructions; 0 leaves the autoencoder out."""
+    eta: PositiveFloat = 1.0
+    """Step size of the ascent in units of 1, before `batch_mean`."""
+    adv_steps: PositiveInt = 25
+    """T_adv: ascent steps per image and phase."""
+    phases: NonNegativeInt = 3
+    """K: how often the adversarial pool grows; 0 is ERM."""
+    interval: PositiveInt = 100
+    """T_min: training steps between phases."""
+    batch: PositiveInt = 32
+    """B: images of one batch of the attack and of the autoencoder."""
+    batch_mean: Literal["reference", "per_image"] = "reference"
+    """reference: an image moves by eta/B times the gradient of its own objective. per_image: by eta times."""
+    clip: bool = False
+    """Whether adversarial images are cut to [0,1] after every ascent step; as released they leave it."""
+    inner_lr: PositiveFloat = 1e-4
+    """Step size of theta'; as released, the learning rate of the outer step."""
+
+    def _attack(self, net: nn.Module, images: Images, state: State) -> Images:
+        b = self.batch if self.batch_mean == "reference" else 1
+        by = Ascent(self.adv_steps, self.eta, self.gamma, self.beta, b, self.clip)
+        return attack(net, images, by, wae.restore(state["wae"]) if state["wae"] else None)
+
+    def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
+        if source.original // self.batch <= self.phases:  # or a phase would have no batch
+            raise UsageError(f"mada needs {self.phases + 1} full batches of {self.batch}, not {source.original} images")
+        none = source.images[:0]
+        weights = wae.train(source.images, self, rng.generator("wae")) if self.beta else {}  # 1
+        return {"phase": 0, "x": none.unit(), "y": none.y, "wae": weights, "since": 0, "order": []}
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        c, images, pool = state["phase"], source.images, Images(state["x"], state["y"])
+        if c < self.phases and (step + 1) % self.interval == 0:  # 3
+            draws = sample_phase(c, len(images), len(pool), self.batch, rng.generator("phase"))  # 4
+            at, at_pool = (part.flatten().to(images.y.device) for part in (draws.source, draws.pool))
+            new = self._attack(net, images[at] + pool[at_pool], state)  # 5
+            pool = pool + new  # 6
+            state.update(phase=c + 1, x=pool.x, y=pool.y, since=step, order=[])
+            if self.beta and c + 1 < self.phases:
+                state["wae"] = wae.train(new, self, rng.generator("wae"))
+        if len(pool) and step >= state["since"] + len(state["order"]):  # a round through the pool is over
+            size = min(source.batch_size, len(pool))
+            order = wae.sample_batches(len(pool), len(pool) // size, size, rng.generator("pool"))
+            state.update(since=step, order=order.to(images.y.device))
+
+    def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
+        """What this batch would look like in the adversarial pool if a phase were due now."""
+        return [self._attack(net, Images(x, y), state).x]
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        on_source = F.cross_entropy(net(x), y)  # 7
+        if not state["phase"]:
+            return on_source
+        theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        grads = torch.autograd.grad(on_source, list(theta.values()), create_graph=True, materialize_grads=True)
+        inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 8
+        drawn = state["order"][(rng.step - state["since"]) % len(state["order"])]
+        on_pool = F.cross_entropy(functional_call(net, inner, state["x"][drawn]), state["y"][drawn])
+        return (on_source + on_pool) / 2  # 9
