@@ -1,9 +1,11 @@
-"""Accuracy in a domain."""
+"""Accuracy in a domain, and which point of a training run is the one that counts."""
+
+from typing import Any
 
 import torch
 from torch import nn
 
-from benchmark.spec import Images
+from benchmark.spec import Images, Selection
 
 CHUNK = 500
 
@@ -19,3 +21,12 @@ def accuracy(net: nn.Module, images: Images) -> float:
         hits += (net(part.unit()).argmax(dim=1) == part.y).sum()
     net.train(training)
     return 100 * int(hits) / len(images)
+
+
+def select(curve: list[dict[str, Any]], rule: Selection) -> int:
+    """The point of the curve that a rule chooses; no rule here looks at a target."""
+    points = range(len(curve))
+    if rule == "last-within-5":
+        return max(i for i in points if curve[i]["val"] > 0.95 * max((p["val"] for p in curve[:i]), default=-1))
+    by = {"source-val": "val", "source-val-views": "val_views", "last": "step"}[rule]
+    return max(points, key=lambda i: (curve[i][by], i))

@@ -82,7 +82,7 @@ def execute(job: Job, listener: Listener) -> Record:
             run = begin(asked, method, loaded)
             report = functools.partial(listener.progressed, job)
             train(run, asked, method, loaded, folder, report, code=code, checkpoint_seconds=job.checkpoint_seconds)
-            parts["accuracy"] = accuracy_of(run, loaded)
+            parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
             parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device)
             report("mapping sensitivity", 1.0)
             parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)

@@ -11,8 +11,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
+from benchmark import sensitivity_figures
 from benchmark.records import Store
-from benchmark.rows import accuracy_rows
+from benchmark.rows import accuracy_rows, group_of
 from benchmark.spec import Record
 
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 9, "savefig.dpi": 200, "figure.constrained_layout.use": True}
@@ -26,29 +27,41 @@ def colours(rows: Sequence[str]) -> dict[str, str]:
 
 
 def draw(store: Store, records: Sequence[Record]) -> list[Path]:
-    """Draws all figures into OUT/figures; returns the PNG paths."""
-    folder = store.out / "figures"
-    return accuracy_figures(records, folder)
-
-
-def accuracy_figures(records: Sequence[Record], folder: Path) -> list[Path]:
-    """Accuracy in each domain, one picture for each group of comparable runs: every seed a point, their mean a bar
-    with a 95 % interval where there are three seeds or more. PNG and PDF; returns the PNG paths."""
-    frame = accuracy_rows([r for r in records if r.accuracy])
-    frame = frame[frame["selection"] == "source-val"]
+    """Draws all figures into OUT/figures, PNG and PDF: for each group of comparable runs the accuracy in each domain,
+    the sensitivity maps together and one by one, and their radial profiles. Returns the PNG paths."""
+    folder, maps = store.out / "figures", store.maps(records)
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(group_of(record), []).append(record)
+    plain = {group: _stem(runs[0]) for group, runs in groups.items()}
     drawn = []
-    for (dataset, protocol, source, group), part in frame.groupby(["dataset", "protocol", "source", "group"]):
-        named = part.assign(
-            row=[m if not v else f"{m}[{v}]" for m, v in zip(part["method"], part["variant"], strict=True)]
-        )
-        drawn.append(
-            _accuracy_figure(
-                named,
-                f"{dataset}, source {source}, {protocol}",
-                folder / f"accuracy_{dataset}_{source}_{protocol}_{group}",
-            )
-        )
+    for group, runs in groups.items():
+        unique = list(plain.values()).count(plain[group]) == 1
+        stem = plain[group] if unique else f"{plain[group]}_{group}"
+        rows: dict[str, list[Record]] = {}
+        for record in sorted(runs, key=lambda r: (r.asked.row != "erm", r.asked.row, r.asked.seed)):
+            rows.setdefault(record.asked.row, []).append(record)
+        if any(r.accuracy for r in runs):
+            drawn.append(accuracy_figure(runs, stem.replace("_", ", "), folder / f"accuracy_{stem}"))
+        mapped = {row: [maps[r.run_id] for r in members if r.run_id in maps] for row, members in rows.items()}
+        mapped = {row: found for row, found in mapped.items() if found}
+        if mapped:
+            drawn.append(sensitivity_figures.small_multiples(mapped, folder / f"sensitivity_{stem}.png"))
+            drawn.append(sensitivity_figures.radial_profiles(mapped, folder / f"sensitivity_radial_{stem}.png"))
+            drawn += sensitivity_figures.heat_maps(mapped, folder / f"sensitivity_{stem}")
     return drawn
+
+
+def _stem(record: Record) -> str:
+    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}"
+
+
+def accuracy_figure(records: Sequence[Record], title: str, path: Path) -> Path:
+    """Accuracy in each domain: every seed a point, their mean a bar, with a 95 % interval from three seeds up."""
+    frame = accuracy_rows([r for r in records if r.accuracy])
+    frame = frame[frame["headline"].eq(True)]
+    frame["row"] = [m if not v else f"{m}[{v}]" for m, v in zip(frame["method"], frame["variant"], strict=True)]
+    return _accuracy_figure(frame, title, path)
 
 
 def interval(values: Any) -> tuple[float, float]:

@@ -1,26 +1,25 @@
 """What is read off a trained run: the parts of its record."""
 
 import hashlib
+from math import isnan
 
 import torch
 
 from benchmark import records, sensitivity
 from benchmark.data import Loaded
+from benchmark.evaluate import select
 from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput
 from benchmark.timing import peak_memory_mib
 from benchmark.train import Training
 
 
-def accuracy_of(run: Training, data: Loaded) -> Accuracy:
-    """Accuracies under each selection rule, all read off one run's curve."""
+def accuracy_of(run: Training, data: Loaded, rule: Selection = "source-val") -> Accuracy:
+    """Accuracies under each selection rule, all read off one run's curve; `rule` is the recipe's own."""
     curve = run.curve
     shifted = [domain for domain in data.test if domain not in data.in_domain] or list(data.test)
-    points = range(len(curve))
-    chosen: dict[Selection, int] = {
-        "source-val": max(points, key=lambda i: (curve[i]["val"], i)),
-        "last": len(curve) - 1,
-        "oracle": max(points, key=lambda i: (sum(curve[i]["test"][domain] for domain in shifted), i)),
-    }
+    rules: tuple[Selection, ...] = ("source-val", "last", rule)
+    chosen = {name: select(curve, name) for name in rules}
+    chosen["oracle"] = max(range(len(curve)), key=lambda i: (sum(curve[i]["test"][name] for name in shifted), i))
     present = {
         domain: Domain(n=len(images), accuracy={rule: curve[i]["test"][domain] for rule, i in chosen.items()})
         for domain, images in data.test.items()
@@ -48,7 +47,8 @@ def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivit
         n_images=found.n_images,
         radius=found.radius,
         clean_error=found.clean_error,
-        bands=sensitivity.summaries(found),
+        mean_standard_error=None if isnan(found.mean_standard_error) else found.mean_standard_error,
+        grid=found.grid,
     )
     return record, content
 

@@ -9,9 +9,8 @@ does not modify its inputs, and leaves the network in the train/eval mode in whi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import fields, replace
-from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import replace
+from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -26,13 +25,26 @@ State: TypeAlias = dict[str, Any]
 """What a method carries from step to step: nested dicts and lists of tensors, numbers and strings, and nothing else, so
 that a checkpoint can hold it and torch.load(weights_only=True) can read it back."""
 
-frozen = partial(dataclass, frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
-"""Decorator of every method and dataset: a frozen dataclass whose fields are checked against their annotations."""
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def frozen() -> Callable[[type[T]], type[T]]:
+    """Decorator of every method and dataset: a frozen dataclass whose fields are checked against their annotations."""
+    decorate: Any = dataclass(
+        frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    )
+    return decorate  # type: ignore[no-any-return]
+
+
+def names_of(cls: Any) -> dict[str, str]:
+    """Attribute name by public name; they differ where a field has an alias because a hook has its name."""
+    return {field.alias or name: name for name, field in cls.__pydantic_fields__.items()}
 
 
 def settings_of(instance: Any) -> dict[str, Any]:
-    """All fields of a dataclass with their values, as stored in the run record."""
-    return {f.name: getattr(instance, f.name) for f in fields(instance)}
+    """All fields with their values, under their public names, as stored in the run record."""
+    return {public: getattr(instance, name) for public, name in names_of(type(instance)).items()}
 
 
 @plain_dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Method:
     experimental: ClassVar[bool] = False
     """Kept out of `--methods all`."""
     erm_at: ClassVar[Mapping[str, Any]] = {}
-    """Settings at which `loss` is plain cross-entropy on a network without BatchNorm; the common tests hold it to that."""
+    """Settings at which `loss` is plain cross-entropy on a network without BatchNorm; the common tests check that."""
     uncoupled: ClassVar[Mapping[str, Any]] = {}
     """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
     toy: ClassVar[Mapping[str, Any]] = {}

@@ -1,30 +1,37 @@
 """Networks. Each takes float32 x [B,3,H,W] in [0,1] and normalises it itself, so that attacks and the sensitivity map
 work in pixel space and no method can disagree about mean and standard deviation."""
 
+import difflib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.resnets import Parts, resnet18, wide_resnet
+
+Channels = float | tuple[float, float, float]
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation per channel, in units of 1."""
 
 
 class Classifier(nn.Module):
     """A network in three parts: `stem` (its first, linear, layer), `trunk` (to penultimate features) and `head`.
 
     The cut after the stem serves the sensitivity map: stem(x + p) = stem(x) + stem(p) - stem(0).
-    mean, std: per channel, in units of 1.
+    mean, std: one for all channels or one for each, in units of 1.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, stem: nn.Module, trunk: nn.Module, head: nn.Linear, mean: float, std: float):
+    def __init__(self, stem: nn.Module, trunk: nn.Module, head: nn.Linear, mean: Channels, std: Channels):
         super().__init__()
         self.stem, self.trunk, self.head = stem, trunk, head
-        self.register_buffer("mean", torch.full((3, 1, 1), mean), persistent=False)
-        self.register_buffer("std", torch.full((3, 1, 1), std), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).expand(3).reshape(3, 1, 1).clone(), persistent=False)
+        self.register_buffer("std", torch.tensor(std).expand(3).reshape(3, 1, 1).clone(), persistent=False)
 
     def embed(self, x: Tensor) -> Tensor:
         """Output of the first layer, for x in [0,1]."""
@@ -37,34 +44,89 @@ class Classifier(nn.Module):
         return (self.head(z), z) if features else self.head(z)
 
 
-def convnet(num_classes: int, widths: tuple[int, int] = (64, 128), hidden: int = 1024) -> Classifier:
+def convnet(num_classes: int, *, normalised: bool = True, glorot: bool = False) -> Classifier:
     """The digits ConvNet of GUD, M-ADA, RandConv and SADA for 32x32 inputs: two valid 5x5 convolutions, each followed
-    by ReLU and 2x2 max pooling, and two hidden layers; 4,547,466 parameters for ten classes. Torch's default
-    initialisation.
+    by ReLU and 2x2 max pooling, and two hidden layers; 4,547,466 parameters for ten classes.
+
+    normalised: inputs scaled to [-1,1] (RandConv, and the common protocol) or left in [0,1] (GUD, M-ADA, SADA). glorot:
+    Glorot-uniform weights and zero biases, TensorFlow's default (GUD); otherwise torch's.
     """
-    first, second = widths
     trunk = nn.Sequential(
         nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(second * 25, hidden), nn.ReLU(),
-        nn.Linear(hidden, hidden), nn.ReLU(),
+        nn.Conv2d(64, 128, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(3200, 1024), nn.ReLU(),
+        nn.Linear(1024, 1024), nn.ReLU(),
     )  # fmt: skip
-    return Classifier(nn.Conv2d(3, first, 5), trunk, nn.Linear(hidden, num_classes), mean=0.5, std=0.5)
+    mean, std = (0.5, 0.5) if normalised else (0.0, 1.0)
+    net = Classifier(nn.Conv2d(3, 64, 5), trunk, nn.Linear(1024, num_classes), mean, std)
+    if glorot:
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+    return net
+
+
+def mini_convnet(num_classes: int) -> Classifier:
+    """A network for 32x32 inputs that trains in seconds on a CPU: two strided convolutions and one hidden layer."""
+    trunk = nn.Sequential(
+        nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 64), nn.ReLU()
+    )
+    return Classifier(nn.Conv2d(3, 16, 5, stride=2), trunk, nn.Linear(64, num_classes), mean=0.5, std=0.5)
+
+
+def residual(num_classes: int, make: Callable[..., Parts], *, normalised: bool = True, **shape: int) -> Classifier:
+    """A residual network of resnets.py, on inputs scaled to [-1,1] or left in [0,1]."""
+    mean, std = (0.5, 0.5) if normalised else (0.0, 1.0)
+    return Classifier(*make(num_classes, **shape), mean=mean, std=std)
 
 
 NETWORKS: dict[str, Callable[[int], Classifier]] = {
     "digits_convnet": convnet,
-    "mini_convnet": partial(convnet, widths=(16, 32), hidden=128),
+    "digits_convnet_01": partial(convnet, normalised=False),
+    "digits_convnet_tf": partial(convnet, normalised=False, glorot=True),
+    "mini_convnet": mini_convnet,
+    "wrn_40_2": partial(residual, make=wide_resnet, depth=40, widen=2),
+    "wrn_40_2_01": partial(residual, make=wide_resnet, normalised=False, depth=40, widen=2),
+    "wrn_16_4": partial(residual, make=wide_resnet, depth=16, widen=4),
+    "resnet18_cifar": partial(residual, make=resnet18),
 }
 
 
+def timm_network(name: str, num_classes: int) -> Classifier:
+    """A network of timm. A tag after the name (resnet18.a1_in1k) means those pretrained weights under a fresh head,
+    with the normalisation they were trained with; no tag, timm's own initialisation and ImageNet's normalisation.
+
+    There is no cut for the sensitivity map: the stem is the identity. Raises UsageError for an unknown name or tag,
+    and where the weights cannot be fetched.
+    """
+    import timm  # noqa: PLC0415 - it takes seconds, and most runs need none of it
+
+    architecture, _, tag = name.partition(".")
+    known = timm.list_pretrained(f"{architecture}.*") if tag and timm.is_model(architecture) else timm.list_models()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        hint = did_you_mean(name, close) if close else "timm.list_models() lists them"
+        raise UsageError(f"unknown timm network '{name}': {hint}")
+    try:
+        trunk: Any = timm.create_model(name, pretrained=bool(tag), num_classes=0)
+    except Exception as problem:  # its loaders raise whatever their transport raises
+        if not tag:
+            raise
+        raise UsageError(f"cannot load the weights of '{name}': {problem}") from problem
+    config = trunk.pretrained_cfg
+    mean, std = (tuple(config["mean"]), tuple(config["std"])) if tag else IMAGENET
+    return Classifier(nn.Identity(), trunk, nn.Linear(trunk.head_hidden_size, num_classes), mean, std)
+
+
 def build(name: str, num_classes: int, seed: int) -> Classifier:
-    """The named network with weights drawn from `seed` alone; the global generator is left as it was.
+    """The named network, or timm:NAME, with weights drawn from `seed` alone; the global generator is left as it was.
 
     Raises UsageError for an unknown name.
     """
-    if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}': {did_you_mean(name, NETWORKS)}")
+    library, _, inner = name.rpartition(":")
+    if library != "timm" and name not in NETWORKS:
+        raise UsageError(f"unknown network '{name}': {did_you_mean(name, [*NETWORKS, 'timm:NAME'])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[name](num_classes)
+        return timm_network(inner, num_classes) if library else NETWORKS[name](num_classes)

@@ -45,20 +45,21 @@ def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng
         set_rate(optimizer, recipe, step / steps)
         batch = images[sampler.index(step, len(images)).to(rng.on)]
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(batch.unit()), batch.y).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(net(batch.unit()), batch.y).backward()
         optimizer.step()
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser over all parameters of `net`."""
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
         net.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
+        fused=True,
     )
 
 

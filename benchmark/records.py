@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmark.errors import UsageError
+from benchmark.sensitivity import SensitivityMap
 from benchmark.spec import Record
 
 
@@ -69,13 +70,18 @@ class Store:
             )
         return record
 
+    def maps(self, records: Iterable[Record]) -> dict[str, SensitivityMap]:
+        """The sensitivity maps of all runs that have one, by run id."""
+        found = {record.run_id: self.map_of(record) for record in records}
+        return {run_id: error_map for run_id, error_map in found.items() if error_map is not None}
+
     def read_all(self) -> list[Record]:
         """All finished runs, ordered by run id."""
         folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and not path.name.startswith("."))
         return [record for record in map(self.read, folders) if record is not None]
 
-    def map_of(self, record: Record) -> np.ndarray[Any, Any] | None:
-        """The raw sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
+    def map_of(self, record: Record) -> SensitivityMap | None:
+        """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
         if record.sensitivity is None:
             return None
         path = self.runs / record.run_id / "sensitivity.npy"
@@ -83,10 +89,11 @@ class Store:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != record.sensitivity.sha256:
                 raise ValueError("its hash is not the recorded one")
-            found: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+            error = torch.from_numpy(np.load(path, allow_pickle=False))
         except (OSError, ValueError) as problem:
             raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
-        return found
+        about = record.sensitivity.model_dump(exclude={"sha256", "mean_standard_error"})
+        return SensitivityMap(error, seed=record.asked.seed, **about)
 
     @contextmanager
     def working(self, run_id: str) -> Iterator[Path]:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark import data, method
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.method import names_of
 
 Kind = Literal["method", "dataset"]
 _BASES: dict[Kind, type[Any]] = {"method": method.Method, "dataset": data.Dataset}
@@ -82,7 +83,7 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
     Raises UsageError naming the field, the value and what is allowed.
     """
     cls = find(kind, name)
-    fields = cls.__dataclass_fields__
+    fields = names_of(cls)
     for key in settings:
         if key not in fields:
             raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
@@ -98,7 +99,7 @@ def _read(cls: type[Any], key: str, value: Any) -> Any:
     """Reads a text as its field's type: as JSON where it is, as a comma-separated list where the field takes one."""
     if not isinstance(value, str):
         return value
-    adapter: TypeAdapter[Any] = TypeAdapter(cls.__dataclass_fields__[key].type)
+    adapter: TypeAdapter[Any] = TypeAdapter(_annotation(cls, key))
     readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
     for reading in readings:
         try:
@@ -106,6 +107,11 @@ def _read(cls: type[Any], key: str, value: Any) -> Any:
         except ValidationError:
             continue
     return value
+
+
+def _annotation(cls: type[Any], key: str) -> Any:
+    field = cls.__pydantic_fields__[names_of(cls)[key]]
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:

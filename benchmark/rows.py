@@ -1,14 +1,18 @@
 """Run records -> tidy tables: one row for each run, target and selection rule, or run and band, or run."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from benchmark import machine
+from benchmark.sensitivity import SensitivityMap, band_target_correlation, summaries
 from benchmark.spec import Record, Selection, canonical_json
 from benchmark.timing import SHARES
+
+Maps = Mapping[str, SensitivityMap]
+"""Sensitivity maps by run id."""
 
 
 def accuracy_rows(records: Sequence[Record]) -> pd.DataFrame:
@@ -22,21 +26,42 @@ def accuracy_rows(records: Sequence[Record]) -> pd.DataFrame:
             for rule, value in _or_gap(domain.accuracy):
                 status = "data missing" if domain.missing else record.status
                 row = _row(record, target=target, accuracy=value, selection=rule, n_images=domain.n)
-                rows.append(row | {"in_domain": target in record.accuracy.in_domain, "status": status})
+                rows.append(
+                    row
+                    | {
+                        "status": status,
+                        "in_domain": target in record.accuracy.in_domain,
+                        "headline": rule == record.asked.recipe.selection,
+                    }
+                )
     return _frame(
-        rows, "dataset protocol method source target seed accuracy selection n_images run_id in_domain"
+        rows, "dataset protocol method source target seed accuracy selection n_images run_id in_domain headline"
     ).astype({"n_images": "Int64"})
 
 
-def sensitivity_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Tidy sensitivities: one row for each run and band."""
-    rows = [
-        _row(record, band=band, error_rate=value, n_images=record.sensitivity.n_images)
-        for record in records
-        if record.sensitivity
-        for band, value in {"clean_error": record.sensitivity.clean_error, **record.sensitivity.bands}.items()
+def sensitivity_rows(records: Sequence[Record], maps: Maps) -> pd.DataFrame:
+    """Tidy sensitivities, recomputed from the raw maps: one row for each run and band."""
+    rows = []
+    for record in records:
+        if record.sensitivity is None:
+            continue
+        for band, value in summaries(maps[record.run_id]).items():
+            spread = record.sensitivity.mean_standard_error if band == "mean" else None
+            row = _row(record, band=band, error_rate=value, n_images=record.sensitivity.n_images)
+            rows.append(row | {"standard_error": spread})
+    return _frame(rows, "dataset protocol method source seed band error_rate run_id n_images standard_error")
+
+
+def correlation_rows(records: Sequence[Record], maps: Maps) -> pd.DataFrame:
+    """SADA's claim: over the methods, does sensitivity in a band go with error in a target? One row for each."""
+    accuracy, found = accuracy_rows(records), sensitivity_rows(records, maps)
+    accuracy = accuracy[accuracy["headline"].eq(True) & accuracy["variant"].eq("")]
+    parts = [
+        band_target_correlation(found, part).assign(group=group)
+        for group, part in accuracy.groupby("group")
+        if part["run_id"].isin(found["run_id"]).any()
     ]
-    return _frame(rows, "dataset protocol method source seed band error_rate run_id n_images")
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:

@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 Status = Literal["done", "failed", "diverged"]
-Selection = Literal["source-val", "last", "oracle"]
+Selection = Literal["source-val", "last", "oracle", "last-within-5", "source-val-views"]
+"""source-val: best source validation accuracy, ties to the latest. last: the last evaluation. oracle: the best mean
+over the targets, which looks at them. last-within-5: the last with more than 0.95 of the best before it (SADA's code).
+source-val-views: best accuracy on the method's own views of the source validation part (RandConv's code)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Recipe(Noun):
     """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
     epoch_steps: int | None = Field(None, ge=1)
     """Steps after which a fresh permutation is drawn even where images are left (RandConv: 250)."""
+    loader: Literal["plain", "jitter_log"] = "plain"
+    """What is done to a batch before any method sees it (loaders.py); jitter_log is SADA's released loader."""
+    selection: Selection = "source-val"
+    """The rule that heads the table and whose network the sensitivity map is taken of."""
     steps: int = Field(10_000, ge=1)
     """Length of the run under the `steps` budget, and the passes of the `passes` budget."""
     evaluations: int = Field(10, ge=1)
@@ -150,8 +157,7 @@ class Domain(Noun):
 
 
 class Accuracy(Noun):
-    """What was reached. Selections: the evaluation with the best source validation accuracy (ties: the latest), the
-    last evaluation, and the one with the best mean over the targets (oracle: it looks at the targets)."""
+    """What was reached under source-val, last and oracle, and under the recipe's own rule where that is another."""
 
     source_val: dict[Selection, float]
     selected_step: dict[Selection, int]
@@ -169,8 +175,11 @@ class Sensitivity(Noun):
     n_images: int
     radius: float
     clean_error: float
-    bands: dict[str, float]
-    """Summaries recomputed from the map: error rates in [0,1] and radii in cycles per image."""
+    """Error rate without a wave, in [0,1]; all other summaries are recomputed from the map."""
+    mean_standard_error: float | None
+    """Of the map's mean, over the choice of images; None for one image."""
+    grid: int | None
+    """Frequencies measured along an axis where that is fewer than pixels, the rest interpolated; None for all."""
 
 
 class Throughput(Noun):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.rows import group_of, throughput_rows, where
+from benchmark.rows import Maps, group_of, throughput_rows, where
+from benchmark.sensitivity import summaries
 from benchmark.spec import Record, Selection
 from benchmark.timing import SHARES
 
@@ -20,7 +21,7 @@ class Summary:
     footnotes: list[str]
 
 
-def summarise(records: Sequence[Record]) -> dict[str, list[Summary]]:
+def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]:
     """The three tables for people, one of each for every group of runs that may be compared."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r))):
@@ -29,8 +30,8 @@ def summarise(records: Sequence[Record]) -> dict[str, list[Summary]]:
     for members in groups.values():
         heading, footnotes = _heading(members[0]), _footnotes(members)
         found["accuracy"].append(Summary(heading, _accuracy_cells(members), footnotes))
-        if any(r.sensitivity for r in members):
-            found["sensitivity"].append(Summary(heading, _sensitivity_cells(members), []))
+        if any(r.run_id in maps for r in members):
+            found["sensitivity"].append(Summary(heading, _sensitivity_cells(members, maps), []))
         for place in sorted({where(r) for r in members if r.throughput}):
             here = [r for r in members if r.throughput and where(r) == place]
             found["throughput"].append(Summary(f"{heading}; {place}", _throughput_cells(here), []))
@@ -42,7 +43,7 @@ def _heading(record: Record) -> str:
     length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{recipe.steps} {asked.budget}"
     return (
         f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {recipe.network}, {recipe.optimizer} "
-        f"{recipe.lr:g}, {length} of {recipe.batch_size} images; data {asked.fingerprint}"
+        f"{recipe.lr:g}, {length} of {recipe.batch_size} images, selection {recipe.selection}; data {asked.fingerprint}"
     )
 
 
@@ -67,7 +68,7 @@ def _rows_of(members: Sequence[Record]) -> list[tuple[str, list[Record]]]:
         rows.setdefault(record.asked.row, []).append(record)
 
     def rank(item: tuple[str, list[Record]]) -> tuple[bool, float, str]:
-        means = [_mean_of(r, "source-val") for r in item[1] if r.accuracy]
+        means = [_mean_of(r, r.asked.recipe.selection) for r in item[1] if r.accuracy]
         return item[0] != "erm", -sum(means) / len(means) if means else 0.0, item[0]
 
     return sorted(rows.items(), key=rank)
@@ -97,33 +98,32 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 def _accuracy_cells(members: Sequence[Record]) -> pd.DataFrame:
     domains = list(dict.fromkeys(name for r in members if r.accuracy for name in r.accuracy.domains))
     in_domain = {name for r in members if r.accuracy for name in r.accuracy.in_domain}
+    rule = members[0].asked.recipe.selection
     rows = []
     for row, runs in _rows_of(members):
         done = [r for r in runs if r.accuracy]
         cells = {"method": row}
         for name in [d for d in domains if d not in in_domain]:
-            cells[name] = _spread([a[name]["source-val"] for r in done if name in (a := _shifted(r))])
-        cells["mean"] = _spread([_mean_of(r, "source-val") for r in done])
-        cells["worst"] = _spread([min(a["source-val"] for a in _shifted(r).values()) for r in done])
+            cells[name] = _spread([a[name][rule] for r in done if name in (a := _shifted(r))])
+        cells["mean"] = _spread([_mean_of(r, r.asked.recipe.selection) for r in done])
+        cells["worst"] = _spread([min(a[rule] for a in _shifted(r).values()) for r in done])
         for name in [d for d in domains if d in in_domain]:
             there = [r.accuracy.domains[name].accuracy for r in done if r.accuracy]
-            cells[f"{name} (in-domain)"] = _spread([a["source-val"] for a in there if a])
-        cells["source val"] = _spread([r.accuracy.source_val["source-val"] for r in done if r.accuracy])
+            cells[f"{name} (in-domain)"] = _spread([a[rule] for a in there if a])
+        cells["source val"] = _spread([r.accuracy.source_val[rule] for r in done if r.accuracy])
         cells["mean (last)"] = _spread([_mean_of(r, "last") for r in done])
         cells["mean (oracle)"] = _spread([_mean_of(r, "oracle") for r in done])
         rows.append(cells | _count(runs, done))
     return pd.DataFrame(rows)
 
 
-def _sensitivity_cells(members: Sequence[Record]) -> pd.DataFrame:
+def _sensitivity_cells(members: Sequence[Record], maps: Maps) -> pd.DataFrame:
     rows = []
     for row, runs in _rows_of(members):
-        maps = [r.sensitivity for r in runs if r.sensitivity]
-        cells = {"method": row, "clean error": _spread([m.clean_error for m in maps], 3)}
-        for band in dict.fromkeys(band for m in maps for band in m.bands):
-            if band != "clean_error":
-                cells[band.replace("_", " ")] = _spread([m.bands[band] for m in maps if band in m.bands], 3)
-        rows.append(cells | _count(runs, [r for r in runs if r.sensitivity]))
+        mapped = [r for r in runs if r.run_id in maps]
+        bands = pd.DataFrame([summaries(maps[r.run_id]) for r in mapped])
+        cells = {"method": row} | {str(name).replace("_", " "): _spread(list(bands[name]), 3) for name in bands}
+        rows.append(cells | _count(runs, mapped))
     return pd.DataFrame(rows)
 
 

@@ -5,25 +5,24 @@ compare byte for byte, and `--trace` can lead from a run to its cells and back.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import tyro
 
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.records import Store, write_atomically
-from benchmark.rows import accuracy_rows, sensitivity_rows, throughput_rows
+from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
 from benchmark.spec import Record
 from benchmark.summary import Summary, summarise
 
 NOTES = {
     "accuracy": """\
-Percent; mean ± sample standard deviation (ddof 1) over n seeds. Selection: source validation, ties to the latest.
-`mean` and `worst` are over the shifted domains. (last) and (oracle) are the mean under those selection rules; oracle looks at
-the targets and is no result.
+Percent; mean ± sample standard deviation (ddof 1) over n seeds. A heading names its selection rule; source-val is the
+best source validation accuracy, ties to the latest. `mean` and `worst` are over the shifted domains. (last) and
+(oracle) are the mean under those rules; oracle looks at the targets and is no result.
 """,
     "sensitivity": """\
 Error rates in [0,1] under single Fourier waves, on source validation images; mean ± sample standard deviation (ddof 1)
@@ -37,18 +36,19 @@ image (a forward counts 1/3, a backward 2/3).
 }
 
 
-def render(records: Sequence[Record]) -> dict[str, bytes]:
-    """Every table as the contents of a file, by file name."""
-    tidy: dict[str, Callable[[Sequence[Record]], pd.DataFrame]] = {
-        "accuracy": accuracy_rows,
-        "sensitivity": sensitivity_rows,
-        "throughput": throughput_rows,
+def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
+    """Every table as the contents of a file, by file name. maps: sensitivity maps by run id."""
+    tidy = {
+        "accuracy": accuracy_rows(records),
+        "sensitivity": sensitivity_rows(records, maps),
+        "throughput": throughput_rows(records),
+        "sensitivity_correlation": correlation_rows(records, maps),
     }
     files = {
-        f"{name}.csv": rows(records).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+        f"{name}.csv": rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
         for name, rows in tidy.items()
     }
-    for name, summaries in summarise(records).items():
+    for name, summaries in summarise(records, maps).items():
         files[f"{name}.md"] = _markdown(name, summaries).encode()
         files[f"{name}.tex"] = _latex(summaries).encode()
     return files
@@ -79,15 +79,15 @@ def write(store: Store) -> list[Record]:
     records = store.read_all()
     folder = store.out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in render(records).items():
+    for name, content in render(records, store.maps(records)).items():
         write_atomically(folder / name, content)
     return records
 
 
 def check(store: Store) -> list[str]:
     """Names of the files under OUT/tables that differ from what the records give, or are missing."""
-    wrong = []
-    for name, content in render(store.read_all()).items():
+    wrong, records = [], store.read_all()
+    for name, content in render(records, store.maps(records)).items():
         path = store.out / "tables" / name
         if not path.is_file() or path.read_bytes() != content:
             wrong.append(name)
@@ -106,7 +106,7 @@ def trace(store: Store, run_id: str) -> str:
         raise UsageError(f"--trace {run_id}: {why} run id; {did_you_mean(run_id, known)}")
     record = meant[0]
     lines = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
-    for name, content in render(list(known.values())).items():
+    for name, content in render([*known.values()], store.maps(known.values())).items():
         for number, line in enumerate(content.decode().splitlines(), start=1):
             if record.run_id in line:
                 lines.append(f"  {store.out / 'tables' / name}:{number}: {line}")

@@ -83,7 +83,9 @@ def outcome(record: Record | None) -> str:
     if record.accuracy is None or record.throughput is None:
         return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
     reached = [
-        f"{domain} {d.accuracy['source-val']:.1f}" for domain, d in record.accuracy.domains.items() if d.accuracy
+        f"{domain} {d.accuracy[record.asked.recipe.selection]:.1f}"
+        for domain, d in record.accuracy.domains.items()
+        if d.accuracy
     ]
     return f"{', '.join(reached)} %; {record.throughput.images_per_second:.0f} images/s, {record.ran.seconds:.0f} s"
 
@@ -95,7 +97,9 @@ def show_list(console: Console) -> None:
         console.print(f"{kind}s", style="bold")
         for name in registry.names(kind):
             note = " (experimental; not in `all`)" if getattr(registry.find(kind, name), "experimental", False) else ""
-            console.print(f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True
+            )
     console.print("protocols", style="bold")
     for name, protocol in protocols.PROTOCOLS.items():
         console.print(f"  {name:<12} {protocol.summary}", highlight=False, markup=False, soft_wrap=True)
@@ -133,8 +137,10 @@ def show_results(
     """Prints the accuracy tables of the runs asked for and where everything lies; returns the exit code."""
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
-    for shown in summary.summarise(mine)["accuracy"]:
-        cells = shown.cells.drop(columns=["runs", "source val", "mean (last)", "mean (oracle)"])  # they are in the tables
+    for shown in summary.summarise(mine, {})["accuracy"]:
+        cells = shown.cells.drop(
+            columns=["runs", "source val", "mean (last)", "mean (oracle)"]
+        )  # they are in the tables
         console.print(shown.heading, highlight=False, markup=False, soft_wrap=True)
         table = Table(*cells.columns, box=box.SIMPLE_HEAD)
         for row in cells.itertuples(index=False):

@@ -58,7 +58,7 @@ class Meter:
     def _now(self) -> Any:
         if not self.cuda:
             return perf_counter()
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
@@ -102,7 +102,7 @@ class Meter:
         logits: Tensor = output[0] if isinstance(output, tuple) else output
         self.forwards += len(logits)
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: self._count_backward(len(gradient)))  # type: ignore[no-untyped-call]
+            logits.register_hook(lambda gradient: self._count_backward(len(gradient)))
 
     def _count_backward(self, images: int) -> None:
         self.backwards += images

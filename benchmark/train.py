@@ -12,15 +12,22 @@ from torch import Tensor, nn
 
 from benchmark import networks, records
 from benchmark.data import Loaded
-from benchmark.evaluate import accuracy
+from benchmark.evaluate import accuracy, select
+from benchmark.loaders import load
 from benchmark.method import Method, Rng, Source, State
 from benchmark.optimise import Sampler, fit_erm, make_optimizer, set_rate
 from benchmark.rng import key
-from benchmark.spec import Asked, Images
+from benchmark.spec import Asked, Images, Selection
 from benchmark.timing import Meter, span
 
 Report = Callable[[str, float], None]
 """Called with what the run is doing and the share of its budget that is spent."""
+
+
+Views = Callable[[Images, int], Images]
+VIEWS = 10
+"""Random views that the rule source-val-views averages over, as RandConv's code does."""
+EVAL_BATCH = 500
 
 
 class DivergedError(Exception):
@@ -106,6 +113,12 @@ def train(
     def helper(other: nn.Module, rng: Rng) -> None:
         fit_erm(other, images, recipe, helper_steps, rng)
 
+    def views(part: Images, draw: int) -> Images:
+        parts = part.unit().split(EVAL_BATCH), part.y.split(EVAL_BATCH)
+        drawn = [Rng(key(asked.seed, "val views", draw), run.step, on=device) for _ in parts[0]]
+        seen = [method.views(net, x, y, rng, run.state)[0] for x, y, rng in zip(*parts, drawn, strict=True)]
+        return Images(torch.cat(seen), part.y)
+
     source = Source(images, val, len(images), recipe.batch_size, helper)
     saved = records.load_checkpoint(folder, code)
     with run.meter.running(net):
@@ -126,9 +139,10 @@ def train(
                 with span("data_wait"):
                     batch = run.pool[sampler.index(run.step, len(run.pool)).to(device)]
                     x = batch.unit()
+                x = load(x, recipe.loader, rng)
                 run.optimizer.zero_grad(set_to_none=True)
                 loss = method.loss(net, x, batch.y, rng, run.state)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 run.optimizer.step()
             run.step += 1
             run.loss_sum += loss.detach()
@@ -138,14 +152,14 @@ def train(
                 check_finite(run)
             if due > len(run.curve):
                 report("evaluating", done)
-                score(run, val, tests, done)
+                score(run, val, tests, done, recipe.selection, views)
             report("training", min(done, 1.0))
             if monotonic() - saved_at > checkpoint_seconds:
                 run.epoch_start, run.seconds = sampler.start, before + monotonic() - clock
                 records.save_checkpoint(folder, code, run.dump())
                 saved_at = monotonic()
         if not run.curve:
-            score(run, val, tests, 1.0)
+            score(run, val, tests, 1.0, recipe.selection, views)
     run.seconds = before + monotonic() - clock
 
 
@@ -175,8 +189,11 @@ def check_finite(run: Training) -> None:
         raise DivergedError(f"the loss stopped being finite at or before step {run.step}")
 
 
-def score(run: Training, val: Images, tests: dict[str, Images], progress: float) -> None:
-    """Adds a point to the curve and keeps the weights if source validation is at its best; targets decide nothing."""
+def score(run: Training, val: Images, tests: dict[str, Images], progress: float, rule: Selection, views: Views) -> None:
+    """Adds a point to the curve and keeps the weights where the rule chooses it; targets decide nothing.
+
+    views: the method's views of a batch, drawn anew for each number; used by the rule source-val-views alone.
+    """
     with run.meter.paused():
         point: dict[str, Any] = {
             "step": run.step,
@@ -185,9 +202,11 @@ def score(run: Training, val: Images, tests: dict[str, Images], progress: float)
             "val": accuracy(run.net, val),
             "test": {domain: accuracy(run.net, part) for domain, part in tests.items()},
         }
-    if all(point["val"] >= earlier["val"] for earlier in run.curve):
-        run.best = {name: value.detach().clone() for name, value in run.net.state_dict().items()}
+        if rule == "source-val-views":
+            point["val_views"] = sum(accuracy(run.net, views(val, i)) for i in range(VIEWS)) / VIEWS
     run.curve.append(point)
+    if select(run.curve, rule) == len(run.curve) - 1:
+        run.best = {name: value.detach().clone() for name, value in run.net.state_dict().items()}
     run.loss_sum.zero_()
 
 

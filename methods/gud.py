@@ -1,7 +1,7 @@
-"""GUD, also called ADA: Volpi, Namkoong, Sener, Duchi, Murino, Savarese, "Generalizing to Unseen Domains via
-Adversarial Data Augmentation", NeurIPS 2018, algorithm 1.
+"""GUD, or ADA (Volpi et al., NeurIPS 2018): the training pool grows by images that the network finds hard.
 
-Every T_min steps, k times, the training pool grows by adversarial images that are hard for the present network and yet
+Riccardo Volpi, Hongseok Namkoong, Ozan Sener, John Duchi, Vittorio Murino and Silvio Savarese: Generalizing to Unseen
+Domains via Adversarial Data Augmentation, algorithm 1. Every T_min steps, k times, the training pool grows by adversarial images that are hard for the present network and yet
 close to their origins in its feature space z; the network trains on the pool by plain cross-entropy.
 
     1. for t = 0, 1, ...:

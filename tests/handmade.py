@@ -2,6 +2,9 @@
 
 import hashlib
 
+import torch
+
+from benchmark.sensitivity import SensitivityMap
 from benchmark.spec import Accuracy, Domain, Ran, Record, Sensitivity, Throughput
 from benchmark.timing import SHARES
 from tests import toy
@@ -18,14 +21,15 @@ def record(
     map_file: bytes | None = None,
     **changes: object,
 ) -> Record:
-    """A finished run of the toy problem: `accuracy` in the shifted domain, 90 in the source's own, one domain missing."""
+    """A finished run of the toy problem: `accuracy` in the shifted domain, 90 in the source's, one domain missing."""
     asked = toy.asked(method, seed, **changes)
     sensitivity = Sensitivity(
         sha256=hashlib.sha256(map_file).hexdigest() if map_file else "0" * 64,
         n_images=10,
         radius=8.0,
         clean_error=0.1,
-        bands={"mean": 0.2, "low": 0.5, "mid": 0.3, "high": 0.1},
+        mean_standard_error=0.01,
+        grid=None,
     )
     return Record(
         run_id=asked.run_id,
@@ -61,6 +65,13 @@ def record(
             parameters=1000,
         ),
     )
+
+
+def error_map(record: Record) -> SensitivityMap:
+    """A map for a record: 0.5 at the four lowest frequencies of an 8x8 grid, 0.1 elsewhere."""
+    error = torch.full((8, 8), 0.1)
+    error[0, 0] = error[0, 1] = error[0, -1] = error[1, 0] = error[-1, 0] = 0.5
+    return SensitivityMap(error, clean_error=0.1, n_images=10, radius=2.0, seed=record.asked.seed)
 
 
 def failed(method: str, seed: int) -> Record:

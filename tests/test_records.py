@@ -68,7 +68,9 @@ def test_an_altered_map_is_refused(tmp_path: Path) -> None:
     store.prepare()
     with store.working(made.run_id):
         store.finish(made, [], content)
-    assert np.array_equal(store.map_of(made), np.zeros((4, 4)))  # type: ignore[arg-type]
+    found = store.map_of(made)
+    assert found is not None
+    assert torch.equal(found.error, torch.zeros(4, 4))
     (store.runs / made.run_id / "sensitivity.npy").write_bytes(records.npy_bytes(np.ones((4, 4), np.float32)))
     with pytest.raises(UsageError, match="hash"):
         store.map_of(made)

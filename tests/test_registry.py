@@ -63,7 +63,7 @@ def test_an_installed_package_adds_methods_by_entry_point(tmp_path: Path, monkey
 
 def test_a_name_found_twice_is_an_error(tmp_path: Path) -> None:
     registry.load_plugins([plugin(tmp_path, "erm")])
-    with pytest.raises(UsageError, match="two methods are called 'erm'.*rename one"):
+    with pytest.raises(UsageError, match=r"two methods are called 'erm'.*rename one"):
         registry.names("method")
 
 

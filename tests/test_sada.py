@@ -19,7 +19,7 @@ from benchmark import sensitivity, spectrum
 from benchmark.consistency import jensen_shannon
 from benchmark.errors import UsageError
 from benchmark.method import Rng, Source
-from benchmark.networks import build, convnet
+from benchmark.networks import build, mini_convnet
 from benchmark.spec import Images
 from benchmark.spectrum import AmplitudeAttack, Draws, Trace, attack, decompose, initialise, recon, sample_draws
 from benchmark.timing import Meter
@@ -163,7 +163,7 @@ def dense(batch: int, size: int = 32, seed: int = 0) -> Tensor:
 def net() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return convnet(10, widths=(4, 6), hidden=16).double()
+        return mini_convnet(10).double()
 
 
 def labels(net: nn.Module, x: Tensor, wrong: tuple[int, ...] = ()) -> Tensor:

@@ -1,29 +1,37 @@
 """Tables from records made by hand: every number can be checked by eye."""
 
 import csv
+import hashlib
 import io
 from pathlib import Path
 
 import pytest
 
-from benchmark import tables
+from benchmark import records, tables
 from benchmark.errors import UsageError
 from benchmark.records import Store
 from benchmark.rows import accuracy_rows, throughput_rows
 from benchmark.spec import Record
 from benchmark.summary import summarise
 from tests.conftest import ROOT
-from tests.handmade import failed, record
+from tests.handmade import error_map, failed, record
 
 RUNS = [record("erm", 0, 50.0), record("erm", 1, 54.0), record("augmix", 0, 60.0, speed=25.0), failed("augmix", 1)]
+
+
+MAPS = {run.run_id: error_map(run) for run in RUNS if run.sensitivity}
 
 
 def fill(folder: Path, runs: list[Record]) -> Store:
     store = Store(folder)
     store.prepare()
     for made in runs:
+        content = records.npy_bytes(error_map(made).error.numpy())
+        if made.sensitivity:
+            sensitivity = made.sensitivity.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+            made = made.model_copy(update={"sensitivity": sensitivity})  # noqa: PLW2901
         with store.working(made.run_id):
-            store.finish(made, [])
+            store.finish(made, [], content if made.sensitivity else None)
     return store
 
 
@@ -32,7 +40,7 @@ def rows(content: bytes) -> list[dict[str, str]]:
 
 
 def test_the_promised_columns_come_first() -> None:
-    files = tables.render(RUNS)
+    files = tables.render(RUNS, MAPS)
     head = {name: content.decode().partition("\n")[0] for name, content in files.items() if name.endswith(".csv")}
     assert head["accuracy.csv"].startswith(
         "dataset,protocol,method,source,target,seed,accuracy,selection,n_images,run_id"
@@ -45,7 +53,7 @@ def test_the_promised_columns_come_first() -> None:
 
 
 def test_every_run_is_a_row_failed_and_missing_ones_too() -> None:
-    found = rows(tables.render(RUNS)["accuracy.csv"])
+    found = rows(tables.render(RUNS, MAPS)["accuracy.csv"])
     assert {row["run_id"] for row in found} == {run.run_id for run in RUNS}
     gone = [row for row in found if not row["accuracy"]]
     assert {(row["method"], row["status"], row["target"]) for row in gone} == {
@@ -58,7 +66,7 @@ def test_every_run_is_a_row_failed_and_missing_ones_too() -> None:
 
 
 def test_summary_cells() -> None:
-    (shown,) = summarise(RUNS)["accuracy"]
+    (shown,) = summarise(RUNS, {})["accuracy"]
     erm, augmix = shown.cells.to_dict("records")
     assert erm["method"] == "erm"
     assert erm["shifted"] == "52.0 ± 2.8"  # sd of 50 and 54 with ddof 1 is sqrt(8)
@@ -72,6 +80,15 @@ def test_summary_cells() -> None:
     assert any("broken on purpose" in note for note in shown.footnotes)
 
 
+def test_sensitivities_are_recomputed_from_the_maps() -> None:
+    found = [row for row in rows(tables.render(RUNS, MAPS)["sensitivity.csv"]) if row["run_id"] == RUNS[0].run_id]
+    bands = {row["band"]: float(row["error_rate"]) for row in found}
+    assert bands["mean"] == pytest.approx((5 * 0.5 + 59 * 0.1) / 64)
+    assert bands["low"] == pytest.approx(0.5)  # radius up to 4/3: zero frequency and its four neighbours
+    assert (bands["mid"], bands["high"], bands["clean_error"]) == pytest.approx((0.1, 0.1, 0.1))
+    assert {row["band"]: row["standard_error"] for row in found}["mean"] == "0.01"
+
+
 def test_cost_is_relative_to_erm_of_the_same_seed_and_machine() -> None:
     found = throughput_rows(RUNS)
     relative = dict(zip(found["run_id"], found["relative_to_erm"], strict=True))
@@ -83,12 +100,12 @@ def test_cost_is_relative_to_erm_of_the_same_seed_and_machine() -> None:
 
 def test_runs_that_may_not_be_compared_stand_in_tables_of_their_own() -> None:
     other = [record("erm", 0, fingerprint="1" * 16), record("erm", 0, lr=0.5), record("erm", 0, budget="passes")]
-    assert len(summarise([RUNS[0], *other])["accuracy"]) == 4
+    assert len(summarise([RUNS[0], *other], {})["accuracy"]) == 4
 
 
 def test_a_variant_is_a_row_of_its_own() -> None:
     variant = record("augmix", 0, 70.0, variant="jsd=false", settings={"jsd": False})
-    (shown,) = summarise([RUNS[0], RUNS[2], variant])["accuracy"]
+    (shown,) = summarise([RUNS[0], RUNS[2], variant], {})["accuracy"]
     assert list(shown.cells["method"]) == ["erm", "augmix[jsd=false]", "augmix"]  # ERM, then the best first
     assert set(accuracy_rows([variant])["method"]) == {"augmix"}
 
@@ -96,7 +113,7 @@ def test_a_variant_is_a_row_of_its_own() -> None:
 def test_three_records_give_the_committed_text() -> None:
     """The whole of accuracy.md, as a person reviewed it."""
     expected = (ROOT / "tests" / "expected" / "accuracy.md").read_text(encoding="utf-8")
-    assert tables.render(RUNS[:3])["accuracy.md"].decode() == expected
+    assert tables.render(RUNS[:3], MAPS)["accuracy.md"].decode() == expected
 
 
 def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +145,7 @@ def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.C
 
 
 def test_latex_is_booktabs_without_special_characters_left() -> None:
-    text = tables.render(RUNS)["accuracy.tex"].decode()
+    text = tables.render(RUNS, MAPS)["accuracy.tex"].decode()
     assert r"\toprule" in text
     assert "±" not in text
     assert r"mini\_convnet" in text

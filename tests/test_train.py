@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import data, records, registry
+from benchmark.errors import UsageError
+from benchmark.evaluate import accuracy, select
 from benchmark.measure import accuracy_of, throughput_of
 from benchmark.method import Method, Rng, Source, State, frozen
 from benchmark.optimise import Sampler, make_optimizer, set_rate
@@ -97,12 +99,36 @@ def test_selection_takes_the_latest_of_ties_and_targets_only_for_oracle() -> Non
     assert found.source_val["oracle"] == 80
 
 
+@pytest.mark.parametrize(
+    ("rule", "vals", "chosen"),
+    [
+        ("source-val", [90, 95, 95, 80], 2),
+        ("last", [90, 95, 95, 80], 3),
+        ("last-within-5", [90, 95, 95, 90.3], 3),
+        ("last-within-5", [90, 95, 95, 90.2], 2),
+        ("last-within-5", [50], 0),
+        ("source-val-views", [90, 95, 95, 80], 0),
+    ],
+)
+def test_selection_rules(rule: Any, vals: list[float], chosen: int) -> None:
+    curve = [{"step": i, "val": val, "val_views": 100 - val * (i > 0)} for i, val in enumerate(vals)]
+    assert select(curve, rule) == chosen
+
+
+def test_the_rule_on_views_scores_the_methods_own_views(tmp_path: Path) -> None:
+    method = registry.make("method", "randconv", {})
+    trained = run(tmp_path, method, selection="source-val-views", steps=4, evaluations=2)
+    again = run(tmp_path / "again", method, selection="source-val-views", steps=4, evaluations=2)
+    assert [point["val_views"] for point in trained.curve] == [point["val_views"] for point in again.curve]
+    assert all(0 <= point["val_views"] <= 100 for point in trained.curve)
+    found = accuracy_of(trained, toy.loaded(), "source-val-views")
+    assert set(found.source_val) == {"source-val", "last", "oracle", "source-val-views"}
+
+
 def test_the_selected_weights_are_those_of_the_selected_point(tmp_path: Path) -> None:
     trained = run(tmp_path, steps=12, evaluations=12)
     best = max(range(12), key=lambda i: (trained.curve[i]["val"], i))
     trained.net.load_state_dict(trained.best)
-    from benchmark.evaluate import accuracy
-
     assert accuracy(trained.net, toy.loaded().val) == trained.curve[best]["val"]
     assert accuracy(trained.net, toy.loaded().test["shifted"]) == trained.curve[best]["test"]["shifted"]
 
@@ -111,7 +137,8 @@ def test_a_diverged_run_stops_by_name(tmp_path: Path) -> None:
     @frozen()
     class Diverging(Method):
         def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
-            return net(x).sum() * (float("nan") if rng.step == 3 else 1e-3)
+            scale = float("nan") if rng.step == 3 else 1e-3
+            return scale * nn.functional.cross_entropy(net(x), y)
 
     with pytest.raises(DivergedError, match="step 4"):
         run(tmp_path, Diverging())
@@ -196,8 +223,8 @@ def test_data_that_no_run_can_use_is_refused() -> None:
             return Images(torch.zeros(self.n, 3, 8, 8, dtype=torch.uint8), torch.full((self.n,), self.label))
 
     for made, says in ((Wrong(label=2), "label 2"), (Wrong(label=-1), "label -1"), (Wrong(n=0), "no images")):
-        with pytest.raises(data.UsageError, match=says):
+        with pytest.raises(UsageError, match=says):
             data.load(made, "here", None)
-    with pytest.raises(data.UsageError, match="unknown source domain 'hree'.*did you mean 'here'"):
+    with pytest.raises(UsageError, match=r"unknown source domain 'hree'.*did you mean 'here'"):
         data.load(Wrong(), "hree", None)
     assert data.load(Wrong(), "here", None).in_domain == ["here"]

@@ -1,0 +1,181 @@
+"""The AugMix operations, batched: every image has its own operation, level and sign, on a CPU or a GPU.
+
+AugMix, AugMax and SADA share them. All thirteen turn uint8 images into the very bytes that Pillow gives, so that the
+same draws make the same pictures as the released code (Hendrycks et al., AugMix, ICLR 2020), whose ranges these are.
+Images are grouped by operation and none is handled alone. The groups are formed on the host: draws made by a CPU
+generator cost no synchronisation with a GPU, draws made on the GPU cost one for each step of the chains.
+
+Magnitudes at level l, where int() cuts towards zero and the sign comes last:
+
+    autocontrast, equalize      none
+    posterize                   keeps 4 - int(4 l / 10) bits
+    rotate                      +-int(30 l / 10) degrees, counter-clockwise, about the centre
+    solarize                    inverts values from 256 - int(256 l / 10) up
+    shear_x, shear_y            +-0.3 l / 10; the top left corner stays
+    translate_x, translate_y    +-int((size / 3) l / 10) pixels, left or up for +; size: the image's width or height
+    color, contrast, brightness, sharpness
+                                blend with factor 1.8 l / 10 + 0.1; factor 1 is the identity, so that below level 5 a
+                                smaller level is a stronger effect
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from benchmark import pillow_ops
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.timing import span
+
+OpName = Literal[
+    "autocontrast", "equalize", "posterize", "rotate", "solarize", "shear_x", "shear_y", "translate_x", "translate_y",
+    "color", "contrast", "brightness", "sharpness",
+]  # fmt: skip
+OPS: tuple[str, ...] = get_args(OpName)
+"""All thirteen; draws hold indices into this list."""
+NINE = OPS[:9]
+"""The default of the released code: without the four that overlap with the corruptions it is tested on."""
+
+
+@dataclass(frozen=True)
+class MixDraws:
+    """All that is random in B augment-and-mix views of W chains of at most D operations.
+
+    w: weights of the chains, float32 [B,W], on the simplex. m: share of the augmented mixture, float32 [B] in [0,1].
+    depth: operations in each chain, int64 [B,W] in 1..D. op: indices into OPS, int64 [B,W,D], -1 beyond the chain's
+    depth. level: float64 [B,W,D] in [0,10]. sign: +1 or -1, int64 [B,W,D]. An operation uses the last two or not.
+    """
+
+    w: Tensor
+    m: Tensor
+    depth: Tensor
+    op: Tensor
+    level: Tensor
+    sign: Tensor
+
+
+def sample_mix(
+    batch: int,
+    generator: torch.Generator,
+    *,
+    ops: Sequence[str] = NINE,
+    severity: float = 3.0,
+    width: int = 3,
+    depth: int = -1,
+    alpha: float = 1.0,
+) -> MixDraws:
+    """Draws for `batch` views, on the generator's device.
+
+    w ~ Dirichlet(alpha, ..., alpha), m ~ Beta(alpha, alpha); a chain has `depth` operations, or 1 to 3 for a depth
+    below 1; each is uniform over `ops`, its level U[0.1, severity) for a severity in [0.1, 10], its sign a fair coin.
+    Raises UsageError for an unknown operation.
+    """
+    for name in ops:
+        if name not in OPS:
+            raise UsageError(f"unknown operation '{name}': {did_you_mean(name, OPS)}")
+    device = generator.device
+
+    def shares(count: int) -> Tensor:
+        gamma = torch._standard_gamma(torch.full((batch, count), alpha, dtype=torch.float64, device=device), generator)
+        return (gamma / gamma.sum(dim=1, keepdim=True)).float()
+
+    def integers(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator, device=device)
+
+    shallowest, deepest = (depth, depth) if depth > 0 else (1, 3)
+    slots = (batch, width, deepest)
+    w, m, depths = shares(width), shares(2)[:, 0], integers(shallowest, deepest + 1, batch, width)
+    op = torch.tensor([OPS.index(name) for name in ops], device=device)[integers(0, len(ops), *slots)]
+    op = op.where(torch.arange(deepest, device=device) < depths[..., None], -1)
+    level = 0.1 + (severity - 0.1) * torch.rand(slots, generator=generator, device=device, dtype=torch.float64)
+    return MixDraws(w, m, depths, op, level, 2 * integers(0, 2, *slots) - 1)
+
+
+def augmix_view(x: Tensor, draws: MixDraws) -> Tensor:
+    """One augment-and-mix view of each image: x float [B,3,H,W] in [0,1], and so is the view."""
+    return augmix_views(x, [draws])[0]
+
+
+@span("augment")
+def augmix_views(x: Tensor, draws: Sequence[MixDraws]) -> list[Tensor]:
+    """One view of x for each of the draws, made in one batch."""
+    joint = MixDraws(*(torch.cat([getattr(d, field.name) for d in draws]) for field in fields(MixDraws)))
+    x = x.repeat(len(draws), 1, 1, 1)
+    chains = apply_chains(to_uint8(x), joint).to(x.dtype).div_(255)
+    return list(mix(x, chains, joint.w.to(x), joint.m.to(x)).chunk(len(draws)))
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[0,1] to 0..255, cut and not rounded, as torchvision's ToPILImage does; a byte divided by 255 comes back."""
+    return x.detach().clamp(0, 1).mul_(255).to(torch.uint8)
+
+
+def mix(x: Tensor, chains: Tensor, w: Tensor, m: Tensor) -> Tensor:
+    """(1 - m) x + m sum_i w_i chains_i, differentiable in all: x [B,3,H,W], chains [B,W,3,H,W], w [B,W], m [B]."""
+    w, m = w[:, :, None, None, None], m[:, None, None, None]
+    mixture: Tensor = w[:, 0] * chains[:, 0]
+    for i in range(1, chains.shape[1]):  # one after another, in the released code's order of rounding
+        mixture = mixture.add_(w[:, i] * chains[:, i])
+    clean: Tensor = (1 - m) * x
+    return clean.add_(m * mixture)
+
+
+@span("augment")
+def apply_chains(x: Tensor, draws: MixDraws) -> Tensor:
+    """Every image's chains of operations, unmixed: uint8 [B,3,H,W] to uint8 [B,W,3,H,W]."""
+    width, deepest = draws.op.shape[1:]
+    chains = x.repeat_interleave(width, dim=0)
+    for step in range(deepest):
+        chains = apply_op(chains, *(part[:, :, step].flatten() for part in (draws.op, draws.level, draws.sign)))
+    return chains.view(len(x), width, *x.shape[1:])
+
+
+@span("augment")
+def apply_op(x: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """One operation for each image of x, uint8 [N,3,H,W]: op [N] indexes OPS, and -1 leaves the image as it is; level
+    [N] in [0,10]; sign [N] of +1 and -1."""
+    op = op.cpu()
+    order = op.argsort()
+    magnitude = _magnitude(op, level.cpu(), sign.cpu(), *x.shape[2:])[order].to(x.device, non_blocking=True)
+    here, back = (index.to(x.device, non_blocking=True) for index in (order, order.argsort()))
+    x = x.index_select(0, here)
+    unchanged, *counts = (op + 1).bincount(minlength=len(OPS) + 1).tolist()
+    groups = zip(OPS, x[unchanged:].split(counts), magnitude[unchanged:].split(counts), strict=True)
+    for name, images, values in groups:
+        if len(images):
+            images.copy_(_FUNCTIONS[name](images, values))
+    return x.index_select(0, back)
+
+
+def _magnitude(op: Tensor, level: Tensor, sign: Tensor, height: int, width: int) -> Tensor:
+    """Magnitudes, float64 [N], on the host: a GPU divides by a number by multiplying with its rounded inverse."""
+    maximum = _MAXIMUM | {"translate_x": width / 3, "translate_y": height / 3}
+    value = level.double() * torch.tensor([maximum.get(name, 0.0) for name in OPS], dtype=torch.float64)[op] / 10
+    value = value.trunc().where(_WHOLE[op], value)
+    return (sign * value).where(_SIGNED[op], value)
+
+
+_MAXIMUM = {
+    "posterize": 4.0, "rotate": 30.0, "solarize": 256.0, "shear_x": 0.3, "shear_y": 0.3,
+    "color": 1.8, "contrast": 1.8, "brightness": 1.8, "sharpness": 1.8,
+}  # fmt: skip
+_WHOLE = torch.tensor([name in ("posterize", "rotate", "solarize", "translate_x", "translate_y") for name in OPS])
+_SIGNED = torch.tensor([name.startswith(("rotate", "shear", "translate")) for name in OPS])
+
+_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "autocontrast": lambda x, _: pillow_ops.autocontrast(x),
+    "equalize": lambda x, _: pillow_ops.equalize(x),
+    "posterize": lambda x, value: pillow_ops.posterize(x, 4 - value.long()),
+    "rotate": lambda x, value: pillow_ops.rotate(x, value.long()),
+    "solarize": lambda x, value: pillow_ops.solarize(x, 256 - value),
+    "shear_x": pillow_ops.shear,
+    "shear_y": lambda x, value: pillow_ops.shear(x.mT, value).mT,
+    "translate_x": lambda x, value: pillow_ops.translate(x, value.long()),
+    "translate_y": lambda x, value: pillow_ops.translate(x.mT, value.long()).mT,
+    "color": lambda x, value: pillow_ops.color(x, value + 0.1),
+    "contrast": lambda x, value: pillow_ops.contrast(x, value + 0.1),
+    "brightness": lambda x, value: pillow_ops.brightness(x, value + 0.1),
+    "sharpness": lambda x, value: pillow_ops.sharpness(x, value + 0.1),
+}

@@ -1,0 +1,182 @@
+"""Pictures of sensitivity maps. Every function takes the maps of each table row, one a seed, and draws PNG and PDF
+files that are the same byte for byte when drawn again."""
+
+import re
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmark.fourier import centred, radial_profile
+from benchmark.sensitivity import SensitivityMap
+
+Rows = Mapping[str, Sequence[SensitivityMap]]
+
+STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8, "savefig.dpi": 200, "figure.constrained_layout.use": True}
+COLOURS = "viridis"
+"""Perceptually uniform, of steadily rising lightness, and without a red-green contrast."""
+ACROSS, DOWN = "horizontal frequency\n(cycles per image)", "vertical frequency\n(cycles per image)"
+
+
+def heat_maps(rows: Rows, folder: Path) -> list[Path]:
+    """One picture for each row, its map the mean over seeds, all on one colour scale: sensitivity_NAME.png and .pdf.
+
+    Returns the PNG paths. Raises ValueError where there is no map, or the maps are not of one size and radius.
+    """
+    top = _scale(rows)
+    drawn = []
+    for name, maps in rows.items():
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=(3.8, 4.1))
+            axes = figure.subplots()
+            _heat(axes, maps, top)
+            axes.set(title=_title(name, maps, 40), xlabel=ACROSS, ylabel=DOWN)
+            bar = axes.inset_axes((1.04, 0, 0.04, 1))  # as high as the map, which a colour bar of its own is not
+            figure.colorbar(axes.collections[0], cax=bar, label="error (%)")
+            _caption(figure, {name: maps}, 66)
+            drawn.append(_save(figure, folder / f"sensitivity_{slug(name)}"))
+    return drawn
+
+
+def small_multiples(rows: Rows, path: Path) -> Path:
+    """All rows in one picture, each the mean over its seeds, on one colour scale. Writes PNG and PDF, returns the PNG.
+
+    Raises ValueError where there is no map, or the maps are not of one size and radius.
+    """
+    top = _scale(rows)
+    across = min(4, len(rows))
+    down = ceil(len(rows) / across)
+    with mpl.rc_context(STYLE):
+        titles = {name: _title(name, maps, 22) for name, maps in rows.items()}
+        lines = 1 + max(title.count("\n") for title in titles.values())
+        figure = Figure(figsize=(1.75 * across + 1.5, (1.75 + 0.14 * lines) * down + 1.0))
+        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+        for i, axes in enumerate(grid.flat):
+            if i >= len(rows):
+                axes.set_axis_off()
+                continue
+            name, maps = list(rows.items())[i]
+            _heat(axes, maps, top)
+            axes.set_title(titles[name])
+            if i % across == 0:
+                axes.set_ylabel(DOWN)
+            if i // across == down - 1:
+                axes.set_xlabel(ACROSS)
+            if i >= len(rows) - across:  # the lowest of its column
+                axes.tick_params(labelbottom=True)
+        figure.colorbar(grid[0, 0].collections[0], ax=grid, label="error (%)", aspect=14 * down)
+        _caption(figure, rows, 32 * across + 20)
+        return _save(figure, path)
+
+
+def radial_profiles(rows: Rows, path: Path) -> Path:
+    """Error against the radius of the frequency: a line for each row, its mean over seeds, and a band of one standard
+    deviation over seeds (none for one seed). Writes PNG and PDF, returns the PNG.
+
+    Raises ValueError where there is no map, or the maps are not of one size and radius.
+    """
+    _scale(rows)
+    rings = len(next(iter(rows.values()))[0].error) // 2
+    points = [
+        {"row": _wrapped(name, 26), "seed": i, "radius": r, "error": 100 * value}
+        for name, maps in rows.items()
+        for i, found in enumerate(maps)
+        for r, value in enumerate(radial_profile(found.rate).tolist())
+    ]
+    with mpl.rc_context(STYLE), sns.axes_style("ticks"):
+        figure = Figure(figsize=(5.8, 3.3))
+        axes = figure.subplots()
+        sns.lineplot(
+            pd.DataFrame(points), x="radius", y="error", hue="row", style="row", palette=_line_colours(len(rows)),
+            linewidth=1.2, markers=True, markersize=4, markeredgewidth=0.4, markevery=max(1, rings // 16),
+            errorbar="sd", err_kws={"alpha": 0.2, "linewidth": 0}, ax=axes, legend="brief",
+        )  # fmt: skip
+        axes.set(xlabel="radius of the frequency (cycles per image)", ylabel="error (%)", ylim=(0, None))
+        axes.set_xticks(_steps(rings, 8))
+        axes.grid(color="0.9", linewidth=0.6)
+        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1.02), title=None, frameon=False, handlelength=3.5)
+        _caption(figure, rows, 100, "Bands: one standard deviation.")
+        return _save(figure, path)
+
+
+def slug(name: str) -> str:
+    """A row's name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_")
+
+
+def _scale(rows: Rows) -> float:
+    """The upper end of the colour scale of all rows, percent: the largest error, rounded up to a multiple of ten."""
+    maps = [found for group in rows.values() for found in group]
+    if not maps or not all(rows.values()) or len({(len(found.error), found.radius) for found in maps}) > 1:
+        raise ValueError("pictures need one map a row or more, all of one size and radius")
+    return 10 * ceil(max(_mean(group).max().item() for group in rows.values()) / 10 - 1e-4) or 10
+
+
+def _mean(maps: Sequence[SensitivityMap]) -> Tensor:
+    return 100 * torch.stack([found.rate for found in maps]).mean(dim=0)
+
+
+def _heat(axes: Axes, maps: Sequence[SensitivityMap], top: float) -> None:
+    shown = centred(_mean(maps)).numpy()
+    half = len(shown) // 2
+    sns.heatmap(shown, vmin=0, vmax=top, cmap=COLOURS, square=True, cbar=False, ax=axes, rasterized=True)
+    ticks = sorted({sign * tick for tick in _steps(half, 2) for sign in (-1, 1)})
+    at, names = [half + tick + 0.5 for tick in ticks], [f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
+    axes.set_xticks(at, names, rotation=0)
+    axes.set_yticks(at, names, rotation=0)
+
+
+def _steps(end: int, parts: int) -> list[int]:
+    """Whole numbers from 0 to `end` in about so many equal steps."""
+    return list(range(0, end + 1, max(1, end // parts)))
+
+
+def _title(name: str, maps: Sequence[SensitivityMap], width: int) -> str:
+    clean = 100 * sum(found.clean_error for found in maps) / len(maps)
+    return f"{_wrapped(name, width)}\nclean error {clean:.1f} %"
+
+
+def _wrapped(name: str, width: int) -> str:
+    """A row's name on lines of at most `width` characters, broken after commas and brackets where there are any."""
+    return fill(re.sub(r"([,\[])", r"\1 ", name), width).replace(", ", ",").replace("[ ", "[")
+
+
+def _caption(figure: Figure, rows: Rows, width: int, more: str = "") -> None:
+    maps = [found for group in rows.values() for found in group]
+    size, radius, grid = len(maps[0].error), maps[0].radius, maps[0].grid
+    text = (
+        f"Error when one wave of L2 norm {radius:g} per channel (root mean square {radius / size:g}) is added to the "
+        f"pixels, which lie in [0,1]{', and the sum is cut to [0,1]' if maps[0].clamp else ''}. "
+        f"{f'Measured at {grid}×{grid} frequencies, interpolated. ' if grid else ''}"
+        f"Images: {_span([found.n_images for found in maps])}. Mean over seeds, n = "
+        f"{_span([len(group) for group in rows.values()])}. {more}"
+    )
+    figure.supxlabel(fill(text, width), fontsize=7)
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _line_colours(n: int) -> list[Any]:
+    """Black for the first row, then colours that colour-blind readers tell apart; markers and dashes differ as well."""
+    palette = sns.color_palette("colorblind")
+    return ["#000000", *(palette[i % len(palette)] for i in range(n - 1))]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = path.parent / path.name.removesuffix(".png")  # with_suffix would cut a name like tau=0.5
+    figure.savefig(f"{base}.pdf", metadata={"CreationDate": None})
+    figure.savefig(f"{base}.png", metadata={"Software": None})
+    return base.with_name(f"{base.name}.png")

@@ -1,0 +1,134 @@
+"""Which images a network gets wrong when a wave is added to them: the engine of both sensitivity maps, and the released
+one of them. `sensitivity.measure` is the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.ascent import attack_mode
+from benchmark.fourier import released_basis, released_map
+from benchmark.networks import Classifier
+from benchmark.rng import key
+from benchmark.spec import Images
+
+Signs = Literal["per_channel", "shared"]
+BATCH_PIXELS = {"cpu": 2**17, "cuda": 2**22}
+"""Pixels of one forward pass: 128 and 4,096 images of 32x32. More no longer fits a processor's last-level cache."""
+
+
+def sample_signs(n: int, generator: torch.Generator, kind: Signs = "per_channel") -> Tensor:
+    """Rademacher signs of one wave for n images: int8 [n,3], +1 or -1; "shared": the same in all three channels."""
+    shape = (n, 1 if kind == "shared" else 3)
+    bits = torch.randint(2, shape, generator=generator, dtype=torch.int8, device=generator.device)
+    return (2 * bits - 1).expand(n, 3)
+
+
+@torch.inference_mode()
+def wrong(
+    net: nn.Module, images: Images, added: Tensor, signs: Tensor, *, clamp: bool = False, batch: int | None = None
+) -> Tensor:
+    """Which images `net` misclassifies, in evaluation mode, under which wave: bool [1+K,n] on the CPU; row 0: no wave.
+
+    added: waves [K,N,N] at their full amplitude, in units of the pixels in [0,1]. signs: [K,n,3]. clamp: cut image plus
+    wave to [0,1]. batch: images of one forward pass. The modes of `net` are left as found.
+    """
+    device = next(net.parameters()).device
+    batch = batch or max(1, BATCH_PIXELS["cuda" if device.type == "cuda" else "cpu"] // images.x[0, 0].numel())
+    added = torch.cat([torch.zeros_like(added[:1]), added]).to(device)
+    signs = torch.cat([torch.zeros_like(signs[:1]), signs]).to(device)
+    out = torch.empty(signs.shape[:2], dtype=torch.bool, device=device)
+    with attack_mode(net):
+        for rows in torch.arange(len(images)).tensor_split(ceil(len(images) / batch)):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            here = images[part].to(device)
+            logits = perturbed(net, here.unit(), clamp)
+            together = max(1, batch // len(here))
+            for first in range(0, len(added), together):
+                some = slice(first, first + together)
+                guess = logits(added[some], signs[some, part].float()).argmax(dim=1)
+                out[some, part] = guess.view(-1, len(here)) != here.y
+    return out.cpu()
+
+
+def perturbed(net: nn.Module, x: Tensor, clamp: bool = False) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of waves [K,N,N] and signs [K,n,3]: the logits [K n,classes] of `net` on x + signs waves, x [n,3,N,N].
+
+    A first convolution is linear, conv(x + s w) = conv(x) + s (conv(w) - conv(0)): it is done once for the images, and
+    once for each wave in each channel alone, however many the images. Channels-last memory doubles a CPU's speed.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    if clamp or not (isinstance(net, Classifier) and isinstance(net.stem, nn.Conv2d)):
+
+        def plain(added: Tensor, signs: Tensor) -> Tensor:
+            seen = (x + signs[..., None, None] * added[:, None, None]).flatten(0, 1)
+            out: Tensor = net(seen.clamp(0, 1) if clamp else seen)
+            return out
+
+        return plain
+
+    clean, zero = net.embed(x), net.embed(torch.zeros_like(x[:1]))
+    features, height, width = clean.shape[1:]
+    one_channel = torch.eye(3, device=x.device)[:, :, None, None]
+
+    def flat(z: Tensor) -> Tensor:
+        return z.permute(0, 2, 3, 1).flatten(1)
+
+    def linear(added: Tensor, signs: Tensor) -> Tensor:
+        alone = (added[:, None, None] * one_channel).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        response = flat(net.embed(alone) - zero).view(len(added), 3, -1)
+        z = torch.baddbmm(flat(clean).expand(len(added), -1, -1), signs, response)
+        out: Tensor = net.head(net.trunk(z.view(-1, height, width, features).permute(0, 3, 1, 2)))
+        return out
+
+    return linear
+
+
+@dataclass(frozen=True)
+class Released:
+    """What SADA's released script computes. errors: percent, by basis [K]; heatmap: percent [N-1,N-1], zero centred."""
+
+    errors: Tensor
+    heatmap: Tensor
+
+
+def released_waves(size: int, epsilon: Tensor | float = 30.0) -> Tensor:
+    """The waves [K,size,size] that the released code adds: L2 norm r = max(8, epsilon ||b||), a floor and no bound.
+
+    epsilon: one for all, or [K]. At 32x32 no basis has a norm above 0.0442, so r is 8 for every epsilon up to 181, the
+    released 30 included.
+    """
+    basis = released_basis(size)
+    norm: Tensor = torch.linalg.vector_norm(basis, dim=(1, 2), keepdim=True)
+    return basis * (torch.as_tensor(epsilon).view(-1, 1, 1) * norm).clamp(min=8) / norm
+
+
+def reference(
+    net: nn.Module,
+    images: Images,
+    *,
+    seed: int = 0,
+    perturb_radii: float = 30.0,
+    r_factor: Tensor | None = None,
+    signs: Tensor | None = None,
+    batch_size: int = 128,
+    drop_last: bool = True,
+) -> Released:
+    """The map as SADA's released code makes it (Fourier_basis_perturb.py): every basis, mirror images measured twice.
+
+    r_factor [K]: multiplies perturb_radii, basis by basis. signs [K,n,3]: +1 or -1; drawn from `seed` where None.
+    drop_last: leave out the images after the last full batch, as its loader does. Raises ValueError where none is left.
+    """
+    n = len(images) // batch_size * batch_size if drop_last else len(images)
+    if not n:
+        raise ValueError(f"{len(images)} images are fewer than one batch of {batch_size}, and drop_last drops it")
+    size = images.x.shape[-1]
+    added = released_waves(size, perturb_radii * (1.0 if r_factor is None else r_factor))
+    if signs is None:
+        generators = (torch.Generator().manual_seed(key(seed, "reference", k)) for k in range(len(added)))
+        signs = torch.stack([sample_signs(n, generator) for generator in generators])
+    errors = 100 * wrong(net, images[:n], added, signs[:, :n])[1:].double().mean(dim=1).float()
+    return Released(errors, released_map(errors, size))

@@ -1,0 +1,119 @@
+"""MNIST against SVHN, MNIST-M, SYN and USPS at 32x32, the digits benchmark of GUD, M-ADA, RandConv and SADA.
+
+The released codes disagree about the training images and the resize filter, and two different MNIST-M test sets are in
+circulation: each choice is a field. Targets are always their whole official test part. Card: docs/datasets/digits.md.
+"""
+
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from benchmark import data, readers
+from benchmark.errors import UsageError
+from benchmark.method import frozen
+from benchmark.readers import Array
+from benchmark.spec import Images
+
+SUBSETS = {"first10k": (0, 10_000), "offset5k": (5_000, 15_000), "all50k": (0, 50_000), "all60k": (0, 60_000)}
+GANIN = "http://yaroslav.ganin.net"
+MNIST = [f"MNIST/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+PNG_FOLDER, PNG_LABELS = "mnist_m/mnist_m_test", "mnist_m/mnist_m_test_labels.txt"
+FILES: dict[str, tuple[str, list[list[str]]]] = {
+    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/ (unpacked)", [MNIST]),
+    "usps": ("https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/usps.t.bz2", [["usps.t.bz2"]]),
+    "svhn": ("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", [["test_32x32.mat"]]),
+    "syn": (f"{GANIN} (SynNumbers)", [["synth_test_32x32.mat"]]),
+    "png9001": (f"{GANIN} (MNIST-M)", [[PNG_FOLDER, PNG_LABELS], ["mnist_m_test.tar"]]),
+    "pickle10k": ("https://github.com/VanushVaswani/keras_mnistm/releases (unpacked)", [["keras_mnistm.pkl", *MNIST]]),
+}
+"""By domain, or layout of MNIST-M: where its files come from, and the sets of files that each suffice."""
+
+
+@frozen()
+class Dataset(data.Dataset):
+    """MNIST as the source; SVHN, MNIST-M, SYN and USPS as targets. Greyscale images get three equal channels."""
+
+    classes = tuple("0123456789")
+    domains = ("svhn", "mnist_m", "syn", "usps", "mnist")
+    sources = ("mnist",)
+    licence = "MNIST: CC BY-SA 3.0; SVHN: non-commercial use only; MNIST-M, SYN and USPS: not stated by their authors"
+    citation = "LeCun 1998 (MNIST), Netzer 2011 (SVHN), Ganin 2016 (MNIST-M, SYN), Hull 1994 (USPS): see the card"
+
+    subset: Literal["first10k", "offset5k", "all50k", "all60k"] = "first10k"
+    """Training images of MNIST, in the original order. first10k: [0:10000] (RandConv); offset5k: [5000:15000] (GUD,
+    M-ADA); all50k: [0:50000]; all60k: [0:60000] (SADA). Validation is always [50000:60000]. all60k trains on those too:
+    its validation accuracy then says nothing, so only results at the last step count."""
+    resize: readers.Resize = "bilinear"
+    """How images that are not 32x32 are scaled, with Pillow. bilinear (RandConv), lanczos (GUD, M-ADA), or
+    resize36_crop32: MNIST to 36x36, bilinear, and the middle cut out; targets bilinear to 32x32 (SADA)."""
+    mnist_m: Literal["png9001", "pickle10k"] = "png9001"
+    """Test set of MNIST-M. png9001: 9,001 images of 32x32 (M-ADA, SADA); pickle10k: 10,000 of 28x28 (RandConv)."""
+
+    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
+        if domain not in self.domains or (split != "test" and domain not in self.sources):
+            raise UsageError(f"digits/{domain} has no {split} part; the only source domain is mnist")
+        return _load(self, domain, split, readers.data_folder(root, "digits"))
+
+
+@cache  # files are taken to stay as they are while the process runs
+def _load(dataset: Dataset, domain: str, split: data.Split, root: Path) -> Images:
+    layout = dataset.mnist_m if domain == "mnist_m" else domain
+    origin, choices = FILES[layout]
+    path = readers.find(root, f"digits/{domain}", choices, origin)
+    with readers.decoding(path, origin):
+        if layout == "mnist":
+            first, last = {"train": SUBSETS[dataset.subset], "val": (50_000, 60_000), "test": (0, 10_000)}[split]
+            x, y = (array[first:last] for array in mnist(root, "t10k" if split == "test" else "train"))
+        elif layout == "usps":
+            stored = importlib.import_module("torchvision").datasets.USPS(root, train=False)
+            x, y = stored.data, np.array(stored.targets)
+        elif layout == "png9001":
+            x, y = png_folder(root if path.is_dir() else path)
+        elif layout == "pickle10k":
+            x, y = pickled(path), mnist(root, "t10k")[1]
+        else:
+            x, y = readers.read_mat(path)
+        if x.shape[1:3] != (32, 32):
+            x = readers.resize(x, dataset.resize if domain == "mnist" or dataset.resize == "lanczos" else "bilinear")
+        return readers.labelled(x, y, len(dataset.classes))
+
+
+def mnist(root: Path, part: Literal["train", "t10k"]) -> tuple[Array, Array]:
+    """Images [N,28,28] and labels [N], read by torchvision's functions for one file each, so that an error names it."""
+    read = importlib.import_module("torchvision.datasets.mnist")  # only here: it is slow to import
+    found, n = [], {"train": 60_000, "t10k": 10_000}[part]
+    images, labels = (read.read_image_file, (n, 28, 28), 255), (read.read_label_file, (n,), 9)
+    for kind, (function, shape, top) in {"images-idx3": images, "labels-idx1": labels}.items():
+        path = root / f"MNIST/raw/{part}-{kind}-ubyte"
+        with readers.decoding(path, FILES["mnist"][0]):
+            array = function(str(path)).numpy()
+            if array.shape != shape or array.max() > top:
+                raise ValueError(f"it holds {array.shape} values up to {array.max()}, not {shape} up to {top}")
+            found.append(array)
+    return found[0], found[1]
+
+
+def png_folder(path: Path) -> tuple[Array, Array]:
+    """MNIST-M's images and labels, from the data folder or the archive."""
+    files, origin = readers.read_files(path, [f"{PNG_FOLDER}/", PNG_LABELS]), FILES["png9001"][0]
+    with readers.decoding(path / PNG_LABELS, origin):
+        rows = readers.read_label_list(files.pop(PNG_LABELS), classes=10)
+        if sorted(files) != sorted(f"{PNG_FOLDER}/{name}" for name, _ in rows):
+            raise ValueError(f"it names {len(rows)} images, which are not the {len(files)} there")
+    images = []
+    for name, _ in rows:
+        with readers.decoding(path / PNG_FOLDER / name, origin):
+            images.append(readers.read_png(files[f"{PNG_FOLDER}/{name}"], (32, 32)))
+    return np.stack(images), np.array([label for _, label in rows])
+
+
+def pickled(path: Path) -> Array:
+    """MNIST-M's images of the pickle, in the order of MNIST's test set, whose labels are theirs."""
+    stored = readers.unpickle(path)
+    x = np.asarray(stored[b"test"] if b"test" in stored else stored["test"])
+    if x.dtype != np.uint8 or x.shape != (10_000, 28, 28, 3):
+        raise ValueError(f"its test images are {x.dtype} {x.shape}, not uint8 (10000, 28, 28, 3)")
+    return x

@@ -1,0 +1,86 @@
+"""SADA's released loader: jitter against Pillow through torchvision's own functions, and the filter's odd facts."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+from torch.nn import functional as F
+
+from benchmark.loaders import JitterLogDraws, jitter_log, laplacian_of_gaussian, load, sample_jitter_log
+from benchmark.rng import Rng
+
+
+def digit() -> np.ndarray:
+    """A bright bar with soft edges on black, uint8 [32,32]."""
+    image = np.zeros((32, 32), np.uint8)
+    image[6:26, 13:19] = 250
+    image[6:26, [12, 19]] = 120
+    return image
+
+
+def draws(brightness: float, contrast: float, first: bool, filtered: bool) -> JitterLogDraws:
+    return JitterLogDraws(
+        torch.tensor([brightness]), torch.tensor([contrast]), torch.tensor([first]), torch.tensor([filtered])
+    )
+
+
+@pytest.mark.parametrize("brightness", [0.5, 0.83, 1.0, 1.49])
+@pytest.mark.parametrize("contrast", [0.5, 1.17, 1.49])
+@pytest.mark.parametrize("contrast_first", [True, False])
+def test_jitter_gives_pillows_bytes(brightness: float, contrast: float, contrast_first: bool) -> None:
+    image = Image.fromarray(digit())
+    steps = [(ImageEnhance.Brightness, brightness), (ImageEnhance.Contrast, contrast)]
+    for enhance, factor in reversed(steps) if contrast_first else steps:
+        image = enhance(image).enhance(float(np.float32(factor)))
+    x = torch.tensor(digit())[None, None].expand(1, 3, 32, 32) / 255
+    found = jitter_log(x, draws(brightness, contrast, contrast_first, filtered=False))
+    assert torch.equal((found[0, 0] * 255).round().byte(), torch.tensor(np.asarray(image)))
+    assert torch.equal(found[:, 0], found[:, 2])
+
+
+def test_the_filter_is_a_blur_with_its_sign_turned() -> None:
+    x = torch.tensor(digit(), dtype=torch.float64)[None, None] / 255
+    found = laplacian_of_gaussian(x)[0, 0]
+    assert found[16, 16] == 0  # the digit is black
+    assert 0.2 < found[2, 2] < 0.5  # the background is grey
+    assert laplacian_of_gaussian(torch.full_like(x, 0.5))[0, 0, 16, 16] == 0  # inside a flat image nothing stands out
+
+
+def test_the_filters_weights() -> None:
+    """Response to a point, before standardising, is the kernel: centre -1/pi, edges -exp(-.5)/(2 pi), corners 0."""
+    seen: list[torch.Tensor] = []
+    real = F.conv2d
+
+    def spy(x: torch.Tensor, weight: torch.Tensor, padding: int) -> torch.Tensor:
+        seen.append(weight)
+        return real(x, weight, padding=padding)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "conv2d", spy)
+        laplacian_of_gaussian(torch.rand(1, 1, 5, 5, dtype=torch.float64))
+    kernel = seen[0][0, 0]
+    assert kernel[1, 1].item() == pytest.approx(-0.318310, abs=1e-6)
+    assert kernel[0, 1].item() == pytest.approx(-0.096532, abs=1e-6)
+    assert kernel[0, 0].item() == 0
+    assert kernel.sum().item() == pytest.approx(-0.7044, abs=1e-4)
+
+
+def test_draws() -> None:
+    found = sample_jitter_log(20_000, torch.Generator().manual_seed(0))
+    for factor in (found.brightness, found.contrast):
+        assert 0.5 <= factor.min() < 0.51
+        assert 1.49 < factor.max() < 1.5
+    assert found.contrast_first.float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert found.filtered.float().mean().item() == pytest.approx(0.6, abs=0.02)
+
+
+def test_images_do_not_depend_on_their_neighbours_and_plain_changes_nothing() -> None:
+    grey = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).floor().div(255)
+    x, rng = grey.expand(4, 3, 8, 8), Rng(0, 5)
+    assert load(x, "plain", rng) is x
+    whole = load(x, "jitter_log", rng)
+    other = x.clone()
+    other[1:] = 0
+    assert torch.equal(load(other, "jitter_log", rng)[0], whole[0])
+    assert 0 <= whole.min()
+    assert whole.max() <= 1
