@@ -12,13 +12,13 @@ the same of an image and of two such mixtures.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
 from benchmark.consistency import jensen_shannon
+from benchmark.dual_norm import forward_views
 from benchmark.image_ops import NINE, OPS, OpName, augmix_views, sample_mix
 from benchmark.method import Rng, State
 
@@ -40,7 +40,7 @@ class Method(method.Method):
     """Parameter of the Dirichlet and Beta distributions."""
     ops: Literal["nine", "all"] | Annotated[tuple[OpName, ...], Field(min_length=1)] = "nine"
     """"nine" leaves out color, contrast, brightness and sharpness, which overlap with the corruptions of CIFAR-10-C;
-    "all" has them (the released --all-ops); or a tuple of names."""
+    "all" has them (a flag of the released code); or a tuple of names."""
     jsd: bool = True
     """False: cross-entropy on one view and nothing else (the released --no-jsd)."""
     lam: NonNegativeFloat = 12.0
@@ -69,9 +69,5 @@ class Method(method.Method):
         views = self.views(net, x, y, rng, state)
         if not self.jsd:
             return F.cross_entropy(net(views[0]), y)
-        batches = [x, *views]
-        if self.bn_batching == "joint":
-            logits = list(net(torch.cat(batches)).chunk(3))
-        else:
-            logits = [net(batch) for batch in batches]
+        logits = forward_views(net, [x, *views], joint=self.bn_batching == "joint")
         return F.cross_entropy(logits[0], y) + self.lam * jensen_shannon(*logits)  # 4

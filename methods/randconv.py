@@ -15,7 +15,7 @@ The defaults are the published RC_mix1-7. RC_img1-7, p = 0.5 is mixing=False, id
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +25,15 @@ from benchmark.dual_norm import forward_views
 from benchmark.method import Rng, State
 from benchmark.random_conv import Clamp, Distribution, random_conv, sample_random_conv
 
-Odd = Literal[1, 3, 5, 7, 9, 11, 13, 15]
+
+def odd(k: int) -> int:
+    """k, or an error: an even kernel has no middle."""
+    if k % 2 == 0:
+        raise ValueError(f"a kernel size must be odd, not {k}")
+    return k
+
+
+KernelSize = Annotated[int, Field(ge=1, le=31), AfterValidator(odd)]
 
 
 @method.frozen()
@@ -36,7 +44,7 @@ class Method(method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"identity_prob": 1.0, "lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"per_image": True}
 
-    kernel_sizes: Annotated[tuple[Odd, ...], Field(min_length=1)] = (1, 3, 5, 7)
+    kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
     """Sizes to choose from, with equal chances."""
     mixing: bool = True
     """RC_mix: blend the convolution with its input, alpha ~ U[0,1). False: RC_img, the convolution alone."""

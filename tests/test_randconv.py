@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark import registry
 from benchmark.consistency import jensen_shannon
 from benchmark.method import Method, Rng
 from benchmark.networks import build
@@ -350,6 +351,13 @@ def test_steps_and_views_have_their_own_draws() -> None:
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(**wrong)
+
+
+@pytest.mark.parametrize(("text", "sizes"), [("3,5", (3, 5)), ("[1, 7]", (1, 7)), ("3", (3,))])
+def test_settings_from_the_command_line(text: str, sizes: tuple[int, ...]) -> None:
+    method = registry.make("method", "randconv", {"kernel_sizes": text, "views": "independent", "mixing": "false"})
+    assert (method.kernel_sizes, method.views_of, method.mixing) == (sizes, "independent", False)
+    assert method.settings()["views"] == "independent"
 
 
 def test_a_single_kernel_size_works() -> None:
