@@ -14,16 +14,16 @@ from benchmark.spec import Noun, Recipe
 
 
 class Protocol(Noun):
-    """recipes: by 'method@dataset', method or dataset, '*' for any other. settings: what the protocol fixes, by 'method',
-    'method@dataset', or 'dataset for method'; they are its own values, so a row that keeps them carries no variant."""
+    """recipes: by 'method@dataset', method or dataset, '*' for any other. settings: what the protocol fixes, by
+    'method', 'method@dataset', or 'dataset for method'; they are its own values, so a row that keeps them carries no variant."""
 
     summary: str
     recipes: dict[str, Recipe]
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-# Phases of GUD and M-ADA every tenth step: a third of an epoch of the 1,000 images, as every hundredth is of 10,000. The
-# autoencoder's 20 epochs would be most of the main job; 5 leave it a small one.
+# Phases of GUD and M-ADA every tenth step: a third of an epoch of 1,000 images, as every hundredth is of 10,000. The
+# autoencoder's 20 epochs would be most of the main job; 5 leave it a small part.
 MINI = {"gud@minidigits": {"interval": 10}, "mada@minidigits": {"interval": 10, "wae_epochs": 5}}
 
 RANDCONV = Recipe(network="digits_convnet", lr=1e-4, batch_size=32, steps=10_000, epoch_steps=250, evaluations=40)
@@ -46,7 +46,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "erm": RANDCONV,
             "randconv": RANDCONV.model_copy(update={"selection": "source-val-views"}),
             "gud": Recipe(
-                network="digits_convnet_tf", lr=1e-4, steps=10_001, sampler="sequential", selection="last", evaluations=1
+                network="digits_convnet_tf", lr=1e-4, steps=10_001, evaluations=1, sampler="sequential",
+                selection="last",
             ),
             "mada": Recipe(network="digits_convnet_01", lr=1e-4, steps=10_001, selection="last", evaluations=10),
             "sada": Recipe(

@@ -1,8 +1,9 @@
 """GUD, or ADA (Volpi et al., NeurIPS 2018): the training pool grows by images that the network finds hard.
 
 Riccardo Volpi, Hongseok Namkoong, Ozan Sener, John Duchi, Vittorio Murino and Silvio Savarese: Generalizing to Unseen
-Domains via Adversarial Data Augmentation, algorithm 1. Every T_min steps, k times, the training pool grows by adversarial images that are hard for the present network and yet
-close to their origins in its feature space z; the network trains on the pool by plain cross-entropy.
+Domains via Adversarial Data Augmentation, algorithm 1. Every T_min steps, k times, the training pool grows by
+adversarial images that are hard for the present network and yet close to their origins in its feature space z; the
+network trains on the pool by plain cross-entropy.
 
     1. for t = 0, 1, ...:
     2.   if t = T_min - 1, 2 T_min - 1, ..., k T_min - 1, with theta frozen:

@@ -1,7 +1,8 @@
 """M-ADA (Qiao, Zhao, Peng, CVPR 2020): adversarial images far from the source test each step taken on it.
 
-"Learning to Learn Single Domain Generalization", algorithm 1. As in GUD, adversarial images are gathered in phases, now pushed away from the source by an autoencoder V; they do not
-join the source but test it: theta is updated so that one gradient step on the source also helps on them.
+Learning to Learn Single Domain Generalization, algorithm 1. As in GUD, adversarial images are gathered in phases, now
+pushed away from the source by an autoencoder V; they do not join the source but test it: theta is updated so that one
+gradient step on the source also helps on them.
 
     1. train V on the source; c = 0
     2. for t = 0, 1, ...:
