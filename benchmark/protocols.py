@@ -15,7 +15,8 @@ from benchmark.spec import Noun, Recipe
 
 class Protocol(Noun):
     """recipes: by 'method@dataset', method or dataset, '*' for any other. settings: what the protocol fixes, by
-    'method', 'method@dataset', or 'dataset for method'; they are its own values, so a row that keeps them carries no variant."""
+    'method', 'method@dataset', or 'dataset for method'; they are its own values, so a row that keeps them carries no
+    variant."""
 
     summary: str
     recipes: dict[str, Recipe]
