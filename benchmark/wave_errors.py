@@ -106,6 +106,17 @@ def released_waves(size: int, epsilon: Tensor | float = 30.0) -> Tensor:
     return basis * (torch.as_tensor(epsilon).view(-1, 1, 1) * norm).clamp(min=8) / norm
 
 
+def released_r_factor(x: Tensor) -> Tensor:
+    """Ten times the mean Fourier amplitude of images x [B,3,N,N] in [0,1], N even, basis by basis: [N (N/2+1)].
+
+    The released script computes it, calls its map enhanced by it, and then does not pass it on. Of three channels it
+    reads the last, because it shifts the channels along with the frequencies; so does this function.
+    """
+    size = x.shape[-1]
+    amplitude: Tensor = torch.fft.fft2(x[:, 2]).abs().mean(dim=0)
+    return 10 * amplitude.roll(size // 2, 0)[:, : size // 2 + 1].flatten()
+
+
 def reference(
     net: nn.Module,
     images: Images,
@@ -119,8 +130,9 @@ def reference(
 ) -> Released:
     """The map as SADA's released code makes it (Fourier_basis_perturb.py): every basis, mirror images measured twice.
 
-    r_factor [K]: multiplies perturb_radii, basis by basis. signs [K,n,3]: +1 or -1; drawn from `seed` where None.
-    drop_last: leave out the images after the last full batch, as its loader does. Raises ValueError where none is left.
+    r_factor [K]: multiplies perturb_radii, basis by basis (see `released_r_factor`); None, as in the released call.
+    signs [K,n,3]: +1 or -1; drawn from `seed` where None. drop_last: leave out the images after the last full batch, as
+    its loader does. Raises ValueError where none is left.
     """
     n = len(images) // batch_size * batch_size if drop_last else len(images)
     if not n:

@@ -170,11 +170,35 @@ def test_op_equals_pillow_on_large_images(name: str) -> None:
         assert torch.equal(out[i], from_pillow(pillow(to_pillow(x[i]), name, float(level[i]), int(sign[i]))))
 
 
+def test_blend_equals_pillow_for_all_pairs_of_bytes() -> None:
+    """Single precision it must be: in double precision the product lands on the other side of a whole number."""
+    degenerate, image = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    first, second = (Image.fromarray(x.to(torch.uint8).numpy()) for x in (degenerate, image))
+    for level in [*torch.arange(0.1, 10, 0.1).tolist(), *(n / 1024 for n in range(103, 10_240, 509))]:
+        factor = level * 1.8 / 10 + 0.1
+        out = pillow_ops._blend(degenerate, image, torch.tensor(factor, dtype=torch.float64))
+        assert torch.equal(out, torch.from_numpy(np.array(Image.blend(first, second, factor))))
+
+
 @pytest.mark.parametrize("angle", range(-180, 181, 7))
 def test_rotate_equals_pillow_beyond_the_drawn_range(angle: int) -> None:
     x = torch.stack([make_image(kind, 15, 24, 3) for kind in ("colour", "white")])
     want = torch.stack([from_pillow(to_pillow(i).rotate(angle, resample=Image.Resampling.BILINEAR)) for i in x])
     assert torch.equal(pillow_ops.rotate(x, torch.full((2,), angle)), want)
+
+
+def test_shear_equals_pillow_where_centres_fall_on_the_edge() -> None:
+    """Slopes that move a pixel's centre exactly to 0 or to the width, the first inside and the second outside."""
+    slopes = torch.cat(
+        [torch.arange(-16, 17, dtype=torch.float64) / 16, torch.arange(-9, 10, dtype=torch.float64) / 10]
+    )
+    x = make_image("white", 8, 8, 0).expand(len(slopes), -1, -1, -1)
+    out = pillow_ops.shear(x, slopes)
+    for i, slope in enumerate(slopes.tolist()):
+        want = to_pillow(x[i]).transform(
+            (8, 8), Image.Transform.AFFINE, (1, slope, 0, 0, 1, 0), resample=Image.Resampling.BILINEAR
+        )
+        assert torch.equal(out[i], from_pillow(want))
 
 
 def test_every_rotation_of_the_centre_pixel_equals_pillow() -> None:

@@ -19,7 +19,7 @@ from benchmark.networks import Classifier
 from benchmark.rng import key
 from benchmark.sensitivity import SensitivityMap, from_centered, measure, spectral_weights, summaries, view31
 from benchmark.spec import Images
-from benchmark.wave_errors import perturbed, reference, released_waves, sample_signs, wrong
+from benchmark.wave_errors import perturbed, reference, released_r_factor, released_waves, sample_signs, wrong
 from tests.conftest import Golden, golden_net
 
 
@@ -91,6 +91,14 @@ def test_logits_under_a_wave_parity(arrays: Golden, case: str) -> None:
         logits = perturbed(golden_net(arrays), golden_images(arrays).unit())
         found = logits(waves[chosen], golden_signs(arrays, case)[chosen].float()).view(expected.shape)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_mean_amplitude_parity(arrays: Golden) -> None:
+    shifted = arrays["meanamp/weight_map_32"]  # of the first 32 images, frequency zero in the middle
+    size = len(shifted)
+    found = released_r_factor(golden_images(arrays)[:32].unit()).view(size, size // 2 + 1)
+    right = np.concatenate([shifted[:, size // 2 :], shifted[:, :1]], axis=1)  # frequencies 0..N/2, N/2 being -N/2
+    np.testing.assert_allclose(found, right, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["known", "known8"])
@@ -707,14 +715,20 @@ def test_pictures_share_one_scale_and_refuse_maps_of_different_kinds() -> None:
 # --- the comparison with the published map
 
 
-def test_comparison_of_a_map_with_itself_is_zero() -> None:
-    found = view31(disc(32, 6, 0.9, 0.01).error)
-    table = compare_map.compare(found, found)
-    names, differences = ([*column.cells] for column in (table.columns[0], table.columns[3]))
-    assert names[:4] == ["mean", "min", "max", "centre"]
-    assert names[4:20] == [f"radius {r}" for r in range(16)]
-    assert set(differences[:-1]) <= {"+0.000", "0.000"}
-    assert differences[-1] == "1.000"
+def test_comparison_of_maps_states_their_differences() -> None:
+    published = view31(disc(32, 6, 0.9, 0.01).error)
+    table = compare_map.compare(published, {"same": published, "darker": published - 0.005})
+    cells = [[*column.cells] for column in table.columns]
+    assert [column.header for column in table.columns] == [
+        "error rate", "published", "same", "difference", "darker", "difference",
+    ]  # fmt: skip
+    assert cells[0][:4] == ["mean", "min", "max", "centre"]
+    assert cells[0][4:20] == [f"radius {r}" for r in range(16)]
+    assert cells[1] == [*cells[2][:20], "", "", ""]
+    assert cells[1][4:8] == ["0.900"] * 4
+    assert set(cells[3][:20]) == {"+0.000"}
+    assert set(cells[5][:20]) == {"-0.005"}
+    assert [cells[3][20:], cells[5][20:]] == [["0.000", "0.000", "1.000"], ["0.005", "0.005", "1.000"]]
 
 
 def test_comparison_noise_is_within_a_few_grey_levels() -> None:
