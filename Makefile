@@ -21,8 +21,9 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+# Two runs at a time, one thread each: networks this small gain nothing from more threads.
 bench: setup
-	$(BIN)/python -m benchmark.run --methods all --datasets minidigits --seeds 0 1 2 $(ARGS)
+	$(BIN)/python -m benchmark.run --methods all --datasets minidigits --seeds 0 1 2 --jobs 2 $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,6 +1,7 @@
-"""AugMix (Hendrycks, Mu, Cubuk, Zoph, Gilmer, Lakshminarayanan. AugMix: A Simple Data Processing Method to Improve
-Robustness and Uncertainty. ICLR 2020): mix several short chains of random image operations, and ask the network to say
-the same of an image and of two such mixtures.
+"""AugMix (Hendrycks et al., ICLR 2020): say the same of an image and of two mixtures of random operation chains.
+
+Dan Hendrycks, Norman Mu, Ekin D. Cubuk, Barret Zoph, Justin Gilmer and Balaji Lakshminarayanan: AugMix: A Simple Data
+Processing Method to Improve Robustness and Uncertainty.
 
     for each image x of the batch and each of two views v1, v2:
     1   w ~ Dirichlet(alpha, ..., alpha) of length `width`;  m ~ Beta(alpha, alpha)
