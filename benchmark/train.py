@@ -82,7 +82,8 @@ class Training:
 def begin(asked: Asked, method: Method, data: Loaded) -> Training:
     """A run at step 0: network, optimiser and pool on the device, nothing trained."""
     device = torch.device(asked.device)
-    net = method.wrap(networks.build(asked.recipe.network, data.classes, key(asked.seed, "init"))).to(device)
+    net = method.wrap(networks.build(asked.recipe.network, data.classes, key(asked.seed, "init")))
+    net = net.to(device).to(memory_format=torch.channels_last)  # a third faster on a CPU, and what GPUs prefer
     optimizer = make_optimizer(net, asked.recipe)
     return Training(net, optimizer, Meter(device), data.train.to(device), torch.zeros((), device=device))
 
@@ -139,7 +140,7 @@ def train(
                 with span("data_wait"):
                     batch = run.pool[sampler.index(run.step, len(run.pool)).to(device)]
                     x = batch.unit()
-                x = load(x, recipe.loader, rng)
+                x = load(x, recipe.loader, rng).contiguous(memory_format=torch.channels_last)
                 run.optimizer.zero_grad(set_to_none=True)
                 loss = method.loss(net, x, batch.y, rng, run.state)
                 loss.backward()

@@ -33,7 +33,7 @@ def test_strict_sada_is_the_released_run() -> None:
     sada = registry.make("method", "sada", settings)
     assert sada.warmup * recipe.evaluations == 6  # epochs
     net = networks.build(recipe.network, 10, 0)
-    assert (net.mean.max(), net.std.max()) == (0, 1)
+    assert (net.mean.max().item(), net.std.max().item()) == (0, 1)
 
 
 def test_strict_gud_and_mada_take_the_other_ten_thousand() -> None:
