@@ -35,7 +35,7 @@ PROTOCOLS: dict[str, Protocol] = {
         summary="one network, optimiser, budget and data treatment for all methods",
         recipes={
             "minidigits": Recipe(network="mini_convnet", lr=1e-3, steps=150, evaluations=5, sensitivity_images=100),
-            "digits": Recipe(network="digits_convnet", lr=1e-4, steps=10_000, evaluations=4),
+            "digits": Recipe(network="digits_convnet", lr=1e-4, evaluations=4, sensitivity_images=100),
             "*": Recipe(network="digits_convnet", lr=1e-4, steps=10_000),
         },
         settings=MINI,
