@@ -102,6 +102,10 @@ def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None) -> 
     where = f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}"
     if not len(images):
         raise UsageError(f"{where}: no images")
+    if images.x.is_floating_point():
+        outside = ~((images.x >= 0) & (images.x <= 1)).flatten(1).all(dim=1)  # not a number is outside too
+        if outside.any():
+            raise UsageError(f"{where}: image {int(outside.nonzero()[0])} has pixels that are not in [0,1]")
     bad = (images.y < 0) | (images.y >= len(dataset.classes))
     if bad.any():
         index = int(bad.nonzero()[0])

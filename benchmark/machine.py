@@ -28,7 +28,18 @@ PACKAGES = (
     "scikit-learn",
     "matplotlib",
 )
-RENDERING = {"compare_map", "engine", "errors", "estimate", "figures", "plan", "rows", "run", "sensitivity_figures"}
+RENDERING = {
+    "args",
+    "compare_map",
+    "engine",
+    "errors",
+    "estimate",
+    "figures",
+    "plan",
+    "rows",
+    "run",
+    "sensitivity_figures",
+}
 RENDERING |= {"summary", "tables", "terminal"}
 """Modules that show or schedule results and cannot change them: editing one makes no record stale."""
 

@@ -3,68 +3,16 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark import machine, protocols, registry
+from benchmark.args import Args, check_numbers
 from benchmark.errors import UsageError
 from benchmark.execute import Job, load_data
 from benchmark.method import Method
 from benchmark.records import Store
 from benchmark.spec import Asked, canonical_json
-
-
-@dataclass(frozen=True)
-class Args:
-    """Train every method on every source domain with every seed, test it elsewhere, and write the tables.
-
-    Finished runs are kept: the same command again only renders; after a crash it goes on where it stopped.
-    """
-
-    methods: tuple[str, ...] = ("all",)
-    """Method names, or `all`. NAME:field=value,field=value makes a row of its own, e.g. augmix:jsd=false."""
-    datasets: tuple[str, ...] = ("minidigits",)
-    """Dataset names; minidigits needs no files."""
-    sources: tuple[str, ...] = ()
-    """Source domains, one run for each; A+B pools two. Default: the dataset's own list."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds; each gives every method the same initial network and the same order of batches."""
-    steps: int | None = None
-    """Training steps (budget steps) or forward-backward passes over a batch (budget passes). Default: protocol's."""
-    budget: Literal["steps", "passes", "time"] = "steps"
-    """What is equal for all methods: training steps, passes through the network, or seconds on this machine."""
-    seconds: float | None = None
-    """Training seconds of each run under `--budget time`."""
-    protocol: str = "common"
-    """common: one recipe for all methods. strict: each method as its own authors ran it."""
-    set: tuple[str, ...] = ()
-    """Settings, as METHOD.field=value or DATASET.field=value, e.g. augmix.severity=1."""
-    data_dir: Path | None = None
-    """Folder of the datasets' files."""
-    out: Path = Path("results")
-    """Output folder: runs/, tables/, figures/."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
-    engine: Literal["local", "ray"] = "local"
-    """Where runs execute: on this machine, or on a Ray cluster."""
-    jobs: int = 1
-    """Runs at a time; each gets its share of the cores. Sharing makes timings noisier."""
-    plugin: tuple[Path, ...] = ()
-    """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
-    sensitivity_images: int | None = None
-    """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
-    evaluations: int | None = None
-    """How often each run is scored. Default: the protocol's."""
-    checkpoint_seconds: float = 30.0
-    """Seconds between checkpoints."""
-    stale: Literal["rerun", "keep", "fail"] = "rerun"
-    """What to do with finished runs that other code made: run them again, keep them, or stop with an error."""
-    list: bool = False
-    """List methods, datasets and protocols, and stop."""
-    dry_run: bool = False
-    """Print the plan with run ids, step counts and an estimate, and stop."""
 
 
 def plan(args: Args) -> list[Job]:
@@ -131,32 +79,6 @@ def ask(
         seconds=args.seconds,
         device="cuda" if device == "cuda" else "cpu",
     )
-
-
-def check_numbers(args: Args) -> None:
-    """Raises UsageError for a number out of its range or flags that do not go together."""
-    for flag, value, least in (
-        ("--steps", args.steps, 1),
-        ("--jobs", args.jobs, 1),
-        ("--evaluations", args.evaluations, 1),
-        ("--sensitivity-images", args.sensitivity_images, 0),
-        *(("--seeds", seed, 0) for seed in args.seeds),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{flag} {value}: must be {least} or more")
-    if args.budget == "time" and not (args.seconds and 0 < args.seconds < float("inf")):
-        raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
-    if args.budget != "time" and args.seconds is not None:
-        raise UsageError("--seconds is the length of --budget time; give both or neither")
-    if args.checkpoint_seconds < 0:
-        raise UsageError(f"--checkpoint-seconds {args.checkpoint_seconds:g}: must be 0 or more")
-    if args.engine == "ray":
-        raise UsageError(
-            "--engine ray is not part of this version; use --engine local, with --jobs for several runs at a time"
-        )
-    for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):
-        if not values:
-            raise UsageError(f"{flag}: name at least one")
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:

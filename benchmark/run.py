@@ -10,9 +10,10 @@ import tyro
 from rich.console import Console
 
 from benchmark import engine, figures, registry, tables, terminal
+from benchmark.args import Args
 from benchmark.errors import UsageError
 from benchmark.estimate import cost, estimate
-from benchmark.plan import Args, finished, plan
+from benchmark.plan import finished, plan
 from benchmark.records import Store
 
 

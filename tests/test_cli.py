@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmark import run, tables
-from benchmark.plan import Args
+from benchmark.args import Args
 from benchmark.records import Store
 from tests.conftest import ROOT
 
