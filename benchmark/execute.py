@@ -41,7 +41,7 @@ class Job:
 
 
 class Listener(Protocol):
-    """What is told of runs as they go; benchmark.progress shows it to people."""
+    """What is told of runs as they go; benchmark.terminal shows it to people."""
 
     def started(self, job: Job) -> None: ...
     def progressed(self, job: Job, doing: str, share: float) -> None: ...

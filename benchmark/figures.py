@@ -6,14 +6,13 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmark import sensitivity_figures
 from benchmark.records import Store
-from benchmark.rows import accuracy_rows, group_of
+from benchmark.rows import accuracy_rows, by_group, by_row
 from benchmark.spec import Record
 
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 9, "savefig.dpi": 200, "figure.constrained_layout.use": True}
@@ -30,20 +29,15 @@ def draw(store: Store, records: Sequence[Record]) -> list[Path]:
     """Draws all figures into OUT/figures, PNG and PDF: for each group of comparable runs the accuracy in each domain,
     the sensitivity maps together and one by one, and their radial profiles. Returns the PNG paths."""
     folder, maps = store.out / "figures", store.maps(records)
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(group_of(record), []).append(record)
+    groups = by_group(records)
     plain = {group: _stem(runs[0]) for group, runs in groups.items()}
     drawn = []
     for group, runs in groups.items():
         unique = list(plain.values()).count(plain[group]) == 1
         stem = plain[group] if unique else f"{plain[group]}_{group}"
-        rows: dict[str, list[Record]] = {}
-        for record in sorted(runs, key=lambda r: (r.asked.row != "erm", r.asked.row, r.asked.seed)):
-            rows.setdefault(record.asked.row, []).append(record)
         if any(r.accuracy for r in runs):
             drawn.append(accuracy_figure(runs, stem.replace("_", ", "), folder / f"accuracy_{stem}"))
-        mapped = {row: [maps[r.run_id] for r in members if r.run_id in maps] for row, members in rows.items()}
+        mapped = {row: [maps[r.run_id] for r in members if r.run_id in maps] for row, members in by_row(runs).items()}
         mapped = {row: found for row, found in mapped.items() if found}
         if mapped:
             drawn.append(sensitivity_figures.small_multiples(mapped, folder / f"sensitivity_{stem}.png"))
@@ -56,21 +50,17 @@ def _stem(record: Record) -> str:
     return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}"
 
 
-def accuracy_figure(records: Sequence[Record], title: str, path: Path) -> Path:
-    """Accuracy in each domain: every seed a point, their mean a bar, with a 95 % interval from three seeds up."""
-    frame = accuracy_rows([r for r in records if r.accuracy])
-    frame = frame[frame["headline"].eq(True)]
-    frame["row"] = [m if not v else f"{m}[{v}]" for m, v in zip(frame["method"], frame["variant"], strict=True)]
-    return _accuracy_figure(frame, title, path)
-
-
 def interval(values: Any) -> tuple[float, float]:
     """95 % interval of the mean by Student's t, as seaborn asks for it."""
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def _accuracy_figure(frame: pd.DataFrame, title: str, path: Path) -> Path:
+def accuracy_figure(records: Sequence[Record], title: str, path: Path) -> Path:
+    """Accuracy in each domain: every seed a point, their mean a bar, with a 95 % interval from three seeds up."""
+    frame = accuracy_rows([r for r in records if r.accuracy])
+    frame = frame[frame["headline"].eq(True)]
+    frame["row"] = [m if not v else f"{m}[{v}]" for m, v in zip(frame["method"], frame["variant"], strict=True)]
     rows = sorted(frame["row"].unique(), key=lambda row: (row != "erm", row))
     targets = list(dict.fromkeys(frame.sort_values("in_domain", kind="stable")["target"]))
     shade = colours(rows)

@@ -35,7 +35,7 @@ def accuracy_of(run: Training, data: Loaded, rule: Selection = "source-val") -> 
 
 
 def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivity | None, bytes | None]:
-    """The sensitivity map of the network that source validation chose: its record, and the map as an .npy file."""
+    """The sensitivity map of the network that the recipe's rule chose: its record, and the map as an .npy file."""
     if not asked.recipe.sensitivity_images:
         return None, None
     run.net.load_state_dict(run.best)

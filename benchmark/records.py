@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from benchmark import sensitivity
 from benchmark.errors import UsageError
 from benchmark.sensitivity import SensitivityMap
 from benchmark.spec import Record
@@ -89,11 +90,10 @@ class Store:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != record.sensitivity.sha256:
                 raise ValueError("its hash is not the recorded one")
-            error = torch.from_numpy(np.load(path, allow_pickle=False))
+            about = record.sensitivity.model_dump(exclude={"sha256", "mean_standard_error"})
+            return sensitivity.load(path, seed=record.asked.seed, **about)
         except (OSError, ValueError) as problem:
             raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
-        about = record.sensitivity.model_dump(exclude={"sha256", "mean_standard_error"})
-        return SensitivityMap(error, seed=record.asked.seed, **about)
 
     @contextmanager
     def working(self, run_id: str) -> Iterator[Path]:

@@ -52,14 +52,15 @@ def sensitivity_rows(records: Sequence[Record], maps: Maps) -> pd.DataFrame:
     return _frame(rows, "dataset protocol method source seed band error_rate run_id n_images standard_error")
 
 
-def correlation_rows(records: Sequence[Record], maps: Maps) -> pd.DataFrame:
-    """SADA's claim: over the methods, does sensitivity in a band go with error in a target? One row for each."""
-    accuracy, found = accuracy_rows(records), sensitivity_rows(records, maps)
+def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.DataFrame:
+    """SADA's claim: over the methods, does sensitivity in a band go with error in a target? One row for each.
+
+    accuracy, sensitivity: what accuracy_rows and sensitivity_rows give."""
     accuracy = accuracy[accuracy["headline"].eq(True) & accuracy["variant"].eq("")]
     parts = [
-        band_target_correlation(found, part).assign(group=group)
+        band_target_correlation(sensitivity, part).assign(group=group)
         for group, part in accuracy.groupby("group")
-        if part["run_id"].isin(found["run_id"]).any()
+        if part["run_id"].isin(sensitivity["run_id"]).any()
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
@@ -141,6 +142,22 @@ def group_of(record: Record) -> str:
     for free in ("method", "settings", "variant", "seed"):
         del asked[free]
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+
+
+def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs that may be compared with each other, by group; a group stands where its first record does."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(group_of(record), []).append(record)
+    return groups
+
+
+def by_row(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs by row name, ERM first, then by name; within a row by seed."""
+    rows: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: (r.asked.row != "erm", r.asked.row, r.asked.seed)):
+        rows.setdefault(record.asked.row, []).append(record)
+    return rows
 
 
 def where(record: Record) -> str:

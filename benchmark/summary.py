@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.rows import Maps, group_of, throughput_rows, where
+from benchmark.rows import Maps, by_group, by_row, group_of, throughput_rows, where
 from benchmark.sensitivity import summaries
 from benchmark.spec import Record, Selection
 from benchmark.timing import SHARES
@@ -23,11 +23,9 @@ class Summary:
 
 def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]:
     """The three tables for people, one of each for every group of runs that may be compared."""
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r))):
-        groups.setdefault(group_of(record), []).append(record)
+    ordered = sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
     found: dict[str, list[Summary]] = {"accuracy": [], "sensitivity": [], "throughput": []}
-    for members in groups.values():
+    for members in by_group(ordered).values():
         heading, footnotes = _heading(members[0]), _footnotes(members)
         found["accuracy"].append(Summary(heading, _accuracy_cells(members), footnotes))
         if any(r.run_id in maps for r in members):
@@ -63,15 +61,12 @@ def _footnotes(members: Sequence[Record]) -> list[str]:
 
 def _rows_of(members: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """Runs by row name, ERM first, then by the mean over shifted domains, best first."""
-    rows: dict[str, list[Record]] = {}
-    for record in members:
-        rows.setdefault(record.asked.row, []).append(record)
 
     def rank(item: tuple[str, list[Record]]) -> tuple[bool, float, str]:
         means = [_mean_of(r, r.asked.recipe.selection) for r in item[1] if r.accuracy]
         return item[0] != "erm", -sum(means) / len(means) if means else 0.0, item[0]
 
-    return sorted(rows.items(), key=rank)
+    return sorted(by_row(members).items(), key=rank)
 
 
 def _shifted(record: Record) -> dict[str, Any]:
@@ -151,4 +146,4 @@ def _throughput_cells(members: Sequence[Record]) -> pd.DataFrame:
 
 def _count(runs: Sequence[Record], good: Sequence[Record]) -> dict[str, str]:
     n = str(len(good)) if len(good) == len(runs) else f"{len(good)} of {len(runs)}"
-    return {"n": n, "runs": " ".join(r.run_id for r in sorted(runs, key=lambda r: r.asked.seed))}
+    return {"n": n, "runs": " ".join(r.run_id for r in runs)}

@@ -38,11 +38,12 @@ image (a forward counts 1/3, a backward 2/3).
 
 def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     """Every table as the contents of a file, by file name. maps: sensitivity maps by run id."""
+    accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
     tidy = {
-        "accuracy": accuracy_rows(records),
-        "sensitivity": sensitivity_rows(records, maps),
+        "accuracy": accuracy,
+        "sensitivity": sensitivity,
         "throughput": throughput_rows(records),
-        "sensitivity_correlation": correlation_rows(records, maps),
+        "sensitivity_correlation": correlation_rows(accuracy, sensitivity),
     }
     files = {
         f"{name}.csv": rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()

@@ -22,8 +22,6 @@ from benchmark.timing import Meter, span
 
 Report = Callable[[str, float], None]
 """Called with what the run is doing and the share of its budget that is spent."""
-
-
 Views = Callable[[Images, int], Images]
 VIEWS = 10
 """Random views that the rule source-val-views averages over, as RandConv's code does."""
@@ -53,7 +51,7 @@ class Training:
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    """Weights at the best source validation accuracy (ties: the latest)."""
+    """Weights at the point of the curve that the recipe's selection rule chooses so far."""
 
     def dump(self) -> dict[str, Any]:
         return {

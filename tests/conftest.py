@@ -33,6 +33,15 @@ def golden() -> Callable[[str], Golden]:
     return load
 
 
+def golden_cases(name: str) -> list[str]:
+    """Names of a golden file's cases, for parametrising; one that says so where the file is absent."""
+    path = GOLDENS_DIR / f"{name}.npz"
+    if not path.is_file():
+        return ["(no golden file)"]
+    with np.load(path, allow_pickle=False) as arrays:
+        return [str(case) for case in arrays["case_names"]]
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data, or a skip that says where it was looked for."""

@@ -19,7 +19,7 @@ from benchmark.image_ops import apply_chains, mix, sample_mix, to_uint8
 from benchmark.method import Method, Rng
 from benchmark.mix_ascent import Ascent, AscentDraws, EarlyStop, attack, sample_start
 from benchmark.networks import build
-from tests.conftest import GOLDENS_DIR, Golden, golden_net
+from tests.conftest import Golden, golden_cases, golden_net
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,6 @@ def _seeded() -> None:
 def make(**options: Any) -> Method:
     method: Method = importlib.import_module("benchmark.methods.augmax").Method(**options)
     return method
-
-
-def case_names() -> list[str]:
-    path = GOLDENS_DIR / "augmax.npz"
-    if not path.is_file():
-        return ["(no golden file)"]
-    with np.load(path) as arrays:
-        return [str(name) for name in arrays["case_names"]]
 
 
 def images_of(arrays: Golden) -> tuple[Tensor, Tensor]:
@@ -86,7 +78,7 @@ def test_mixing_parity(golden: Callable[[str], Golden]) -> None:
             torch.testing.assert_close(ours[:1, :1], theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", case_names())
+@pytest.mark.parametrize("case", golden_cases("augmax"))
 def test_attack_parity(golden: Callable[[str], Golden], case: str) -> None:
     arrays = golden("augmax")
     found, net, y = replay(arrays, case)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +18,7 @@ from benchmark.consistency import jensen_shannon
 from benchmark.method import Method, Rng
 from benchmark.networks import build
 from benchmark.random_conv import Clamp, Distribution, RandConvDraws, random_conv, sample_random_conv
-from tests.conftest import GOLDENS_DIR, Golden
+from tests.conftest import Golden, golden_cases
 
 CLAMPS: dict[str, Clamp] = {"_clamp_true": "true", "_clamp_clamp": "clamp", "_clamp_norm": "norm"}
 """Released value of the clamp flag, as the golden cases name it."""
@@ -47,18 +46,10 @@ def fixed(weight: Tensor, alpha: float = 1.0, bias: Tensor | None = None, identi
     )
 
 
-def case_names() -> list[str]:
-    path = GOLDENS_DIR / "randconv.npz"
-    if not path.is_file():
-        return ["(no golden file)"]
-    with np.load(path) as arrays:
-        return [str(name) for name in arrays["case_names"]]
-
-
 # The layer.
 
 
-@pytest.mark.parametrize("case", case_names())
+@pytest.mark.parametrize("case", golden_cases("randconv"))
 def test_layer_parity(golden: Callable[[str], Golden], case: str) -> None:
     """In pixel space, and as a network that normalises with 0.5 and 0.5 sees it, the original's space."""
     arrays = golden("randconv")

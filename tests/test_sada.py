@@ -23,7 +23,7 @@ from benchmark.networks import build, mini_convnet
 from benchmark.spec import Images
 from benchmark.spectrum import AmplitudeAttack, Draws, Trace, attack, decompose, initialise, recon, sample_draws
 from benchmark.timing import Meter
-from tests.conftest import GOLDENS_DIR, Golden, golden_net
+from tests.conftest import Golden, golden_cases, golden_net
 
 sada = importlib.import_module("benchmark.methods.sada")
 DTYPES = [torch.float32, torch.float64]
@@ -35,14 +35,6 @@ NONE = Draws(None, None)
 def make(**options: Any) -> AmplitudeAttack:
     made: AmplitudeAttack = cast("Any", AmplitudeAttack)(**options)
     return made
-
-
-def case_names() -> list[str]:
-    path = GOLDENS_DIR / "sada_attack.npz"
-    if not path.is_file():
-        return ["(no golden file)"]
-    with np.load(path) as arrays:
-        return [str(name) for name in arrays["case_names"]]
 
 
 def unit_images(arrays: Golden, name: str) -> Tensor:
@@ -110,7 +102,7 @@ def deviations(arrays: Golden, case: str, dtype: torch.dtype) -> dict[str, float
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", case_names())
+@pytest.mark.parametrize("case", golden_cases("sada_attack"))
 def test_parity_attack(golden: Any, case: str, dtype: torch.dtype) -> None:
     arrays = golden("sada_attack")
     conditioning = float(arrays[f"{case}/f32_vs_f64_maxabs_final"])
