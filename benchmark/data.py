@@ -5,7 +5,6 @@ differ between two people's copies of "the same" data (subset, resize filter, la
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,6 +18,19 @@ from benchmark.spec import Images
 Split = Literal["train", "val", "test"]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What a dataset consists of."""
+
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of their indices."""
+    domains: tuple[str, ...]
+    """Test domains in the field's order of columns. Domains 'A/1', 'A/2' are parts of column A, whose number is their
+    mean."""
+    sources: tuple[str, ...]
+    """Source domains of a run that names none: one run for each."""
+
+
 class MissingDataError(UsageError):
     """A domain's files are not there; the message says where to put which file. Other domains can go on without it."""
 
@@ -27,18 +39,21 @@ class MissingDataError(UsageError):
 class Dataset:
     """Base of all datasets.
 
-    A dataset defines the class variables below and `load`. Settings are its dataclass fields.
+    A dataset defines the class variables below and `load`; one whose files say what its classes and domains are defines
+    `layout` instead of the first three. Settings are its dataclass fields.
     """
 
     classes: ClassVar[tuple[str, ...]]
     domains: ClassVar[tuple[str, ...]]
-    """Test domains in the field's order of columns."""
     sources: ClassVar[tuple[str, ...]]
-    """Source domains of a run that names none: one run for each."""
     licence: ClassVar[str]
     citation: ClassVar[str]
     needs_files: ClassVar[bool] = True
     """Whether --data-dir is needed."""
+
+    def layout(self, root: Path | None) -> Layout:
+        """Its classes, test domains and default sources. root: the data folder, or None. Raises UsageError."""
+        return Layout(self.classes, self.domains, self.sources)
 
     def load(self, domain: str, split: Split, root: Path | None) -> Images:
         """Decoded uint8 images [N,3,H,W] and int64 labels [N] of one part of one domain, always in the same order.
@@ -73,31 +88,33 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
 
     Raises UsageError where the source is unknown, missing or damaged, or where no test domain at all is there.
     """
-    sources = source.split("+")
+    layout, sources = dataset.layout(root), source.split("+")
     for name in sources:
-        if name not in dataset.domains and name not in dataset.sources:
-            known = dict.fromkeys([*dataset.sources, *dataset.domains])
+        if name not in layout.domains and name not in layout.sources:
+            known = dict.fromkeys([*layout.sources, *layout.domains])
             raise UsageError(f"unknown source domain '{name}': {did_you_mean(name, known)}")
-    train, val = (_pooled(dataset, sources, split, root) for split in ("train", "val"))
+    classes = len(layout.classes)
+
+    def part(domain: str, split: Split) -> Images:
+        return _checked(dataset, domain, split, root, classes)
+
+    pooled: dict[Split, list[Images]] = {s: [part(name, s) for name in sources] for s in ("train", "val")}
     test, missing = {}, {}
-    for domain in dataset.domains:
+    for domain in layout.domains:
         try:
-            test[domain] = _checked(dataset, domain, "test", root)
+            test[domain] = part(domain, "test")
         except MissingDataError as problem:
             missing[domain] = str(problem)
     if not test:
         raise UsageError("no test domain is there:\n" + "\n".join(missing.values()))
-    parts = {"train": train, "val": val, **{f"test/{domain}": images for domain, images in test.items()}}
-    in_domain = [domain for domain in dataset.domains if domain in sources]
-    return Loaded(train, val, test, missing, in_domain, dataset.domains, fingerprint(parts), len(dataset.classes))
+    parts = {f"{split}/{name}": images for split in pooled for name, images in zip(sources, pooled[split], strict=True)}
+    identity = fingerprint(parts | {f"test/{domain}": images for domain, images in test.items()})
+    train, val = (sum(rest, first) for first, *rest in pooled.values())
+    in_domain = [domain for domain in layout.domains if domain in sources]
+    return Loaded(train, val, test, missing, in_domain, layout.domains, identity, classes)
 
 
-def _pooled(dataset: Dataset, sources: Sequence[str], split: Split, root: Path | None) -> Images:
-    first, *rest = (_checked(dataset, source, split, root) for source in sources)
-    return sum(rest, first)
-
-
-def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None) -> Images:
+def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None, classes: int) -> Images:
     images = dataset.load(domain, split, root)
     where = f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}"
     if not len(images):
@@ -106,24 +123,25 @@ def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None) -> 
         outside = ~((images.x >= 0) & (images.x <= 1)).flatten(1).all(dim=1)  # not a number is outside too
         if outside.any():
             raise UsageError(f"{where}: image {int(outside.nonzero()[0])} has pixels that are not in [0,1]")
-    bad = (images.y < 0) | (images.y >= len(dataset.classes))
+    bad = (images.y < 0) | (images.y >= classes)
     if bad.any():
         index = int(bad.nonzero()[0])
-        raise UsageError(
-            f"{where}: image {index} has label {int(images.y[index])}; allowed: 0..{len(dataset.classes) - 1}"
-        )
+        raise UsageError(f"{where}: image {index} has label {int(images.y[index])}; allowed: 0..{classes - 1}")
     return images
 
 
 def fingerprint(parts: dict[str, Images]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 over the names, shapes, pixels and labels of all parts.
+    """First 16 hexadecimal digits of the SHA-256 over the names and digests of all parts.
 
-    It is taken from the decoded arrays: it changes with a byte, a split, an order, a resize filter or a label map, and
-    with nothing else.
+    It changes with a byte, a split, an order, a resize filter or a label map, and with nothing else.
     """
-    digest = hashlib.sha256()
-    for name, images in sorted(parts.items()):
-        digest.update(f"{name}:{images.x.dtype}:{list(images.x.shape)}".encode())
-        digest.update(images.x.contiguous().view(torch.uint8).numpy().tobytes())
-        digest.update(images.y.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    lines = [f"{name}:{digest(images)}\n" for name, images in sorted(parts.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def digest(images: Images) -> str:
+    """SHA-256 of decoded images: shape, type, pixels and labels."""
+    found = hashlib.sha256(f"{images.x.dtype}:{list(images.x.shape)}".encode())
+    found.update(images.x.contiguous().view(torch.uint8).numpy().data)
+    found.update(images.y.contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -28,7 +28,8 @@ def plan(args: Args) -> list[Job]:
     jobs = []
     for seed in dict.fromkeys(args.seeds):
         for dataset in dict.fromkeys(args.datasets):
-            for source in dict.fromkeys(args.sources or registry.find("dataset", dataset).sources):
+            layout = registry.make("dataset", dataset, given.get(dataset, {})).layout(args.data_dir)
+            for source in dict.fromkeys(args.sources or layout.sources):
                 for name, own in methods:
                     asked = ask(args, device.type, seed, dataset, source, name, given.get(name, {}) | own, given)
                     jobs.append(
