@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmark import data, machine, registry
+from benchmark import data, kernels, machine, registry
 from benchmark.errors import UsageError
 from benchmark.measure import accuracy_of, sensitivity_of, throughput_of
 from benchmark.records import Store
@@ -79,6 +79,7 @@ def execute(job: Job, listener: Listener) -> Record:
                 raise UsageError(
                     f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}"
                 )
+            kernels.prepare(device)
             run = begin(asked, method, loaded)
             report = functools.partial(listener.progressed, job)
             train(run, asked, method, loaded, folder, report, code=code, checkpoint_seconds=job.checkpoint_seconds)

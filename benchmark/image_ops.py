@@ -2,8 +2,7 @@
 
 AugMix, AugMax and SADA share them. All thirteen turn uint8 images into the very bytes that Pillow gives, so that the
 same draws make the same pictures as the released code (Hendrycks et al., AugMix, ICLR 2020), whose ranges these are.
-Images are grouped by operation and none is handled alone. The groups are formed on the host: draws made by a CPU
-generator cost no synchronisation with a GPU, draws made on the GPU cost one for each step of the chains.
+What is random is drawn here; kernels/augment_mix.py applies it.
 
 Magnitudes at level l, where int() cuts towards zero and the sign comes last:
 
@@ -18,15 +17,15 @@ Magnitudes at level l, where int() cuts towards zero and the sign comes last:
                                 smaller level is a stronger effect
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from benchmark import pillow_ops
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.kernels import augment_mix
 from benchmark.timing import span
 
 OpName = Literal[
@@ -102,55 +101,28 @@ def augmix_view(x: Tensor, draws: MixDraws) -> Tensor:
 def augmix_views(x: Tensor, draws: Sequence[MixDraws]) -> list[Tensor]:
     """One view of x for each of the draws, made in one batch."""
     joint = MixDraws(*(torch.cat([getattr(d, field.name) for d in draws]) for field in fields(MixDraws)))
+    magnitude = magnitudes(joint.op, joint.level, joint.sign, *x.shape[2:])
     x = x.repeat(len(draws), 1, 1, 1)
-    chains = apply_chains(to_uint8(x), joint).to(x.dtype).div_(255)
-    return list(mix(x, chains, joint.w.to(x), joint.m.to(x)).chunk(len(draws)))
+    return list(augment_mix.views(x, joint.op, magnitude, joint.w, joint.m).chunk(len(draws)))
 
 
-def to_uint8(x: Tensor) -> Tensor:
-    """[0,1] to 0..255, cut and not rounded, as torchvision's ToPILImage does; a byte divided by 255 comes back."""
-    return x.detach().clamp(0, 1).mul_(255).to(torch.uint8)
-
-
-def mix(x: Tensor, chains: Tensor, w: Tensor, m: Tensor) -> Tensor:
-    """(1 - m) x + m sum_i w_i chains_i, differentiable in all: x [B,3,H,W], chains [B,W,3,H,W], w [B,W], m [B]."""
-    w, m = w[:, :, None, None, None], m[:, None, None, None]
-    mixture: Tensor = w[:, 0] * chains[:, 0]
-    for i in range(1, chains.shape[1]):  # one after another, in the released code's order of rounding
-        mixture = mixture.add_(w[:, i] * chains[:, i])
-    clean: Tensor = (1 - m) * x
-    return clean.add_(m * mixture)
-
-
-@span("augment")
 def apply_chains(x: Tensor, draws: MixDraws) -> Tensor:
     """Every image's chains of operations, unmixed: uint8 [B,3,H,W] to uint8 [B,W,3,H,W]."""
-    width, deepest = draws.op.shape[1:]
-    chains = x.repeat_interleave(width, dim=0)
-    for step in range(deepest):
-        chains = apply_op(chains, *(part[:, :, step].flatten() for part in (draws.op, draws.level, draws.sign)))
-    return chains.view(len(x), width, *x.shape[1:])
+    with span("augment"):
+        return augment_mix.chains(x, draws.op, magnitudes(draws.op, draws.level, draws.sign, *x.shape[2:]))
 
 
-@span("augment")
 def apply_op(x: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """One operation for each image of x, uint8 [N,3,H,W]: op [N] indexes OPS, and -1 leaves the image as it is; level
     [N] in [0,10]; sign [N] of +1 and -1."""
-    op = op.cpu()
-    order = op.argsort()
-    magnitude = _magnitude(op, level.cpu(), sign.cpu(), *x.shape[2:])[order].to(x.device, non_blocking=True)
-    here, back = (index.to(x.device, non_blocking=True) for index in (order, order.argsort()))
-    x = x.index_select(0, here)
-    unchanged, *counts = (op + 1).bincount(minlength=len(OPS) + 1).tolist()
-    groups = zip(OPS, x[unchanged:].split(counts), magnitude[unchanged:].split(counts), strict=True)
-    for name, images, values in groups:
-        if len(images):
-            images.copy_(_FUNCTIONS[name](images, values))
-    return x.index_select(0, back)
+    slots = op[:, None, None], magnitudes(op, level, sign, *x.shape[2:])[:, None, None]
+    return augment_mix.chains(x, *slots)[:, 0]
 
 
-def _magnitude(op: Tensor, level: Tensor, sign: Tensor, height: int, width: int) -> Tensor:
-    """Magnitudes, float64 [N], on the host: a GPU divides by a number by multiplying with its rounded inverse."""
+def magnitudes(op: Tensor, level: Tensor, sign: Tensor, height: int, width: int) -> Tensor:
+    """What the operations do with their levels and signs, float64 of the same shape, on the host: a GPU divides by a
+    number by multiplying with its rounded inverse."""
+    op, level, sign = op.cpu(), level.cpu(), sign.cpu()
     maximum = _MAXIMUM | {"translate_x": width / 3, "translate_y": height / 3}
     value = level.double() * torch.tensor([maximum.get(name, 0.0) for name in OPS], dtype=torch.float64)[op] / 10
     value = value.trunc().where(_WHOLE[op], value)
@@ -163,19 +135,3 @@ _MAXIMUM = {
 }  # fmt: skip
 _WHOLE = torch.tensor([name in ("posterize", "rotate", "solarize", "translate_x", "translate_y") for name in OPS])
 _SIGNED = torch.tensor([name.startswith(("rotate", "shear", "translate")) for name in OPS])
-
-_FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "autocontrast": lambda x, _: pillow_ops.autocontrast(x),
-    "equalize": lambda x, _: pillow_ops.equalize(x),
-    "posterize": lambda x, value: pillow_ops.posterize(x, 4 - value.long()),
-    "rotate": lambda x, value: pillow_ops.rotate(x, value.long()),
-    "solarize": lambda x, value: pillow_ops.solarize(x, 256 - value),
-    "shear_x": pillow_ops.shear,
-    "shear_y": lambda x, value: pillow_ops.shear(x.mT, value).mT,
-    "translate_x": lambda x, value: pillow_ops.translate(x, value.long()),
-    "translate_y": lambda x, value: pillow_ops.translate(x.mT, value.long()).mT,
-    "color": lambda x, value: pillow_ops.color(x, value + 0.1),
-    "contrast": lambda x, value: pillow_ops.contrast(x, value + 0.1),
-    "brightness": lambda x, value: pillow_ops.brightness(x, value + 0.1),
-    "sharpness": lambda x, value: pillow_ops.sharpness(x, value + 0.1),
-}

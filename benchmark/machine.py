@@ -21,6 +21,7 @@ PACKAGES = (
     "torchvision",
     "timm",
     "triton",
+    "numba",
     "numpy",
     "scipy",
     "pandas",

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.ascent import attack_mode
-from benchmark.image_ops import mix
+from benchmark.kernels.augment_mix import mix
 from benchmark.timing import span
 
 EarlyStop = Literal["reference", "per_sample"]

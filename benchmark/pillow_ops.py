@@ -128,7 +128,7 @@ def shear(x: Tensor, slope: Tensor) -> Tensor:
 def rotate(x: Tensor, degrees: Tensor) -> Tensor:
     """Turns counter-clockwise about the centre of the image; degrees: int64 in -180..180."""
     height, width = x.shape[2:]
-    cos, sin = _TURNS.to(x.device, non_blocking=True)[degrees + 180, :, None, None].unbind(1)
+    cos, sin = TURNS.to(x.device, non_blocking=True)[degrees + 180, :, None, None].unbind(1)
     column, row = _centres(x)
     across = (cos * column + sin * row).add_(cos * (-width / 2) + sin * (-height / 2) + width / 2)
     down = (cos * row - sin * column).add_(cos * (-height / 2) - sin * (-width / 2) + height / 2)
@@ -142,7 +142,7 @@ def _turn(degrees: int) -> tuple[float, float]:
     return round(math.cos(angle), 15), round(math.sin(angle), 15)
 
 
-_TURNS = torch.tensor([_turn(degrees) for degrees in range(-180, 181)], dtype=torch.float64)
+TURNS = torch.tensor([_turn(degrees) for degrees in range(-180, 181)], dtype=torch.float64)
 
 
 def _centres(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from benchmark import method
 from benchmark.consistency import jensen_shannon
 from benchmark.dual_norm import DualNorm, convert, forward_views, has_batch_norm, route
-from benchmark.image_ops import NINE, OPS, apply_chains, mix, sample_mix, to_uint8
+from benchmark.image_ops import NINE, OPS, apply_chains, sample_mix
+from benchmark.kernels.augment_mix import mix, to_uint8
 from benchmark.method import Rng, State
 from benchmark.mix_ascent import attack, sample_start
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from benchmark.consistency import jensen_shannon
 from benchmark.dual_norm import DualBatchNorm2d, DuBIN, route
-from benchmark.image_ops import apply_chains, mix, sample_mix, to_uint8
+from benchmark.image_ops import apply_chains, sample_mix
+from benchmark.kernels.augment_mix import mix, to_uint8
 from benchmark.method import Method, Rng
 from benchmark.mix_ascent import Ascent, AscentDraws, EarlyStop, attack, sample_start
 from benchmark.networks import build

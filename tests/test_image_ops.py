@@ -1,6 +1,6 @@
 """The batched operations: against Pillow byte for byte, against the released code's numbers, and their draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,18 +19,31 @@ from benchmark.image_ops import (
     NINE,
     OPS,
     MixDraws,
-    _magnitude,
     apply_chains,
     apply_op,
     augmix_view,
     augmix_views,
-    mix,
+    magnitudes,
     sample_mix,
-    to_uint8,
 )
+from benchmark.kernels import augment_mix
+from benchmark.kernels.augment_mix import mix, to_uint8
 from tests.conftest import Golden
 
 Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["torch", "compiled"])
+def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test below holds for the definition in torch and for the compiled operations."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+        assert augment_mix._pillow_cpu() is not None
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augment_mix, "_pillow_cpu", lambda: None)
+        yield
 
 
 def pillow(image: Image.Image, name: str, level: float, sign: int) -> Image.Image:
@@ -301,9 +314,9 @@ DRAWN: dict[
 TRANSLATED = {32: [1, 2, 3], 64: [2, 4, 6], 224: [7, 14, 22]}
 
 
-def magnitudes(name: str, severity: float, height: int = 32, width: int = 32) -> tuple[float, float]:
+def magnitude_range(name: str, severity: float, height: int = 32, width: int = 32) -> tuple[float, float]:
     draws = sample_mix(10_000, torch.Generator().manual_seed(0), ops=[name], severity=severity, width=1, depth=1)
-    values = _magnitude(draws.op.flatten(), draws.level.flatten(), draws.sign.flatten(), height, width)
+    values = magnitudes(draws.op.flatten(), draws.level.flatten(), draws.sign.flatten(), height, width)
     return float(values.min()), float(values.max())
 
 
@@ -311,14 +324,14 @@ def magnitudes(name: str, severity: float, height: int = 32, width: int = 32) ->
 def test_magnitude_ranges(name: str) -> None:
     for severity, want in zip((1.0, 2.0, 3.0), DRAWN[name], strict=True):
         whole = name in {"posterize", "rotate", "solarize"}
-        assert magnitudes(name, severity) == (want if whole else pytest.approx(want, abs=2e-3 * want[1]))
+        assert magnitude_range(name, severity) == (want if whole else pytest.approx(want, abs=2e-3 * want[1]))
 
 
 def test_translation_ranges_follow_the_width_and_the_height() -> None:
     for size, furthest in TRANSLATED.items():
         for severity, pixels in zip((1.0, 2.0, 3.0), furthest, strict=True):
-            assert magnitudes("translate_x", severity, height=7, width=size) == (-pixels, pixels)
-            assert magnitudes("translate_y", severity, height=size, width=7) == (-pixels, pixels)
+            assert magnitude_range("translate_x", severity, height=7, width=size) == (-pixels, pixels)
+            assert magnitude_range("translate_y", severity, height=size, width=7) == (-pixels, pixels)
 
 
 @pytest.mark.parametrize("ops", [NINE, OPS, ("rotate", "color")])
@@ -447,6 +460,31 @@ def test_parity_of_whole_views(golden: Callable[[str], Golden]) -> None:
             torch.testing.assert_close(kept.float(), want, rtol=0, atol=1e-6)
         else:
             assert torch.equal(kept, want), tag
+
+
+def test_functions_stand_in_the_order_of_the_draws() -> None:
+    assert tuple(augment_mix.FUNCTIONS) == OPS
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", augment_mix.CASES)
+def test_compiled_views_have_the_bits_of_the_definition(shape: tuple[int, ...], threads: int) -> None:
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x.flatten()[::7] = 1.0
+    draws = sample_mix(len(x), torch.Generator().manual_seed(1), ops=OPS, severity=10.0)
+    given = draws.op, magnitudes(draws.op, draws.level, draws.sign, *shape[2:])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            seen = x.contiguous(memory_format=layout)
+            assert torch.equal(
+                augment_mix.views(seen, *given, draws.w, draws.m), augment_mix.views_torch(x, *given, draws.w, draws.m)
+            )
+        small = to_uint8(x)
+        assert torch.equal(augment_mix.chains(small, *given), augment_mix.chains_torch(small, *given))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu
