@@ -1,6 +1,8 @@
 """The referee for domain-generalization augmentations: everything that is equal for all methods."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -8,3 +10,13 @@ __version__ = "0.1.0"
 # benchmark.datasets.x (docs/adr/0001). A wheel carries them inside this package and needs no second path.
 if not (Path(__file__).parent / "methods").is_dir():
     __path__.append(str(Path(__file__).resolve().parent.parent))
+
+if TYPE_CHECKING:
+    from benchmark.export import load_model as load_model
+else:  # imported when they are asked for: every module imports this package, and most do not need them
+
+    def __getattr__(name: str) -> Any:
+        homes = {"load_model": "benchmark.export"}
+        if name not in homes:
+            raise AttributeError(f"module 'benchmark' has no attribute '{name}'")
+        return getattr(import_module(homes[name]), name)

@@ -44,6 +44,9 @@ class Args:
     """Runs at a time; each gets its share of the cores. Sharing makes timings noisier."""
     plugin: tuple[Path, ...] = ()
     """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
+    save_weights: bool = False
+    """Keep each run's selected network: weights.safetensors and card.md beside its record. Finished runs that kept
+    none are run again."""
     sensitivity_images: int | None = None
     """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
     evaluations: int | None = None

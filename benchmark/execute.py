@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 
 from benchmark import data, kernels, machine, registry
+from benchmark.card import card
 from benchmark.errors import UsageError
-from benchmark.measure import accuracy_of, sensitivity_of, throughput_of
+from benchmark.measure import accuracy_of, sensitivity_of, throughput_of, weights_of
 from benchmark.records import Store
 from benchmark.spec import Asked, Ran, Record, Status
 from benchmark.timing import reset_peak_memory
@@ -31,6 +32,7 @@ class Job:
     data_dir: Path | None
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = 30.0
+    save_weights: bool = False
 
     @property
     def code(self) -> str:
@@ -38,6 +40,10 @@ class Job:
         asked = self.asked
         files = registry.source_file("method", asked.method), registry.source_file("dataset", asked.dataset)
         return machine.code_hash(files)
+
+    def lacks_weights(self, record: Record) -> bool:
+        """Whether weights are asked for and a finished run kept none: it has to be run again."""
+        return self.save_weights and record.weights is None
 
 
 class Listener(Protocol):
@@ -63,7 +69,7 @@ def execute(job: Job, listener: Listener) -> Record:
     asked, store, code = job.asked, Store(job.out), job.code
     with store.working(asked.run_id) as folder:
         earlier = store.read(asked.run_id)
-        if earlier is not None and earlier.status == "done" and earlier.ran.code == code:
+        if earlier and earlier.status == "done" and earlier.ran.code == code and not job.lacks_weights(earlier):
             return earlier
         clock = monotonic()
         device = torch.device(asked.device)
@@ -71,7 +77,7 @@ def execute(job: Job, listener: Listener) -> Record:
         parts: dict[str, Any] = {}
         run: Training | None = None
         status: Status = "done"
-        map_file: bytes | None = None
+        files: dict[str, bytes] = {}
         try:
             method = registry.make("method", asked.method, asked.settings)
             loaded = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
@@ -87,11 +93,18 @@ def execute(job: Job, listener: Listener) -> Record:
             parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device)
             report("mapping sensitivity", 1.0)
             parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
+            files = {"sensitivity.npy": map_file} if map_file else {}
+            if job.save_weights:
+                dataset = registry.make("dataset", asked.dataset, asked.dataset_settings)
+                classes = dataset.layout(job.data_dir).classes
+                parts["weights"], files["weights.safetensors"] = weights_of(run, asked, classes)
         except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result, not the benchmark's
             status = "diverged" if isinstance(problem, DivergedError) else "failed"
-            parts = {"error": "".join(traceback.format_exception(problem)[-6:])[-4000:]}
+            parts, files = {"error": "".join(traceback.format_exception(problem)[-6:])[-4000:]}, {}
         record = record_of(job, status, run, monotonic() - clock, **parts)
-        store.finish(record, run.curve if run else [], map_file)
+        if record.weights is not None:
+            files["card.md"] = card(record).encode()
+        store.finish(record, run.curve if run else [], files)
         return record
 
 

@@ -31,18 +31,21 @@ PACKAGES = (
 )
 RENDERING = {
     "args",
+    "augment",
+    "card",
     "compare_map",
     "engine",
     "errors",
     "estimate",
+    "export",
     "figures",
     "plan",
     "rows",
     "run",
     "sensitivity_figures",
 }
-RENDERING |= {"summary", "tables", "terminal"}
-"""Modules that show or schedule results and cannot change them: editing one makes no record stale."""
+RENDERING |= {"summary", "tables", "terminal", "trackers"}
+"""Modules that show, schedule or export results and cannot change them: editing one makes no record stale."""
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

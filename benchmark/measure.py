@@ -3,12 +3,13 @@
 import hashlib
 from math import isnan
 
+import safetensors.torch
 import torch
 
 from benchmark import records, sensitivity
 from benchmark.data import Loaded
 from benchmark.evaluate import select
-from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput
+from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
 from benchmark.train import Training
 
@@ -51,6 +52,13 @@ def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivit
         grid=found.grid,
     )
     return record, content
+
+
+def weights_of(run: Training, asked: Asked, classes: tuple[str, ...]) -> tuple[Weights, bytes]:
+    """The weights of the network that the recipe's rule chose: their record, and a safetensors file."""
+    tensors = {name: value.cpu().contiguous() for name, value in run.best.items()}
+    content = safetensors.torch.save(tensors, metadata={"run_id": asked.run_id})
+    return Weights(sha256=hashlib.sha256(content).hexdigest(), classes=classes), content
 
 
 def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throughput:

@@ -94,11 +94,12 @@ NETWORKS: dict[str, Callable[[int], Classifier]] = {
 }
 
 
-def timm_network(name: str, num_classes: int) -> Classifier:
+def timm_network(name: str, num_classes: int, fetch: bool = True) -> Classifier:
     """A network of timm. A tag after the name (resnet18.a1_in1k) means those pretrained weights under a fresh head,
     with the normalisation they were trained with; no tag, timm's own initialisation and ImageNet's normalisation.
 
-    There is no cut for the sensitivity map: the stem is the identity. Raises UsageError for an unknown name or tag,
+    There is no cut for the sensitivity map: the stem is the identity. fetch: without it, a tag gives its normalisation
+    and no weights. Raises UsageError for an unknown name or tag,
     and where the weights cannot be fetched.
     """
     import timm  # noqa: PLC0415 - it takes seconds, and most runs need none of it
@@ -110,7 +111,7 @@ def timm_network(name: str, num_classes: int) -> Classifier:
         hint = did_you_mean(name, close) if close else "timm.list_models() lists them"
         raise UsageError(f"unknown timm network '{name}': {hint}")
     try:
-        trunk: Any = timm.create_model(name, pretrained=bool(tag), num_classes=0)
+        trunk: Any = timm.create_model(name, pretrained=bool(tag) and fetch, num_classes=0)
     except Exception as problem:  # its loaders raise whatever their transport raises
         if not tag:
             raise
@@ -120,14 +121,15 @@ def timm_network(name: str, num_classes: int) -> Classifier:
     return Classifier(nn.Identity(), trunk, nn.Linear(trunk.head_hidden_size, num_classes), mean, std)
 
 
-def build(name: str, num_classes: int, seed: int) -> Classifier:
+def build(name: str, num_classes: int, seed: int, fetch: bool = True) -> Classifier:
     """The named network, or timm:NAME, with weights drawn from `seed` alone; the global generator is left as it was.
 
-    Raises UsageError for an unknown name.
+    fetch: whether pretrained weights are fetched; False where all weights are about to be replaced. Raises UsageError
+    for an unknown name.
     """
     library, _, inner = name.rpartition(":")
     if library != "timm" and name not in NETWORKS:
         raise UsageError(f"unknown network '{name}': {did_you_mean(name, [*NETWORKS, 'timm:NAME'])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm_network(inner, num_classes) if library else NETWORKS[name](num_classes)
+        return timm_network(inner, num_classes, fetch) if library else NETWORKS[name](num_classes)

@@ -41,6 +41,7 @@ def plan(args: Args) -> list[Job]:
                             args.data_dir,
                             args.plugin,
                             args.checkpoint_seconds,
+                            args.save_weights,
                         )
                     )
     return list({job.asked.run_id: job for job in jobs}.values())
@@ -140,12 +141,21 @@ def command(asked: Asked, args: Args) -> str:
 
 
 def finished(job: Job, store: Store, stale: str) -> bool:
-    """Whether the run is done. Raises UsageError where its record is stale and `stale` is fail."""
+    """Whether the run is done, with its weights where they are asked for.
+
+    Raises UsageError where its record is stale and `stale` is fail.
+    """
     record = store.read(job.asked.run_id)
     if record is None or record.status != "done":
         return False
     if record.ran.code != job.code:
         if stale == "fail":
             raise UsageError(f"run {record.run_id} was made by other code; --stale rerun or keep")
-        return stale == "keep"
-    return True
+        return stale == "keep" and not job.lacks_weights(record)
+    return not job.lacks_weights(record)
+
+
+def lacks_weights(job: Job, store: Store) -> bool:
+    """Whether the run is done and has to be done again for its weights."""
+    record = store.read(job.asked.run_id)
+    return record is not None and record.status == "done" and job.lacks_weights(record)

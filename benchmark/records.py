@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,25 +50,9 @@ class Store:
 
     def read(self, run_id: str) -> Record | None:
         """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
-        path = self.runs / run_id / "record.json"
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as problem:
-            raise UsageError(f"{path}: cannot be read ({problem}); move the folder away to run it again") from problem
-        try:
-            record = Record.model_validate_json(text)
-        except ValidationError as problem:
-            found = problem.errors()[0]
-            where = ".".join(str(part) for part in found["loc"]) or "file"
-            raise UsageError(
-                f"{path}: not a valid record ({where}: {found['msg']}); move the folder away to run it again"
-            ) from problem
-        if record.run_id != run_id or record.asked.run_id != run_id:
-            raise UsageError(
-                f"{path}: its contents belong to run {record.asked.run_id}, not {run_id}; it was edited or moved"
-            )
+        record = read_record(self.runs / run_id / "record.json")
+        if record is not None and record.run_id != run_id:
+            raise UsageError(f"{self.runs / run_id}: its contents belong to run {record.run_id}; it was moved")
         return record
 
     def maps(self, records: Iterable[Record]) -> dict[str, SensitivityMap]:
@@ -107,11 +91,14 @@ class Store:
                 raise BusyError(run_id) from None
             yield folder
 
-    def finish(self, record: Record, curve: list[dict[str, Any]], map_file: bytes | None = None) -> None:
-        """Writes a run's files into its work folder and moves the folder into place in one rename."""
+    def finish(self, record: Record, curve: list[dict[str, Any]], files: Mapping[str, bytes] = {}) -> None:
+        """Writes a run's files into its work folder and moves the folder into place in one rename.
+
+        files: contents by name of what lies beside record.json and curve.jsonl.
+        """
         folder, final = self.runs / f".partial-{record.run_id}", self.runs / record.run_id
-        if map_file is not None:
-            (folder / "sensitivity.npy").write_bytes(map_file)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
         write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
         (folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -122,6 +109,29 @@ class Store:
         folder.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         (self.runs / f".lock-{record.run_id}").unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a file, or None where there is no file. Raises UsageError where it is damaged or edited."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path}: cannot be read ({problem}); move the folder away to run it again") from problem
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as problem:
+        found = problem.errors()[0]
+        where = ".".join(str(part) for part in found["loc"]) or "file"
+        raise UsageError(
+            f"{path}: not a valid record ({where}: {found['msg']}); move the folder away to run it again"
+        ) from problem
+    if record.run_id != record.asked.run_id:
+        raise UsageError(
+            f"{path}: its contents belong to run {record.asked.run_id}, not {record.run_id}; it was edited"
+        )
+    return record
 
 
 def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:

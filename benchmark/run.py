@@ -13,7 +13,7 @@ from benchmark import engine, figures, registry, tables, terminal
 from benchmark.args import Args
 from benchmark.errors import UsageError
 from benchmark.estimate import cost, estimate
-from benchmark.plan import finished, plan
+from benchmark.plan import finished, lacks_weights, plan
 from benchmark.records import Store
 
 
@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             store.prepare()
         jobs = plan(args)
         todo = [job for job in jobs if not finished(job, store, args.stale)]
+        again = sum(lacks_weights(job, store) for job in todo)
+        if again:
+            console.print(f"{again} finished runs kept no weights: --save-weights runs them again", highlight=False)
         if args.dry_run:
             terminal.show_plan(jobs, estimate(todo, store), console)
             return 0

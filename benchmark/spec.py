@@ -182,6 +182,14 @@ class Sensitivity(Noun):
     """Frequencies measured along an axis where that is fewer than pixels, the rest interpolated; None for all."""
 
 
+class Weights(Noun):
+    """The selected network's weights, which lie beside the record as weights.safetensors."""
+
+    sha256: str
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the logits."""
+
+
 class Throughput(Noun):
     """What the run cost. Shares are of the training time (set-up left out); images are source images."""
 
@@ -217,6 +225,8 @@ class Record(Noun):
     accuracy: Accuracy | None = None
     sensitivity: Sensitivity | None = None
     throughput: Throughput | None = None
+    weights: Weights | None = None
+    """Only where they were asked for."""
     error: str | None = None
     """For a run that did not end well: the end of its traceback."""
     warnings: list[str] = []

@@ -67,7 +67,7 @@ def test_an_altered_map_is_refused(tmp_path: Path) -> None:
     store, made = Store(tmp_path), record("erm", 0, map_file=content)
     store.prepare()
     with store.working(made.run_id):
-        store.finish(made, [], content)
+        store.finish(made, [], {"sensitivity.npy": content})
     found = store.map_of(made)
     assert found is not None
     assert torch.equal(found.error, torch.zeros(4, 4))

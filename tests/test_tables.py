@@ -31,7 +31,7 @@ def fill(folder: Path, runs: list[Record]) -> Store:
             sensitivity = made.sensitivity.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
             made = made.model_copy(update={"sensitivity": sensitivity})  # noqa: PLW2901
         with store.working(made.run_id):
-            store.finish(made, [], content if made.sensitivity else None)
+            store.finish(made, [], {"sensitivity.npy": content} if made.sensitivity else {})
     return store
 
 

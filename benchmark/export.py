@@ -1,0 +1,138 @@
+"""python -m benchmark.export: a network kept by --save-weights, loaded, shown and checked."""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import safetensors.torch
+import torch
+import tyro
+from safetensors import SafetensorError
+from torch import nn
+
+from benchmark import networks, registry
+from benchmark.card import card
+from benchmark.errors import UsageError
+from benchmark.evaluate import accuracy
+from benchmark.execute import load_data
+from benchmark.records import read_record
+from benchmark.spec import Record, Weights
+
+
+@dataclass(frozen=True)
+class Args:
+    """Load a network that --save-weights kept and print its card; with --check, evaluate it again."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """Folder with record.json and weights.safetensors."""
+    check: bool = False
+    """Evaluate it on its data and say whether it reproduces its record."""
+    data_dir: Path | None = None
+    """Folder of the dataset's files."""
+    plugin: tuple[Path, ...] = ()
+    """The files that define its method or dataset, where they were plugins. They are run as code."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Recorded and found accuracy, and slack, the difference that is allowed: in percent of n images."""
+
+    domain: str
+    n: int
+    recorded: float
+    found: float
+    slack: float
+
+    @property
+    def same(self) -> bool:
+        return abs(self.found - self.recorded) <= self.slack
+
+
+def load_model(run_dir: Path | str) -> nn.Module:
+    """The network that a run kept, on the CPU and in evaluation mode.
+
+    It takes x float32 [B,3,H,W] in [0,1], normalises inside, and gives logits [B,K] in the order of the record's
+    `weights.classes`; `features=True` gives (logits, penultimate features [B,D]). run_dir: a folder with record.json
+    and weights.safetensors, whatever its name. Nothing is downloaded.
+
+    Raises UsageError where a file is missing, where the weights are not the recorded ones, or where they do not fit
+    the recorded network and classes. A method from a plugin has to be registered first (registry.load_plugins).
+    """
+    record, weights = _record(Path(run_dir))
+    path = Path(run_dir) / "weights.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be read ({problem.strerror}); the record says that it was kept") from problem
+    if hashlib.sha256(content).hexdigest() != weights.sha256:
+        raise UsageError(f"{path}: its hash is not the recorded one; it was damaged or belongs to another run")
+    asked = record.asked
+    method = registry.make("method", asked.method, asked.settings)
+    net: nn.Module = method.wrap(networks.build(asked.recipe.network, len(weights.classes), 0, fetch=False))
+    try:
+        net.load_state_dict(safetensors.torch.load(content))
+    except (RuntimeError, SafetensorError) as problem:
+        raise UsageError(
+            f"{path}: it does not fit {asked.recipe.network} with {len(weights.classes)} classes: {problem}"
+        ) from problem
+    return net.to(memory_format=torch.channels_last).eval()
+
+
+def compare(run_dir: Path, data_dir: Path | None) -> Iterator[Compared]:
+    """Evaluates a kept network on the data of its run, domain by domain, on the CPU.
+
+    Counts must be equal for a run made on a CPU; a GPU rounds differently, so one image in a thousand, and at least
+    one, may differ for a run made there. Raises UsageError where the data is missing or is not that of the run.
+    """
+    net, (record, _) = load_model(run_dir), _record(run_dir)
+    asked, reached = record.asked, record.accuracy
+    assert reached is not None
+    data = load_data(asked.dataset, asked.dataset_settings, asked.source, data_dir)
+    if data.fingerprint != asked.fingerprint:
+        absent = f"; missing: {', '.join(data.missing)}" if data.missing else ""
+        raise UsageError(f"the data is not that of the run: {data.fingerprint}, not {asked.fingerprint}{absent}")
+    rule = asked.recipe.selection
+    known = {name: domain.accuracy[rule] for name, domain in reached.domains.items() if domain.accuracy}
+    parts = [("source validation", data.val, reached.source_val[rule])]
+    parts += [(name, images, known[name]) for name, images in data.test.items()]
+    for name, images, recorded in parts:
+        slack = 0.0 if asked.device == "cpu" else max(0.1, 100.001 / len(images))
+        yield Compared(name, len(images), recorded, accuracy(net, images), slack)
+
+
+def _record(run_dir: Path) -> tuple[Record, Weights]:
+    record = read_record(run_dir / "record.json")
+    if record is None:
+        raise UsageError(f"{run_dir}: there is no record.json; name the folder of a run, OUT/runs/RUN_ID")
+    if record.weights is None:
+        kept = "it did not end well" if record.status != "done" else f"{record.ran.command} --save-weights keeps them"
+        raise UsageError(f"{run_dir}: run {record.run_id} kept no weights; {kept}")
+    return record, record.weights
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.export", config=(tyro.conf.FlagCreatePairsOff,))
+    try:
+        registry.load_plugins(args.plugin)
+        if not args.check:
+            load_model(args.run_dir)
+            print(card(_record(args.run_dir)[0]))
+            return 0
+        wrong = 0
+        for part in compare(args.run_dir, args.data_dir):
+            wrong += not part.same
+            verdict = "reproduced" if part.same else "NOT reproduced"
+            print(f"{part.domain}: recorded {part.recorded:.4f} %, found {part.found:.4f} % of {part.n}; {verdict}")
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    print(f"{wrong} numbers of the record are not reproduced" if wrong else "the network reproduces its record")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
