@@ -12,11 +12,12 @@ if not (Path(__file__).parent / "methods").is_dir():
     __path__.append(str(Path(__file__).resolve().parent.parent))
 
 if TYPE_CHECKING:
+    from benchmark.augment import augmentation as augmentation
     from benchmark.export import load_model as load_model
-else:  # imported when they are asked for: every module imports this package, and most do not need them
+else:  # imported when they are asked for: every module imports this package, and most need neither
 
     def __getattr__(name: str) -> Any:
-        homes = {"load_model": "benchmark.export"}
+        homes = {"augmentation": "benchmark.augment", "load_model": "benchmark.export"}
         if name not in homes:
             raise AttributeError(f"module 'benchmark' has no attribute '{name}'")
         return getattr(import_module(homes[name]), name)

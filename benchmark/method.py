@@ -82,6 +82,11 @@ class Method:
     """Settings at which `loss` is plain cross-entropy on a network without BatchNorm; the common tests check that."""
     uncoupled: ClassVar[Mapping[str, Any]] = {}
     """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
+    attacks: ClassVar[bool] = False
+    """Whether `views` reads the network and the labels."""
+    alone: ClassVar[Mapping[str, Any] | None] = None
+    """Settings at which `views` needs no `setup` and gives one view, fixed where benchmark.augmentation uses the method
+    without the referee; None: it cannot be used so."""
     toy: ClassVar[Mapping[str, Any]] = {}
     """Settings that make a short run on little data exercise the whole method; the common tests train with them."""
 

@@ -35,6 +35,8 @@ class Method(method.Method):
     passes: ClassVar[float] = 8.0
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"early_stop": "per_sample"}
+    attacks: ClassVar[bool] = True
+    alone: ClassVar[Mapping[str, Any] | None] = {}
 
     lam: NonNegativeFloat = 10.0
     """Weight of the consistency term; 0 is ERM."""

@@ -30,6 +30,7 @@ class Method(method.Method):
 
     passes: ClassVar[float] = 3.0
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
+    alone: ClassVar[Mapping[str, Any] | None] = {"jsd": False}
 
     severity: Annotated[float, Field(ge=0.1, le=10)] = 3.0
     """Upper bound of the levels, drawn from U[0.1, severity); 1 in the released code for ImageNet."""

@@ -35,6 +35,8 @@ class Method(method.Method):
     released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step."""
 
     passes: ClassVar[float] = 3.9
+    attacks: ClassVar[bool] = True
+    alone: ClassVar[Mapping[str, Any] | None] = {}
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 
     gamma: NonNegativeFloat = 1.0

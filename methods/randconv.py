@@ -43,6 +43,7 @@ class Method(method.Method):
     passes: ClassVar[float] = 3.0
     erm_at: ClassVar[Mapping[str, Any]] = {"identity_prob": 1.0, "lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"per_image": True}
+    alone: ClassVar[Mapping[str, Any] | None] = {"lam": 0.0, "views": "reference"}
 
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
     """Sizes to choose from, with equal chances."""

@@ -36,13 +36,13 @@ from benchmark.spectrum import AmplitudeAttack, attack, sample_draws
 @method.frozen()
 class Method(AmplitudeAttack, method.Method):
     """SADA. Cost: four passes, and after the warm-up up to three for each attack step; once, an ERM run and a map.
-
-    The attack's own settings (epsilon, step_size, num_steps, tau, ...) are those of benchmark.spectrum.AmplitudeAttack.
-    """
+    The attack's own settings (epsilon, step_size, num_steps, ...) are those of benchmark.spectrum.AmplitudeAttack."""
 
     passes: ClassVar[float] = 17.2
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0, "lam_warmup": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"recon_norm": "image_max", "early_stop": "per_sample"}
+    attacks: ClassVar[bool] = True
+    alone: ClassVar[Mapping[str, Any] | None] = {"weight_map": "none", "warmup": 0.0, "n_views": 1}
     toy: ClassVar[Mapping[str, Any]] = {"map_images": 2, "num_steps": 2}
 
     weight_map: str = "erm"

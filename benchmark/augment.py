@@ -1,0 +1,116 @@
+"""A method's images as a module for anyone's training loop: docs/augmentation.md.
+
+What the referee adds around a method (its loss, its growing pool, its set-up on the source) is left out: what remains
+is `Method.views`, the very code that the benchmark runs.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+
+from benchmark import registry
+from benchmark.errors import UsageError
+from benchmark.method import Method, Rng
+
+
+class Augmentation(nn.Module):
+    """Augments images while in training mode; in evaluation mode they pass unchanged, unlike transforms of torchvision.
+
+    One call augments each image of the batch on its own; draws come from `generator`, or from torch's global generator.
+    What comes back has the shape, type, device and, for a tv_tensor, the class of what went in.
+    """
+
+    def __init__(self, name: str, method: Method, net: nn.Module | None, generator: torch.Generator | None):
+        super().__init__()
+        self.name, self.method, self.generator = name, method, generator
+        # Hidden in a partial, the network is no submodule: its parameters and its mode stay its owner's.
+        self.views = functools.partial(method.views, net if net is not None else nn.Identity())
+
+    def forward(self, x: Tensor, y: Any = None) -> Any:
+        """x: uint8 in 0..255 or float in [0,1], [B,3,H,W], or [3,H,W] for one image; any H and W that `net` takes.
+        y: labels, int64 [B] or one number; needed by attacks, passed through by the others.
+
+        Returns x augmented or, where y was given, (x augmented, y). Float images may leave [0,1] where the method lets
+        them (randconv, gud); bytes are rounded and clamped. Raises UsageError for anything else than such images, and
+        for an attack without labels; float images on a GPU are not searched for values outside [0,1].
+        """
+        if self.training:
+            x = self._augment(x, y)
+        return x if y is None else (x, y)
+
+    def _augment(self, x: Tensor, y: Any) -> Tensor:
+        batch = _batch(x, self.name)
+        if self.method.attacks and y is None:
+            raise UsageError(
+                f"augmentation('{self.name}') attacks a network and needs the labels: call it as aug(x, y)"
+            )
+        labels = torch.as_tensor(y if self.method.attacks else [0] * len(batch), device=x.device).reshape(-1)
+        if labels.dtype != torch.int64 or len(labels) != len(batch):
+            raise UsageError(f"labels must be int64 [{len(batch)}], not {labels.dtype} {list(labels.shape)}")
+        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+        out = self.views(batch, labels, Rng(seed, on=x.device), {})[0].detach()
+        out = (out.clamp(0, 1) * 255).round() if x.dtype == torch.uint8 else out
+        out = out.to(x.dtype).reshape(x.shape)
+        return tv_tensors.wrap(out, like=x) if isinstance(x, tv_tensors.TVTensor) else out
+
+    def extra_repr(self) -> str:
+        return ", ".join([self.name, *(f"{key}={value!r}" for key, value in self.method.settings().items())])
+
+
+def augmentation(
+    name: str, *, net: nn.Module | None = None, generator: torch.Generator | None = None, **settings: Any
+) -> Augmentation:
+    """The augmentation of a method, e.g. augmentation("augmix", severity=3), as a module; see Augmentation.forward.
+
+    net: for attacks (augmax, gud, sada), what is attacked: it takes images in [0,1] and gives logits [B,K]; for gud
+    `net(x, features=True)` also gives (logits, features [B,D]). It is attacked in evaluation mode and left as found.
+    generator: a CPU generator to draw from, for a sequence that repeats. settings: the method's fields, checked as
+    --set checks them. Two groups have values of their own here: what would couple the images of a batch (the method's
+    `uncoupled`), which may be set back to the released behaviour, and what needs a training run (`alone`), which is
+    fixed.
+
+    Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting, and where a
+    network is missing or useless.
+    """
+    cls = registry.find("method", name)
+    if cls.alone is None:
+        usable = sorted(other for other in registry.names("method") if registry.find("method", other).alone is not None)
+        raise UsageError(f"{name} is no augmentation of a batch of its own; these are: {', '.join(usable)}")
+    for key in cls.alone.keys() & settings.keys():
+        raise UsageError(
+            f"augmentation('{name}'): {key} is fixed at {cls.alone[key]!r}, because there is no training here"
+        )
+    if cls.attacks and net is None:
+        free = sorted(other for other in registry.names("method") if _needs_no_network(registry.find("method", other)))
+        raise UsageError(
+            f"{name} attacks a network: give it one, augmentation('{name}', net=net), and call it with labels, "
+            f"aug(x, y); without a network: {', '.join(free)}"
+        )
+    if net is not None and not cls.attacks:
+        raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
+    method = registry.make("method", name, {**cls.uncoupled, **settings, **cls.alone})
+    return Augmentation(name, method, net, generator)
+
+
+def _needs_no_network(cls: type[Method]) -> bool:
+    return cls.alone is not None and not cls.attacks
+
+
+def _batch(x: Any, name: str) -> Tensor:
+    """Images as a plain float32 tensor [B,3,H,W] in units of 1."""
+    if not isinstance(x, Tensor):
+        raise UsageError(f"augmentation('{name}') takes tensors, not {type(x).__name__}; put v2.ToImage() before it")
+    good = x.dtype == torch.uint8 or x.is_floating_point()
+    if not good or x.ndim not in (3, 4) or x.shape[-3] != 3:
+        raise UsageError(
+            f"augmentation('{name}') takes uint8 or float images [B,3,H,W] or [3,H,W], not {x.dtype} {list(x.shape)}"
+        )
+    plain = x.as_subclass(Tensor).reshape(-1, *x.shape[-3:]).float()
+    if x.dtype == torch.uint8:
+        return plain / 255
+    if not x.is_cuda and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
+        raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
+    return plain
