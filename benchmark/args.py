@@ -47,6 +47,8 @@ class Args:
     save_weights: bool = False
     """Keep each run's selected network: weights.safetensors and card.md beside its record. Finished runs that kept
     none are run again."""
+    track: tuple[str, ...] = ()
+    """Send curves and results of the runs that end to tensorboard, tensorboard:DIR (default OUT/tensorboard), wandb."""
     sensitivity_images: int | None = None
     """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
     evaluations: int | None = None

@@ -65,6 +65,11 @@ class Store:
         folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and not path.name.startswith("."))
         return [record for record in map(self.read, folders) if record is not None]
 
+    def curve(self, run_id: str) -> list[dict[str, Any]]:
+        """The points of a finished run's learning curve, in order."""
+        lines = (self.runs / run_id / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
     def map_of(self, record: Record) -> SensitivityMap | None:
         """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
         if record.sensitivity is None:

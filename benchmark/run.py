@@ -3,6 +3,7 @@
 parse -> plan -> run -> tables; the rest of the package is what these four words mean.
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from benchmark.errors import UsageError
 from benchmark.estimate import cost, estimate
 from benchmark.plan import finished, lacks_weights, plan
 from benchmark.records import Store
+from benchmark.trackers import Tracked, trackers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             terminal.show_list(console)
             return 0
+        tracking = trackers(args.track, args.out)
         store = Store(args.out)
         if not args.dry_run:
             store.prepare()
@@ -41,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
         if todo:
             with terminal.Display({job.asked.run_id: cost(job.asked) for job in todo}, console) as display:
-                engine.run_jobs(todo, args.jobs, display)
+                warn = functools.partial(console.print, highlight=False, markup=False)
+                engine.run_jobs(todo, args.jobs, Tracked(display, tracking, warn))
         records = tables.write(store)
         pictures = figures.draw(store, records)
     except UsageError as problem:

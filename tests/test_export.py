@@ -23,7 +23,7 @@ SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-im
 
 
 def call(out: Path, *words: str) -> int:
-    return run.main([*words, *SMALL, "--out", str(out)])
+    return run.main([*SMALL, *words, "--out", str(out)])
 
 
 def only(out: Path) -> Record:
