@@ -1,18 +1,21 @@
 """The contract of a dataset: one new file in datasets/, one class `Dataset`, no edit elsewhere.
 
+`python -m benchmark.data` lists datasets, fetches and verifies their files (benchmark/data_cli.py).
+
 A dataset turns files into decoded arrays and nothing more: no augmentation, no normalisation. Its fields are what may
 differ between two people's copies of "the same" data (subset, resize filter, label map), so every record holds them.
 """
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
-
+from benchmark import decoded
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.method import frozen, settings_of
+from benchmark.remote import Remote
 from benchmark.spec import Images
 
 Split = Literal["train", "val", "test"]
@@ -63,6 +66,15 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def files(self, domain: str, split: Split, root: Path | None) -> list[Path]:
+        """All files and folders that `load` decodes this part from, which is then done once and kept in the cache; by
+        default none: it is done every time. Raises as `load` does."""
+        return []
+
+    def remotes(self) -> tuple[Remote, ...]:
+        """Where the files come from, for `python -m benchmark.data`."""
+        return ()
+
     def settings(self) -> dict[str, Any]:
         """All fields with their values, as stored in the run record."""
         return settings_of(self)
@@ -94,9 +106,12 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
             known = dict.fromkeys([*layout.sources, *layout.domains])
             raise UsageError(f"unknown source domain '{name}': {did_you_mean(name, known)}")
     classes = len(layout.classes)
+    digests: dict[str, str] = {}
 
     def part(domain: str, split: Split) -> Images:
-        return _checked(dataset, domain, split, root, classes)
+        found = decode(dataset, domain, split, root, classes)
+        digests[f"{split}/{domain}"] = found.digest
+        return found.images
 
     pooled: dict[Split, list[Images]] = {s: [part(name, s) for name in sources] for s in ("train", "val")}
     test, missing = {}, {}
@@ -107,16 +122,26 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
             missing[domain] = str(problem)
     if not test:
         raise UsageError("no test domain is there:\n" + "\n".join(missing.values()))
-    parts = {f"{split}/{name}": images for split in pooled for name, images in zip(sources, pooled[split], strict=True)}
-    identity = fingerprint(parts | {f"test/{domain}": images for domain, images in test.items()})
     train, val = (sum(rest, first) for first, *rest in pooled.values())
     in_domain = [domain for domain in layout.domains if domain in sources]
-    return Loaded(train, val, test, missing, in_domain, layout.domains, identity, classes)
+    return Loaded(train, val, test, missing, in_domain, layout.domains, fingerprint_of(digests), classes)
 
 
-def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None, classes: int) -> Images:
-    images = dataset.load(domain, split, root)
-    where = f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}"
+def decode(
+    dataset: Dataset, domain: str, split: Split, root: Path | None, classes: int, cached: bool = True
+) -> decoded.Part:
+    """One part, checked, with its digest; from the cache where it has it. Raises MissingDataError and UsageError."""
+
+    def fresh() -> Images:
+        return dataset.load(domain, split, root)
+
+    place = decoded.entry(dataset, domain, split, root, dataset.files(domain, split, root)) if cached else None
+    found = decoded.load(place, fresh) if place else decoded.Part.of(fresh())
+    _check(found.images, f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}", classes)
+    return found
+
+
+def _check(images: Images, where: str, classes: int) -> None:
     if not len(images):
         raise UsageError(f"{where}: no images")
     if images.x.is_floating_point():
@@ -127,21 +152,23 @@ def _checked(dataset: Dataset, domain: str, split: Split, root: Path | None, cla
     if bad.any():
         index = int(bad.nonzero()[0])
         raise UsageError(f"{where}: image {index} has label {int(images.y[index])}; allowed: 0..{classes - 1}")
-    return images
 
 
 def fingerprint(parts: dict[str, Images]) -> str:
+    """fingerprint_of decoded images."""
+    return fingerprint_of({name: decoded.digest(images) for name, images in parts.items()})
+
+
+def fingerprint_of(digests: dict[str, str]) -> str:
     """First 16 hexadecimal digits of the SHA-256 over the names and digests of all parts.
 
     It changes with a byte, a split, an order, a resize filter or a label map, and with nothing else.
     """
-    lines = [f"{name}:{digest(images)}\n" for name, images in sorted(parts.items())]
+    lines = [f"{name}:{found}\n" for name, found in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
-def digest(images: Images) -> str:
-    """SHA-256 of decoded images: shape, type, pixels and labels."""
-    found = hashlib.sha256(f"{images.x.dtype}:{list(images.x.shape)}".encode())
-    found.update(images.x.contiguous().view(torch.uint8).numpy().data)
-    found.update(images.y.contiguous().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+if __name__ == "__main__":
+    from benchmark.data_cli import main  # what it imports is benchmark.data, a second copy of this module
+
+    sys.exit(main())

@@ -34,18 +34,21 @@ RENDERING = {
     "augment",
     "card",
     "compare_map",
+    "data_cli",
     "engine",
     "errors",
     "estimate",
     "export",
+    "fetch",
     "figures",
     "plan",
+    "remote",
     "rows",
     "run",
     "sensitivity_figures",
 }
-RENDERING |= {"summary", "tables", "terminal", "trackers"}
-"""Modules that show, schedule or export results and cannot change them: editing one makes no record stale."""
+RENDERING |= {"sources", "sources_cifar_c", "summary", "tables", "terminal", "trackers", "verify"}
+"""Modules that show, schedule, export or fetch and cannot change a result: editing one makes no record stale."""
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

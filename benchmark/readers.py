@@ -1,14 +1,13 @@
 """Decoding shared by the datasets. Whatever is wrong with a file becomes one UsageError naming file, cause and fix."""
 
 import io
-import pickle
-import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +16,12 @@ from PIL import Image
 
 from benchmark.data import MissingDataError
 from benchmark.errors import UsageError
+from benchmark.remote import Remote
 from benchmark.spec import Images
 
 Array: TypeAlias = NDArray[Any]
 Resize = Literal["bilinear", "lanczos", "resize36_crop32"]
-LIMIT = 2**30  # bytes that one archive may unpack to
+MAX_PIXELS = 2**26  # of one image: 8192x8192, 200 MB decoded
 
 
 def data_folder(root: Path | None, dataset: str) -> Path:
@@ -31,17 +31,24 @@ def data_folder(root: Path | None, dataset: str) -> Path:
     if not root.is_dir():
         raise UsageError(f"--data-dir {root}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
     if not any(root.iterdir()):
-        raise UsageError(f"--data-dir {root}: an empty folder; docs/datasets/{dataset}.md says which files go there")
+        raise UsageError(
+            f"--data-dir {root}: an empty folder; docs/datasets/{dataset}.md says which files go there, and "
+            f"`python -m benchmark.data fetch {dataset} --data-dir {root}` fetches them"
+        )
     return root
 
 
-def find(root: Path, domain: str, choices: Sequence[Sequence[str]], origin: str) -> Path:
-    """The first file of the first choice whose files are all there. Else raises MissingDataError naming all paths."""
-    for names in choices:
-        if all((root / name).exists() for name in names):
-            return root / names[0]
-    wanted = "; or ".join(" and ".join(str(root / name) for name in names) for names in choices)
-    raise MissingDataError(f"{domain} is missing. Put its files here: {wanted}. They come from {origin}")
+def find(root: Path, domain: str, choices: Sequence[Sequence[Remote]]) -> list[Path]:
+    """The files and folders of the first choice that is all there. Else raises MissingDataError naming them all."""
+    sets = [[root / place for remote in choice for place in remote.places] for choice in choices]
+    for paths in sets:
+        if all(path.exists() for path in paths):
+            return paths
+    wanted = "; or ".join(" and ".join(map(str, paths)) for paths in sets)
+    fetch = f"`python -m benchmark.data fetch {domain.partition('/')[0]} --data-dir {root}`"
+    raise MissingDataError(
+        f"{domain} is missing. Put its files here: {wanted}. They come from {choices[0][0].origin}; {fetch} gets them"
+    )
 
 
 @contextmanager
@@ -56,38 +63,24 @@ def decoding(where: Path | str, origin: str) -> Iterator[None]:
         raise UsageError(f"{where} cannot be read: {reason}. Replace it by a fresh copy from {origin}") from cause
 
 
-def read_files(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Contents by name of the files of a folder or tar archive that are, or lie under, one of `names`, but hidden ones.
-
-    An archive is read in memory, nothing is unpacked. Raises ValueError for a name that leads out of the archive, a
-    link, or more than LIMIT bytes.
-    """
-
-    def wanted(name: str) -> bool:
-        return name.startswith(tuple(names)) and not PurePosixPath(name).name.startswith(".")
-
-    if path.is_dir():
-        files = [file for name in names for file in [path / name, *(path / name).rglob("*")] if file.is_file()]
-        return {name: file.read_bytes() for file in files if wanted(name := file.relative_to(path).as_posix())}
-    contents, total = {}, 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            name, total = member.name.removeprefix("./"), total + member.size
-            if name.startswith("/") or ".." in PurePosixPath(name).parts:
-                raise ValueError(f"'{name}' leads out of the archive")
-            if total > LIMIT:
-                raise ValueError(f"it unpacks to more than {LIMIT} bytes")
-            if wanted(name) and not member.isdir():
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is None:
-                    raise ValueError(f"'{name}' is not a plain file")
-                contents[name] = content.read()
-    return contents
+def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Pillow's Image.open, which reads no more than the header. Raises ValueError for more than MAX_PIXELS pixels,
+    before they are decoded, where Pillow would warn; and OSError for what is no image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the check below is stricter
+        try:
+            image = Image.open(file, formats=formats)
+        except Image.DecompressionBombError as bomb:
+            raise ValueError(f"it is an image of more than {MAX_PIXELS} pixels") from bomb
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(f"it is an image of {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+    return image
 
 
 def read_png(content: bytes, size: tuple[int, int]) -> Array:
     """A PNG file's pixels, uint8 [H,W,3]. Raises ValueError where it has another size (width, height) or is not RGB."""
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+    with open_image(io.BytesIO(content), formats=("PNG",)) as image:
         if (image.size, image.mode) != (size, "RGB"):
             raise ValueError(
                 f"it is a {image.width}x{image.height} image of mode {image.mode}, not {size[0]}x{size[1]} RGB"
@@ -119,54 +112,6 @@ def read_mat(path: Path) -> tuple[Array, Array]:
         raise ValueError(f"X is {x.dtype} {x.shape} with {len(y)} labels, not uint8 (32, 32, 3, number of labels)")
     labels = y.astype(np.int64)
     return x.transpose(3, 0, 1, 2), np.where(labels == 10, 0, labels)
-
-
-class _Dtype:
-    """Stands in for numpy.dtype, so that a pickle can describe arrays of numbers and texts but not of objects."""
-
-    def __init__(self, code: Any):
-        self.plain = np.dtype(code)
-        if self.plain.kind not in "biufSU":
-            raise pickle.UnpicklingError(f"it holds an array of {self.plain}; allowed: numbers and texts")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.plain = self.plain.newbyteorder(state[1])
-
-
-class _Array(np.ndarray[Any, Any]):
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        super().__setstate__((*state[:2], state[2].plain, *state[3:]))
-
-
-class _Unpickler(pickle.Unpickler):
-    """Imports nothing: the few names that a pickled array asks for stand for the methods below."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        name = f"{module_name}.{global_name}".replace("numpy._core", "numpy.core")
-        known: dict[str, Any] = {"numpy.ndarray": None, "numpy.dtype": self.dtype, "_codecs.encode": self.encode}
-        known |= {"numpy.core.multiarray._reconstruct": self.array, "numpy.core.numeric._frombuffer": self.view}
-        known |= {"__builtin__.bytes": bytes}
-        if name not in known:
-            raise pickle.UnpicklingError(f"it asks for '{name}', which no array needs; refused")
-        return known[name]
-
-    def array(self, *_: Any) -> Array:
-        return _Array(0)
-
-    def view(self, raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> Array:
-        return np.frombuffer(raw, dtype.plain).reshape(shape, order=order)
-
-    def dtype(self, code: Any, *_: Any) -> _Dtype:
-        return _Dtype(code)
-
-    def encode(self, text: str, _: str) -> bytes:  # how Python 3 writes bytes for Python 2
-        return text.encode("latin1")
-
-
-def unpickle(path: Path) -> Any:
-    """A pickled value of arrays and plain containers, Python 2's texts as bytes. Else raises pickle.UnpicklingError."""
-    with path.open("rb") as file:
-        return _Unpickler(file, encoding="bytes").load()
 
 
 def resize(images: Array, how: Resize) -> Array:

@@ -5,31 +5,29 @@ circulation: each choice is a field. Targets are always their whole official tes
 """
 
 import importlib
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from benchmark import data, readers
+from benchmark import archives, data, readers, safe_pickle, sources
 from benchmark.errors import UsageError
 from benchmark.method import frozen
 from benchmark.readers import Array
+from benchmark.remote import Remote
 from benchmark.spec import Images
 
 SUBSETS = {"first10k": (0, 10_000), "offset5k": (5_000, 15_000), "all50k": (0, 50_000), "all60k": (0, 60_000)}
-GANIN = "http://yaroslav.ganin.net"
-MNIST = [f"MNIST/raw/{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 PNG_FOLDER, PNG_LABELS = "mnist_m/mnist_m_test", "mnist_m/mnist_m_test_labels.txt"
-FILES: dict[str, tuple[str, list[list[str]]]] = {
-    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/ (unpacked)", [MNIST]),
-    "usps": ("https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/usps.t.bz2", [["usps.t.bz2"]]),
-    "svhn": ("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", [["test_32x32.mat"]]),
-    "syn": (f"{GANIN} (SynNumbers)", [["synth_test_32x32.mat"]]),
-    "png9001": (f"{GANIN} (MNIST-M)", [[PNG_FOLDER, PNG_LABELS], ["mnist_m_test.tar"]]),
-    "pickle10k": ("https://github.com/VanushVaswani/keras_mnistm/releases (unpacked)", [["keras_mnistm.pkl", *MNIST]]),
+FILES: dict[str, tuple[tuple[Remote, ...], ...]] = {
+    "mnist": (sources.MNIST,),
+    "usps": ((sources.USPS_TEST,),),
+    "svhn": ((sources.SVHN_TEST,),),
+    "syn": ((sources.SYN_TEST,),),
+    "png9001": ((sources.MNIST_M_FOLDER,), (sources.MNIST_M_TEST_TAR,)),
+    "pickle10k": ((sources.MNIST_M_PICKLE, *sources.MNIST),),
 }
-"""By domain, or layout of MNIST-M: where its files come from, and the sets of files that each suffice."""
+"""By domain, or layout of MNIST-M: the sets of files that each suffice."""
 
 
 @frozen()
@@ -39,7 +37,7 @@ class Dataset(data.Dataset):
     classes = tuple("0123456789")
     domains = ("svhn", "mnist_m", "syn", "usps", "mnist")
     sources = ("mnist",)
-    licence = "MNIST: CC BY-SA 3.0; SVHN: non-commercial use only; MNIST-M, SYN and USPS: not stated by their authors"
+    licence = "MNIST: CC BY-SA 3.0; SVHN: non-commercial use only; SYN: CC BY 4.0; MNIST-M and USPS: not stated"
     citation = "LeCun 1998 (MNIST), Netzer 2011 (SVHN), Ganin 2016 (MNIST-M, SYN), Hull 1994 (USPS): see the card"
 
     subset: Literal["first10k", "offset5k", "all50k", "all60k"] = "first10k"
@@ -52,17 +50,24 @@ class Dataset(data.Dataset):
     mnist_m: Literal["png9001", "pickle10k"] = "png9001"
     """Test set of MNIST-M. png9001: 9,001 images of 32x32 (M-ADA, SADA); pickle10k: 10,000 of 28x28 (RandConv)."""
 
-    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
+    def files(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
         if domain not in self.domains or (split != "test" and domain not in self.sources):
             raise UsageError(f"digits/{domain} has no {split} part; the only source domain is mnist")
+        choices = FILES[self.mnist_m if domain == "mnist_m" else domain]
+        return readers.find(readers.data_folder(root, "digits"), f"digits/{domain}", choices)
+
+    def remotes(self) -> tuple[Remote, ...]:
+        layouts = ("mnist", "svhn", self.mnist_m, "syn", "usps")
+        found = {remote.path: remote for layout in layouts for choice in FILES[layout] for remote in choice}
+        return tuple(found.values())
+
+    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
         return _load(self, domain, split, readers.data_folder(root, "digits"))
 
 
-@cache  # files are taken to stay as they are while the process runs
 def _load(dataset: Dataset, domain: str, split: data.Split, root: Path) -> Images:
-    layout = dataset.mnist_m if domain == "mnist_m" else domain
-    origin, choices = FILES[layout]
-    path = readers.find(root, f"digits/{domain}", choices, origin)
+    layout, path = dataset.mnist_m if domain == "mnist_m" else domain, dataset.files(domain, split, root)[0]
+    origin = FILES[layout][0][0].origin
     with readers.decoding(path, origin):
         if layout == "mnist":
             first, last = {"train": SUBSETS[dataset.subset], "val": (50_000, 60_000), "test": (0, 10_000)}[split]
@@ -88,7 +93,7 @@ def mnist(root: Path, part: Literal["train", "t10k"]) -> tuple[Array, Array]:
     images, labels = (read.read_image_file, (n, 28, 28), 255), (read.read_label_file, (n,), 9)
     for kind, (function, shape, top) in {"images-idx3": images, "labels-idx1": labels}.items():
         path = root / f"MNIST/raw/{part}-{kind}-ubyte"
-        with readers.decoding(path, FILES["mnist"][0]):
+        with readers.decoding(path, sources.MNIST[0].origin):
             array = function(str(path)).numpy()
             if array.shape != shape or array.max() > top:
                 raise ValueError(f"it holds {array.shape} values up to {array.max()}, not {shape} up to {top}")
@@ -98,21 +103,21 @@ def mnist(root: Path, part: Literal["train", "t10k"]) -> tuple[Array, Array]:
 
 def png_folder(path: Path) -> tuple[Array, Array]:
     """MNIST-M's images and labels, from the data folder or the archive."""
-    files, origin = readers.read_files(path, [f"{PNG_FOLDER}/", PNG_LABELS]), FILES["png9001"][0]
+    files, origin = archives.read_files(path, [f"{PNG_FOLDER}/", PNG_LABELS]), sources.MNIST_M_FOLDER.origin
     with readers.decoding(path / PNG_LABELS, origin):
         rows = readers.read_label_list(files.pop(PNG_LABELS), classes=10)
         if sorted(files) != sorted(f"{PNG_FOLDER}/{name}" for name, _ in rows):
             raise ValueError(f"it names {len(rows)} images, which are not the {len(files)} there")
-    images = []
-    for name, _ in rows:
+    images = np.empty((len(rows), 32, 32, 3), np.uint8)
+    for index, (name, _) in enumerate(rows):
         with readers.decoding(path / PNG_FOLDER / name, origin):
-            images.append(readers.read_png(files[f"{PNG_FOLDER}/{name}"], (32, 32)))
-    return np.stack(images), np.array([label for _, label in rows])
+            images[index] = readers.read_png(files[f"{PNG_FOLDER}/{name}"], (32, 32))
+    return images, np.array([label for _, label in rows])
 
 
 def pickled(path: Path) -> Array:
     """MNIST-M's images of the pickle, in the order of MNIST's test set, whose labels are theirs."""
-    stored = readers.unpickle(path)
+    stored = safe_pickle.unpickle(path)
     x = np.asarray(stored[b"test"] if b"test" in stored else stored["test"])
     if x.dtype != np.uint8 or x.shape != (10_000, 28, 28, 3):
         raise ValueError(f"its test images are {x.dtype} {x.shape}, not uint8 (10000, 28, 28, 3)")

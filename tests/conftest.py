@@ -1,7 +1,7 @@
 """Shared fixtures: where the golden numbers and the real data lie, and the tiny network of the goldens."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ GOLDENS_DIR = Path(os.environ.get("GOLDENS_DIR", ROOT.parent / "shared" / "golde
 DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
 
 Golden = Mapping[str, Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of decoded images for this session alone; the user's is never touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DG_REFEREE_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

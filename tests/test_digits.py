@@ -22,14 +22,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch import Tensor
 
-from benchmark import data, readers
+from benchmark import archives, data, readers, safe_pickle, sources
 from benchmark.data import MissingDataError
 from benchmark.errors import UsageError
 
 digits: Any = importlib.import_module("benchmark.datasets.digits")
 Dataset: Any = digits.Dataset
 
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = digits.MNIST
+MNIST = [name for remote in sources.MNIST for name in remote.places]
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = MNIST
 SVHN, SYN, USPS, TAR, PICKLE = (
     "test_32x32.mat",
     "synth_test_32x32.mat",
@@ -166,7 +167,7 @@ def test_subsets_and_validation_part(stored: Path, subset: str, first: int) -> N
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("subset", "count"), [("all50k", 50_000), ("all60k", 60_000)])
 def test_whole_training_sets(stored: Path, subset: str, count: int) -> None:
-    train = digits._load.__wrapped__(Dataset(subset=subset), "mnist", "train", stored)  # 184 MB: not kept
+    train = Dataset(subset=subset).load("mnist", "train", stored)
     assert train.x[:, 0, 0, 0].tolist() == [tone(i) for i in range(count)]
 
 
@@ -259,7 +260,7 @@ def test_pickled_arrays_and_containers_come_back(
     array = np.asfortranarray(array) if fortran and array.ndim else array
     path = tmp_path_factory.getbasetemp() / "value.pkl"
     path.write_bytes(pickle.dumps({"array": array, "value": value}, protocol=protocol))
-    back = readers.unpickle(path)
+    back = safe_pickle.unpickle(path)
     assert back["value"] == value
     assert np.asarray(back["array"]).shape == array.shape
     np.testing.assert_array_equal(np.asarray(back["array"]), array)
@@ -297,7 +298,7 @@ def test_no_name_but_those_of_arrays_is_known(name: str, tmp_path: Path) -> None
     module, _, function = name.rpartition(".")
     path = put(tmp_path, "x.pkl", f"c{module}\n{function}\n.".encode())
     with pytest.raises(pickle.UnpicklingError, match="refused"):
-        readers.unpickle(path)
+        safe_pickle.unpickle(path)
 
 
 @pytest.mark.parametrize("array", [np.array([None, 1]), np.zeros(2, [("a", "O")]), np.zeros(2, [("a", "i4")])])
@@ -305,7 +306,7 @@ def test_no_name_but_those_of_arrays_is_known(name: str, tmp_path: Path) -> None
 def test_arrays_of_objects_are_refused(array: Any, protocol: int, tmp_path: Path) -> None:
     path = put(tmp_path, "x.pkl", pickle.dumps(array, protocol=protocol))
     with pytest.raises(pickle.UnpicklingError, match="numbers and texts"):
-        readers.unpickle(path)
+        safe_pickle.unpickle(path)
 
 
 # Archives
@@ -327,7 +328,7 @@ def test_links_in_an_archive_are_refused(tmp_path: Path, kind: bytes) -> None:
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, TAR, tar_of(png_files()))
-    monkeypatch.setattr(readers, "LIMIT", 1000)
+    monkeypatch.setattr(archives, "MEMORY_LIMIT", 1000)
     with pytest.raises(UsageError, match="unpacks to more than 1000 bytes"):
         Dataset().load("mnist_m", "test", tmp_path)
 
@@ -426,7 +427,7 @@ def test_damaged_pickles_are_usage_errors(folder: Path, content: bytes, cause: s
         ("svhn", [SVHN]),
         ("syn", [SYN]),
         ("usps", [USPS]),
-        ("mnist", digits.MNIST),
+        ("mnist", MNIST),
         ("mnist_m", [PNGS, PNG_LABELS, TAR]),
     ],
 )
@@ -469,7 +470,6 @@ def test_absent_parts_are_usage_errors(stored: Path, domain: str, split: data.Sp
 @pytest.mark.usefixtures("quick")
 def test_the_fingerprint_changes_with_every_choice_and_byte(folder: Path) -> None:
     def fingerprint(**chosen: Any) -> str:
-        digits._load.cache_clear()
         loaded = data.load(Dataset(**chosen), "mnist", folder)
         assert loaded.missing == {}
         return loaded.fingerprint
@@ -524,7 +524,7 @@ def need(root: Path, *names: str) -> None:
 
 
 def test_real_mnist(data_dir: Path) -> None:
-    need(data_dir, *digits.MNIST)
+    need(data_dir, *MNIST)
     import torchvision
 
     counts = {

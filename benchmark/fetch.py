@@ -1,0 +1,177 @@
+"""Downloads: several addresses, resumed where they broke off, checked before they are put in place.
+
+A file is downloaded beside its place under the name `NAME.part`, and gets its own name in one rename, when its hash is
+right: a part is never mistaken for the whole.
+"""
+
+import fcntl
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pooch
+import requests
+import urllib3
+
+from benchmark import archives
+from benchmark.errors import UsageError
+from benchmark.remote import Remote, hash_of, record_path
+
+TIMEOUT = (10, 60)
+"""Seconds to wait for a connection, and between two blocks."""
+Progress = Callable[[int, int], None]
+"""Told (bytes so far, bytes in all or 0) as they come."""
+
+
+class FetchError(Exception):
+    """A file could not be had from anywhere; the message says what to do by hand."""
+
+
+@dataclass
+class Download:
+    """A downloader for pooch that goes on where an earlier one broke off."""
+
+    part: Path
+    size: int
+    """Bytes that the file must have; 0 where unknown."""
+    resume: bool
+    progress: Progress
+    resumed: bool = field(default=False, init=False)
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        with self.part.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as busy:
+                raise UsageError(f"{self.part}: another process is downloading it") from busy
+            if not self.resume:
+                self.part.write_bytes(b"")
+            while not self.size or self.part.stat().st_size != self.size:
+                before = self.part.stat().st_size
+                try:
+                    self._get(url, before)
+                    break
+                except (ConnectionError, urllib3.exceptions.HTTPError):
+                    if self.part.stat().st_size <= before:  # it breaks off without getting on
+                        raise
+            self.part.replace(output_file)
+
+    def _get(self, url: str, have: int) -> None:
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if have and response.status_code == requests.codes.requested_range_not_satisfiable:
+                self.part.write_bytes(b"")
+                self._get(url, 0)
+                return
+            response.raise_for_status()
+            ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            done = have if have and response.status_code == requests.codes.partial_content and ranged else 0
+            self.resumed |= bool(done)
+            length = int(response.headers.get("Content-Length", 0))
+            total = done + length if length else self.size
+            if self.size and total != self.size:
+                raise ValueError(f"it is {total} bytes there, not {self.size}")
+            with self.part.open("r+b") as file:
+                file.truncate(done)
+                file.seek(done)
+                for block in response.raw.stream(2**20, decode_content=False):
+                    file.write(block)
+                    done += len(block)
+                    if done > (total or archives.LIMIT):
+                        raise ValueError(f"it goes on after {total or archives.LIMIT} bytes")
+                    self.progress(done, total)
+            if total and done != total:
+                raise ConnectionError(f"broke off after {done} of {total} bytes")
+
+
+def fetch(remote: Remote, root: Path, progress: Progress) -> str:
+    """Puts one file (or what is in it) in its place below the data folder, and its record beside it.
+
+    Returns the address it came from, or the file's path where it had been put there by hand. Raises FetchError where no
+    address gave it, UsageError where the disk is too full.
+    """
+    target = root / remote.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    need, free = (2 + bool(remote.unpacked)) * remote.size, shutil.disk_usage(target.parent).free
+    if need > free:
+        raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
+    placed = bool(remote.unpacked) and target.is_file()
+    if placed and remote.hash and hash_of(target, remote.hash.partition(":")[0]) != remote.hash:
+        raise FetchError(f"{target} has another hash than {remote.hash}: delete it, or replace it by a whole copy")
+    came_from = str(target) if placed else _download(remote, root, progress)
+    found, size = hash_of(target, "sha256"), target.stat().st_size
+    if remote.unpacked:
+        _unpack(remote, root)
+        if not placed:
+            target.unlink()
+    record = {
+        "file": remote.path,
+        "from": came_from,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hash": found,
+        "published_hash": remote.hash,
+        "size": size,
+        "licence": remote.licence,
+        "origin": remote.origin,
+        "files": {place: hash_of(root / place, "sha256") for place in remote.places},
+    }
+    record_path(remote, root).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return came_from
+
+
+def by_hand(remote: Remote, root: Path) -> str:
+    """What to do where no address works."""
+    size = f", {remote.size:,} bytes" if remote.size else ""
+    places = " and ".join(str(root / place) for place in remote.unpacked)
+    unpack = f", then fetch again; or unpack it yourself to {places}" if remote.unpacked else ""
+    return (
+        f"Get it from {remote.origin} and put it here: {root / remote.path}{unpack}. "
+        f"Its hash must be {remote.hash or 'what its authors say: nobody published one that is known here'}{size}"
+    )
+
+
+def _download(remote: Remote, root: Path, progress: Progress) -> str:
+    target = root / remote.path
+    part = target.with_name(f"{target.name}.part")
+    failures: list[str] = []
+    pooch.get_logger().setLevel("ERROR")  # it would explain hashes to programmers
+    for url in remote.urls:
+        for resume in (bool(remote.hash), False):  # without a hash two halves could come from two files
+            download = Download(part, remote.size, resume, progress)
+            try:
+                pooch.retrieve(url, remote.hash or None, target.name, target.parent, downloader=download)
+                return url
+            except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as problem:
+                failures.append(f"  {url}: {' '.join(str(problem).split())}")
+            if not download.resumed:
+                break
+    if part.is_file() and not part.stat().st_size:
+        part.unlink()
+    tried = "\n".join(["no address gave it:", *failures]) if failures else "no direct link with a known hash exists."
+    raise FetchError(f"{remote.path}: {tried}\n{by_hand(remote, root)}")
+
+
+def _unpack(remote: Remote, root: Path) -> None:
+    """Unpacks to a folder beside its place, checks every file, and moves them to their places one by one."""
+    packed = root / remote.path
+    with tempfile.TemporaryDirectory(dir=packed.parent, prefix=f".{packed.name}.") as name:
+        base, fresh = packed.parent, Path(name)
+        inner = {Path(place).relative_to(base.relative_to(root)).as_posix() + "/" * place.endswith("/"): place
+                 for place in remote.unpacked}  # fmt: skip
+        try:
+            archives.unpack(packed, inner, fresh)
+        except Exception as problem:  # damaged bytes can make a decoder raise anything
+            raise FetchError(f"{packed} cannot be unpacked: {problem}. Delete it and fetch again") from problem
+        for inside, place in inner.items():
+            expected = remote.unpacked[place]
+            if expected and hash_of(fresh / inside, expected.partition(":")[0]) != expected:
+                raise FetchError(f"{packed}: '{inside}' in it has another hash than {expected}")
+        for inside, place in inner.items():
+            if (root / place).is_dir():
+                (root / place).rename(fresh / ".replaced")
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / inside).rename(root / place)
