@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -56,8 +57,8 @@ class Entry:
 def digest(images: Images) -> str:
     """SHA-256 of decoded images: shape, type, pixels and labels."""
     found = hashlib.sha256(f"{images.x.dtype}:{list(images.x.shape)}".encode())
-    found.update(images.x.contiguous().view(torch.uint8).numpy().data)
-    found.update(images.y.contiguous().view(torch.uint8).numpy().data)
+    found.update(images.x.reshape(-1).numpy())
+    found.update(np.ascontiguousarray(images.y.numpy()))
     return found.hexdigest()
 
 
@@ -78,12 +79,10 @@ def entry(dataset: Any, domain: str, split: str, root: Path | None, files: Seque
     part = [name, dataset.settings(), domain, split]
     base = root or Path()
     try:
-        every = [file for path in files for file in (path.rglob("*") if path.is_dir() else [path])]
-        stats = [(file, file.stat()) for file in every]
+        states = sorted(state for file in files for state in _states(os.fspath(file), f"{base}{os.sep}"))
     except FileNotFoundError:
         return None
-    states = [(os.path.relpath(file, base), status.st_size, status.st_mtime_ns) for file, status in stats]
-    depends = [*part, _source_hash(module), {package: version(package) for package in DECODERS}, sorted(states)]
+    depends = [*part, _source_hash(module), _versions(), states]
     place = _hash([*part, str(base.resolve())])[:16]
     readable = re.sub(r"[^\w.-]", "_", f"{name}-{domain}-{split}")
     return Entry(folder() / f"{readable}-{place}.safetensors", _hash(depends))
@@ -143,8 +142,23 @@ def clear() -> tuple[int, int]:
     return len(files), sum(sizes)
 
 
+def _states(path: str, base: str) -> Iterator[tuple[str, int, int]]:
+    """Path below the data folder, bytes and time of change of a file, or of all files in a folder."""
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        for inside in os.scandir(path):
+            yield from _states(inside.path, base)
+    else:
+        yield path.removeprefix(base), status.st_size, status.st_mtime_ns
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in DECODERS}
+
+
 def _labels_hash(images: Images) -> str:
-    return hashlib.sha256(images.y.contiguous().numpy().data).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(images.y.numpy())).hexdigest()
 
 
 def _hash(value: Any) -> str:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -418,6 +419,15 @@ def test_damaged_pickles_are_usage_errors(folder: Path, content: bytes, cause: s
         Dataset(mnist_m="pickle10k").load("mnist_m", "test", folder)
 
 
+@pytest.mark.parametrize("side", [8_193, 10_000, 30_000, 2_000_000_000])
+def test_an_image_that_would_fill_the_memory_is_refused_unread(folder: Path, side: int) -> None:
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    bomb = png(COLOUR[0])[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png(COLOUR[0])[33:]
+    put(folder, f"{PNGS}/00000001.png", bomb)
+    with pytest.raises(UsageError, match=r"00000001.png cannot be read: it is an image of .*more than 67108864 pixels"):
+        Dataset().load("mnist_m", "test", folder)
+
+
 # Absence
 
 
@@ -487,6 +497,22 @@ def test_the_fingerprint_changes_with_every_choice_and_byte(folder: Path) -> Non
     put(folder, SYN, mat(byte, LABELS))
     seen.append(fingerprint())
     assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_second_start_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = data.load(Dataset(), "mnist", folder)
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(digits, "_load", refuse)
+    again = data.load(Dataset(), "mnist", folder)
+    assert again.fingerprint == before.fingerprint
+    assert all(torch.equal(again.test[domain].x, before.test[domain].x) for domain in Dataset.domains)
+    put(folder, f"{PNGS}/00000001.png", png(COLOUR[5]))
+    with pytest.raises(AssertionError, match="decoded again"):
+        data.load(Dataset(), "mnist", folder)
 
 
 def test_a_fresh_process_gives_the_same_bytes(stored: Path) -> None:
