@@ -57,8 +57,8 @@ class Entry:
 def digest(images: Images) -> str:
     """SHA-256 of decoded images: shape, type, pixels and labels."""
     found = hashlib.sha256(f"{images.x.dtype}:{list(images.x.shape)}".encode())
-    found.update(images.x.reshape(-1).numpy())
-    found.update(np.ascontiguousarray(images.y.numpy()))
+    found.update(images.x.reshape(-1).numpy().data)
+    found.update(np.ascontiguousarray(images.y.numpy()).data)
     return found.hexdigest()
 
 
@@ -158,7 +158,7 @@ def _versions() -> dict[str, str]:
 
 
 def _labels_hash(images: Images) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images.y.numpy())).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(images.y.numpy()).data).hexdigest()
 
 
 def _hash(value: Any) -> str:
