@@ -66,7 +66,7 @@ class Dataset:
         """
         raise NotImplementedError
 
-    def files(self, domain: str, split: Split, root: Path | None) -> list[Path]:
+    def reads(self, domain: str, split: Split, root: Path | None) -> list[Path]:
         """All files and folders that `load` decodes this part from, which is then done once and kept in the cache; by
         default none: it is done every time. Raises as `load` does."""
         return []
@@ -106,14 +106,11 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
             known = dict.fromkeys([*layout.sources, *layout.domains])
             raise UsageError(f"unknown source domain '{name}': {did_you_mean(name, known)}")
     classes = len(layout.classes)
-    digests: dict[str, str] = {}
 
-    def part(domain: str, split: Split) -> Images:
-        found = decode(dataset, domain, split, root, classes)
-        digests[f"{split}/{domain}"] = found.digest
-        return found.images
+    def part(domain: str, split: Split) -> decoded.Part:
+        return decode(dataset, domain, split, root, classes)
 
-    pooled: dict[Split, list[Images]] = {s: [part(name, s) for name in sources] for s in ("train", "val")}
+    pooled: dict[Split, list[decoded.Part]] = {s: [part(name, s) for name in sources] for s in ("train", "val")}
     test, missing = {}, {}
     for domain in layout.domains:
         try:
@@ -122,9 +119,14 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
             missing[domain] = str(problem)
     if not test:
         raise UsageError("no test domain is there:\n" + "\n".join(missing.values()))
-    train, val = (sum(rest, first) for first, *rest in pooled.values())
+    parts = {
+        f"{split}/{name}": found.digest for split in pooled for name, found in zip(sources, pooled[split], strict=True)
+    }
+    identity = fingerprint_of(parts | {f"test/{domain}": found.digest for domain, found in test.items()})
+    train, val = (sum((other.images for other in rest), first.images) for first, *rest in pooled.values())
     in_domain = [domain for domain in layout.domains if domain in sources]
-    return Loaded(train, val, test, missing, in_domain, layout.domains, fingerprint_of(digests), classes)
+    images = {domain: found.images for domain, found in test.items()}
+    return Loaded(train, val, images, missing, in_domain, layout.domains, identity, classes)
 
 
 def decode(
@@ -135,7 +137,7 @@ def decode(
     def fresh() -> Images:
         return dataset.load(domain, split, root)
 
-    place = decoded.entry(dataset, domain, split, root, dataset.files(domain, split, root)) if cached else None
+    place = decoded.entry(dataset, domain, split, root, dataset.reads(domain, split, root)) if cached else None
     found = decoded.load(place, fresh) if place else decoded.Part.of(fresh())
     _check(found.images, f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}", classes)
     return found

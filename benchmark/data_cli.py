@@ -147,12 +147,15 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
 
 def verify_all(command: Verify) -> int:
     """Verifies one dataset, or all that have files there; returns 1 where something is wrong."""
-    root, wrong = command.data_dir, 0
+    root, wrong, looked = command.data_dir, 0, 0
     for name in [command.name] if command.name else registry.names("dataset"):
         dataset = _make(name, command.set if command.name else ())
         if command.name or any(remote.there(root) for remote in dataset.remotes()):
             wrong += verify.show(name, dataset, root if dataset.needs_files else None)
-    return 1 if wrong else 0
+            looked += 1
+    if not looked:
+        print(f"{root}: no dataset that can be fetched has files there; name one to see what it wants", file=sys.stderr)
+    return 0 if looked and not wrong else 1
 
 
 def _make(name: str, settings: Sequence[str]) -> data.Dataset:

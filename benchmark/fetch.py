@@ -130,7 +130,7 @@ def by_hand(remote: Remote, root: Path) -> str:
     unpack = f", then fetch again; or unpack it yourself to {places}" if remote.unpacked else ""
     return (
         f"Get it from {remote.origin} and put it here: {root / remote.path}{unpack}. "
-        f"Its hash must be {remote.hash or 'what its authors say: nobody published one that is known here'}{size}"
+        f"The hash of {Path(remote.path).name} must be {remote.hash or '(nobody published one)'}{size}"
     )
 
 
@@ -146,13 +146,19 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
                 pooch.retrieve(url, remote.hash or None, target.name, target.parent, downloader=download)
                 return url
             except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as problem:
-                failures.append(f"  {url}: {' '.join(str(problem).split())}")
+                failures.append(f"  {url}: {_reason(problem)}")
             if not download.resumed:
                 break
     if part.is_file() and not part.stat().st_size:
         part.unlink()
     tried = "\n".join(["no address gave it:", *failures]) if failures else "no direct link with a known hash exists."
     raise FetchError(f"{remote.path}: {tried}\n{by_hand(remote, root)}")
+
+
+def _reason(problem: Exception) -> str:
+    """What went wrong, without the names of the classes that it went through."""
+    inner = getattr(problem.args[0] if problem.args else None, "reason", None) or problem
+    return " ".join(str(inner).rpartition("): ")[2].split())
 
 
 def _unpack(remote: Remote, root: Path) -> None:

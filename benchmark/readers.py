@@ -1,5 +1,6 @@
 """Decoding shared by the datasets. Whatever is wrong with a file becomes one UsageError naming file, cause and fix."""
 
+import importlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ from PIL import Image
 
 from benchmark.data import MissingDataError
 from benchmark.errors import UsageError
-from benchmark.remote import Remote
 from benchmark.spec import Images
 
 Array: TypeAlias = NDArray[Any]
@@ -38,16 +38,16 @@ def data_folder(root: Path | None, dataset: str) -> Path:
     return root
 
 
-def find(root: Path, domain: str, choices: Sequence[Sequence[Remote]]) -> list[Path]:
+def find(root: Path, domain: str, choices: Sequence[Sequence[str]], origin: str) -> list[Path]:
     """The files and folders of the first choice that is all there. Else raises MissingDataError naming them all."""
-    sets = [[root / place for remote in choice for place in remote.places] for choice in choices]
+    sets = [[root / name for name in names] for names in choices]
     for paths in sets:
         if all(path.exists() for path in paths):
             return paths
     wanted = "; or ".join(" and ".join(map(str, paths)) for paths in sets)
-    fetch = f"`python -m benchmark.data fetch {domain.partition('/')[0]} --data-dir {root}`"
+    command = f"python -m benchmark.data fetch {domain.partition('/')[0]} --data-dir {root}"
     raise MissingDataError(
-        f"{domain} is missing. Put its files here: {wanted}. They come from {choices[0][0].origin}; {fetch} gets them"
+        f"{domain} is missing. Put its files here: {wanted}. They come from {origin}; `{command}` gets them"
     )
 
 
@@ -95,6 +95,15 @@ def read_label_list(content: bytes, classes: int) -> list[tuple[str, int]]:
         if len(row) != 2 or not row[1].isdecimal() or int(row[1]) >= classes:
             raise ValueError(f"line {number} is '{' '.join(row)}', not a file and a label in 0..{classes - 1}")
     return [(name, int(label)) for name, label in rows]
+
+
+def read_idx(path: Path, shape: tuple[int, ...], top: int) -> Array:
+    """An IDX file's bytes, by torchvision. Raises ValueError for another type or shape, or a value over top."""
+    read = importlib.import_module("torchvision.datasets.mnist").read_sn3_pascalvincent_tensor  # slow to import
+    array: Array = read(str(path), strict=False).numpy()
+    if array.dtype != np.uint8 or array.shape != shape or array.max() > top:
+        raise ValueError(f"it holds {array.dtype} {array.shape} up to {array.max()}, not {shape} bytes up to {top}")
+    return array
 
 
 def read_mat(path: Path) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """Reads pickles of arrays and plain containers, such as CIFAR's and MNIST-M's, without letting them run code."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -52,7 +53,7 @@ class _Unpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
-def unpickle(path: Path) -> Any:
+def unpickle(source: Path | bytes) -> Any:
     """A pickled value of arrays and plain containers, Python 2's texts as bytes. Else raises pickle.UnpicklingError."""
-    with path.open("rb") as file:
-        return _Unpickler(file, encoding="bytes").load()
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    return _Unpickler(io.BytesIO(content), encoding="bytes").load()

@@ -78,7 +78,7 @@ SVHN_TEST = Remote(
 )
 SYN_TEST = Remote(
     "synth_test_32x32.mat",
-    licence="CC BY 4.0 (README of the address below)",
+    licence="CC BY 4.0 (README of its mirror)",
     origin="https://github.com/domainadaptation/datasets/tree/master/synth",
     urls=(
         "https://media.githubusercontent.com/media/domainadaptation/datasets/"

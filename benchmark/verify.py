@@ -58,7 +58,7 @@ def parts(dataset: data.Dataset, root: Path | None) -> Iterator[PartState]:
 def _cache(
     dataset: data.Dataset, domain: str, split: data.Split, root: Path | None, digest: str
 ) -> Literal["none", "agrees", "disagrees"]:
-    place = decoded.entry(dataset, domain, split, root, dataset.files(domain, split, root))
+    place = decoded.entry(dataset, domain, split, root, dataset.reads(domain, split, root))
     kept = decoded.read(place) if place else None
     if kept is None:
         return "none"
@@ -79,6 +79,8 @@ def fingerprints(dataset: data.Dataset, root: Path | None, found: list[PartState
 
 def show(name: str, dataset: data.Dataset, root: Path | None) -> int:
     """Prints what is found, as it is found; returns how many things are wrong, or 1 where nothing is there."""
+    if root is not None and not root.is_dir():
+        raise UsageError(f"--data-dir {root}: no such folder; check the path")
     print(name if root is None else f"{name} in {root}")
     wrong = 0
     for file in files(dataset, root) if root else ():

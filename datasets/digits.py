@@ -50,11 +50,12 @@ class Dataset(data.Dataset):
     mnist_m: Literal["png9001", "pickle10k"] = "png9001"
     """Test set of MNIST-M. png9001: 9,001 images of 32x32 (M-ADA, SADA); pickle10k: 10,000 of 28x28 (RandConv)."""
 
-    def files(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
+    def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
         if domain not in self.domains or (split != "test" and domain not in self.sources):
             raise UsageError(f"digits/{domain} has no {split} part; the only source domain is mnist")
         choices = FILES[self.mnist_m if domain == "mnist_m" else domain]
-        return readers.find(readers.data_folder(root, "digits"), f"digits/{domain}", choices)
+        names = [[place for remote in choice for place in remote.places] for choice in choices]
+        return readers.find(readers.data_folder(root, "digits"), f"digits/{domain}", names, choices[0][0].origin)
 
     def remotes(self) -> tuple[Remote, ...]:
         layouts = ("mnist", "svhn", self.mnist_m, "syn", "usps")
@@ -66,7 +67,7 @@ class Dataset(data.Dataset):
 
 
 def _load(dataset: Dataset, domain: str, split: data.Split, root: Path) -> Images:
-    layout, path = dataset.mnist_m if domain == "mnist_m" else domain, dataset.files(domain, split, root)[0]
+    layout, path = dataset.mnist_m if domain == "mnist_m" else domain, dataset.reads(domain, split, root)[0]
     origin = FILES[layout][0][0].origin
     with readers.decoding(path, origin):
         if layout == "mnist":
@@ -87,17 +88,12 @@ def _load(dataset: Dataset, domain: str, split: data.Split, root: Path) -> Image
 
 
 def mnist(root: Path, part: Literal["train", "t10k"]) -> tuple[Array, Array]:
-    """Images [N,28,28] and labels [N], read by torchvision's functions for one file each, so that an error names it."""
-    read = importlib.import_module("torchvision.datasets.mnist")  # only here: it is slow to import
+    """Images [N,28,28] and labels [N], each file read for itself, so that an error names it."""
     found, n = [], {"train": 60_000, "t10k": 10_000}[part]
-    images, labels = (read.read_image_file, (n, 28, 28), 255), (read.read_label_file, (n,), 9)
-    for kind, (function, shape, top) in {"images-idx3": images, "labels-idx1": labels}.items():
+    for kind, shape, top in (("images-idx3", (n, 28, 28), 255), ("labels-idx1", (n,), 9)):
         path = root / f"MNIST/raw/{part}-{kind}-ubyte"
         with readers.decoding(path, sources.MNIST[0].origin):
-            array = function(str(path)).numpy()
-            if array.shape != shape or array.max() > top:
-                raise ValueError(f"it holds {array.shape} values up to {array.max()}, not {shape} up to {top}")
-            found.append(array)
+            found.append(readers.read_idx(path, shape, top))
     return found[0], found[1]
 
 

@@ -33,7 +33,7 @@ class Dataset(data.Dataset):
 
     decoded_parts: ClassVar[list[str]] = []
 
-    def files(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
+    def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
         assert root is not None
         return [root / domain]
 

@@ -96,7 +96,7 @@ def test_a_mirror_with_other_bytes_is_passed_over(
     site.files["/bad"] = damage
     with pytest.raises(FetchError, match=message) as raised:
         get(remote(site, "/bad", size=size), tmp_path)
-    raised.match(f"put it here: {tmp_path}/sub/file.bin. Its hash must be {SHA256}")
+    raised.match(f"put it here: {tmp_path}/sub/file.bin. The hash of file.bin must be {SHA256}")
     raised.match("https://origin.example")
     assert "sub/file.bin" not in names(tmp_path)
     assert get(remote(site, "/bad", "/good/file.bin", size=size), tmp_path).endswith("/good/file.bin")
@@ -195,7 +195,9 @@ def test_two_processes_do_not_write_one_part(site: Site, tmp_path: Path) -> None
 
 
 def test_a_file_without_an_address_is_explained(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match=f"put it here: {tmp_path}/sub/file.bin. Its hash must be {SHA256}"):
+    with pytest.raises(
+        FetchError, match=f"put it here: {tmp_path}/sub/file.bin. The hash of file.bin must be {SHA256}"
+    ):
         get(remote(site, urls=()), tmp_path)
 
 
@@ -346,7 +348,7 @@ def test_fetch_says_what_it_does_and_what_is_left_to_do(
     assert f"{tmp_path}/d/first.bin: right, sha256:" in out
     assert "second.bin: no address gave it:" in err
     assert "404" in err
-    assert f"put it here: {tmp_path}/d/second.bin. Its hash must be sha256:" in err
+    assert f"put it here: {tmp_path}/d/second.bin. The hash of second.bin must be sha256:" in err
     plugged.files["/second.bin"] = b"second"
     assert data_cli.main(words) == 0
     out, err = capsys.readouterr()
@@ -384,6 +386,7 @@ def test_a_substitute_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["fetch", "minidigits"], "'minidigits' has nothing to fetch; it needs no files"),
         (["fetch", "digits", "--set", "digits.colour=1"], "no setting 'colour'"),
         (["fetch", "digits", "--set", "pacs.x=1"], "settings of 'digits'"),
+        (["verify", "digits", "--data-dir", "nowhere"], "--data-dir nowhere: no such folder"),
     ],
 )
 def test_bad_use_is_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -391,6 +394,22 @@ def test_bad_use_is_one_message(words: list[str], message: str, capsys: pytest.C
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
+
+
+def test_an_interruption_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetch, "fetch", interrupt)
+    assert data_cli.main(["fetch", "digits", "--data-dir", str(tmp_path)]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+
+
+def test_verify_needs_something_to_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data_cli.main(["verify", "--data-dir", str(tmp_path)]) == 1
+    assert "no dataset that can be fetched has files there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["fetch"], ["fetcch", "digits"], ["list", "digits"]])
