@@ -148,8 +148,10 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
 def verify_all(command: Verify) -> int:
     """Verifies one dataset, or all that have files there; returns 1 where something is wrong."""
     root, wrong, looked = command.data_dir, 0, 0
+    if command.set and not command.name:
+        raise UsageError("--set: name the dataset, too")
     for name in [command.name] if command.name else registry.names("dataset"):
-        dataset = _make(name, command.set if command.name else ())
+        dataset = _make(name, command.set)
         if command.name or any(remote.there(root) for remote in dataset.remotes()):
             wrong += verify.show(name, dataset, root if dataset.needs_files else None)
             looked += 1

@@ -19,6 +19,7 @@ import urllib3
 
 from benchmark import archives
 from benchmark.errors import UsageError
+from benchmark.records import write_atomically
 from benchmark.remote import Remote, hash_of, record_path
 
 TIMEOUT = (10, 60)
@@ -119,7 +120,8 @@ def fetch(remote: Remote, root: Path, progress: Progress) -> str:
         "origin": remote.origin,
         "files": {place: hash_of(root / place, "sha256") for place in remote.places},
     }
-    record_path(remote, root).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(record_path(remote, root), text.encode())
     return came_from
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -57,10 +59,13 @@ class FileState:
 
 
 def states(remote: Remote, root: Path) -> Iterator[FileState]:
-    """Re-hashes what is there of one remote. root: the data folder."""
+    """Re-hashes what is there of one remote. root: the data folder. Raises UsageError where its record is damaged."""
     recorded: Mapping[str, str] = {}
-    if record_path(remote, root).is_file():
-        recorded = json.loads(record_path(remote, root).read_bytes()).get("files", {})
+    if (record := record_path(remote, root)).is_file():
+        try:
+            recorded = json.loads(record.read_bytes())["files"]
+        except (ValueError, KeyError) as problem:
+            raise UsageError(f"{record} is damaged; delete it") from problem
     for place, published in remote.places.items():
         expected, path = published or recorded.get(place, ""), root / place
         if not path.exists():

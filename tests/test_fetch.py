@@ -173,6 +173,13 @@ def test_without_a_published_hash_nothing_is_resumed_and_the_hash_found_is_kept(
     assert "as when it was fetched" in state.detail
 
 
+def test_a_damaged_record_is_named(site: Site, tmp_path: Path) -> None:
+    get(remote(site, hash=""), tmp_path)
+    record_path(remote(site), tmp_path).write_text("{")
+    with pytest.raises(UsageError, match=r"file.bin.source.json is damaged; delete it"):
+        list(states(remote(site), tmp_path))
+
+
 def test_a_full_disk_is_noticed_before(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs [\d,]+ bytes there, [\d,]+ are free; make room"):
         get(remote(site, size=10**18), tmp_path)
@@ -386,6 +393,7 @@ def test_a_substitute_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["fetch", "minidigits"], "'minidigits' has nothing to fetch; it needs no files"),
         (["fetch", "digits", "--set", "digits.colour=1"], "no setting 'colour'"),
         (["fetch", "digits", "--set", "pacs.x=1"], "settings of 'digits'"),
+        (["verify", "--set", "digits.resize=lanczos"], "name the dataset, too"),
         (["verify", "digits", "--data-dir", "nowhere"], "--data-dir nowhere: no such folder"),
     ],
 )
