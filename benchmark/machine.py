@@ -30,25 +30,40 @@ PACKAGES = (
     "matplotlib",
 )
 RENDERING = {
+    "accuracy_table",
     "args",
     "augment",
     "card",
+    "cell",
     "compare_map",
     "data_cli",
+    "comparison_tables",
+    "comparisons",
     "engine",
     "errors",
     "estimate",
     "export",
     "fetch",
     "figures",
+    "formats",
+    "overlap",
+    "paper",
     "plan",
     "remote",
+    "reproduce",
     "rows",
     "run",
     "sensitivity_figures",
+    "stats",
+    "summary",
+    "tables",
+    "targets",
+    "terminal",
+    "trackers",
 }
 RENDERING |= {"sources", "sources_cifar_c", "summary", "tables", "terminal", "trackers", "verify"}
 """Modules that show, schedule, export or fetch and cannot change a result: editing one makes no record stale."""
+"""Modules that show, schedule or export results and cannot change them: editing one makes no record stale."""
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -62,7 +62,8 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
         for group, part in accuracy.groupby("group")
         if part["run_id"].isin(sensitivity["run_id"]).any()
     ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    columns = "dataset protocol source target band over n pearson pearson_p spearman spearman_p group"
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns.split())
 
 
 def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
@@ -107,29 +108,21 @@ def _or_gap(accuracy: dict[Selection, float] | None) -> list[tuple[str, float | 
 
 
 def _row(record: Record, **values: Any) -> dict[str, Any]:
-    asked = record.asked
     common = {
-        "dataset": asked.dataset,
-        "protocol": asked.protocol,
-        "method": asked.method,
-        "source": asked.source,
-        "seed": asked.seed,
-        "device": asked.device,
+        "seed": record.asked.seed,
         "run_id": record.run_id,
-        "variant": asked.variant,
-        "budget": asked.budget,
         "steps": record.steps,
-        "fingerprint": asked.fingerprint,
+        "fingerprint": record.asked.fingerprint,
         "status": record.status,
-        "group": group_of(record),
+        "code": record.ran.code,
     }
-    return common | values
+    return describe_group(record) | common | values
 
 
 def _frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
     """The promised columns first, in their order; then what every row carries; sorted, so that equal records give equal
     tables."""
-    tail = ["variant", "budget", "steps", "fingerprint", "status", "group"]
+    tail = ["variant", "budget", "steps", "fingerprint", "status", "group", "code"]
     order = [*columns.split(), *tail]
     frame = pd.DataFrame(rows, columns=order)
     keys = [key for key in ("dataset", "protocol", "group", "source", "method", "variant", "seed") if key in order]
@@ -142,6 +135,21 @@ def group_of(record: Record) -> str:
     for free in ("method", "settings", "variant", "seed"):
         del asked[free]
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+
+
+def describe_group(record: Record) -> dict[str, Any]:
+    """What the rows of an aggregated table say of where they belong; from any one record of the row."""
+    asked = record.asked
+    return {
+        "dataset": asked.dataset,
+        "protocol": asked.protocol,
+        "method": asked.method,
+        "variant": asked.variant,
+        "source": asked.source,
+        "budget": asked.budget,
+        "device": asked.device,
+        "group": group_of(record),
+    }
 
 
 def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:

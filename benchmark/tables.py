@@ -1,39 +1,27 @@
-"""python -m benchmark.tables: run records -> accuracy, sensitivity and throughput tables.
+"""python -m benchmark.tables: run records -> tables, for programs and for people.
 
-The tables are a pure function of the records below OUT/runs and of nothing else, so `--check` can rebuild them and
-compare byte for byte, and `--trace` can lead from a run to its cells and back.
+The tables are a pure function of the records below OUT/runs and of results/paper.json, so `--check` can rebuild them
+and compare byte for byte (Parquet files, whose bytes change with the library's version, by content), and `--trace` can
+lead from a run to its cells and from a cell to its runs.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from benchmark import formats
+from benchmark.cell import Line
+from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.paper import paper_rows
 from benchmark.records import Store, write_atomically
 from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
 from benchmark.spec import Record
-from benchmark.summary import Summary, summarise
-
-NOTES = {
-    "accuracy": """\
-Percent; mean ± sample standard deviation (ddof 1) over n seeds. A heading names its selection rule; source-val is the
-best source validation accuracy, ties to the latest. `mean` and `worst` are over the shifted domains. (last) and
-(oracle) are the mean under those rules; oracle looks at the targets and is no result.
-""",
-    "sensitivity": """\
-Error rates in [0,1] under single Fourier waves, on source validation images; mean ± sample standard deviation (ddof 1)
-over n seeds. docs/sensitivity.md defines the waves and the bands.
-""",
-    "throughput": """\
-Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed;
-steady: median [quartiles] after the warm-up; shares of the training time; passes: forward-backward passes per source
-image (a forward counts 1/3, a backward 2/3).
-""",
-}
+from benchmark.summary import summarise
 
 
 def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
@@ -41,38 +29,20 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
     tidy = {
         "accuracy": accuracy,
+        "differences": difference_rows(records),
+        "ranks": rank_rows(records),
+        "cost": cost_rows(records),
+        "paper": paper_rows(records),
         "sensitivity": sensitivity,
         "throughput": throughput_rows(records),
         "sensitivity_correlation": correlation_rows(accuracy, sensitivity),
     }
-    files = {
-        f"{name}.csv": rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-        for name, rows in tidy.items()
-    }
+    files = {f"{name}.csv": formats.csv(rows) for name, rows in tidy.items()}
+    files |= {f"{name}.parquet": formats.parquet(files[f"{name}.csv"]) for name in tidy}
     for name, summaries in summarise(records, maps).items():
-        files[f"{name}.md"] = _markdown(name, summaries).encode()
-        files[f"{name}.tex"] = _latex(summaries).encode()
+        files[f"{name}.md"] = formats.markdown(name, summaries).encode()
+        files[f"{name}.tex"] = formats.latex(name, summaries).encode()
     return files
-
-
-def _markdown(name: str, summaries: Sequence[Summary]) -> str:
-    parts = [f"# {name.capitalize()}\n", NOTES[name]]
-    for summary in summaries:
-        parts += [f"## {summary.heading}\n", summary.cells.to_markdown(index=False, disable_numparse=True) + "\n"]
-        parts += [f"- {note}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
-    return "\n".join(parts)
-
-
-def _latex(summaries: Sequence[Summary]) -> str:
-    """booktabs tables, ready to paste; run ids stay in the other formats."""
-    parts = []
-    for summary in summaries:
-        style = summary.cells.drop(columns="runs").style.hide(axis="index").format(escape="latex")
-        style = style.format_index(escape="latex", axis="columns")
-        caption = summary.heading.replace("_", r"\_")
-        text = style.to_latex(hrules=True, caption=caption, column_format="l" + "r" * (summary.cells.shape[1] - 2))
-        parts.append(text.replace("±", r"$\pm$").replace("–", "--"))
-    return "\n".join(parts)
 
 
 def write(store: Store) -> list[Record]:
@@ -90,28 +60,51 @@ def check(store: Store) -> list[str]:
     wrong, records = [], store.read_all()
     for name, content in render(records, store.maps(records)).items():
         path = store.out / "tables" / name
-        if not path.is_file() or path.read_bytes() != content:
+        same = formats.same_parquet if name.endswith(".parquet") else bytes.__eq__
+        if not path.is_file() or not same(path.read_bytes(), content):
             wrong.append(name)
     return wrong
 
 
-def trace(store: Store, run_id: str) -> str:
-    """A run's record, the command that repeats it, and every table row that uses it; the beginning of an id will do.
+def trace(store: Store, what: str) -> str:
+    """Run to cells: the record of the run whose id begins so, the command that repeats it, every cell that uses it.
+    Cell to runs, for 'TABLE:ROW' or 'TABLE:ROW:COLUMN': every such cell and the commands of its runs.
 
-    Raises UsageError where no run, or more than one, is meant.
+    Raises UsageError where no run, more than one, or no cell is meant.
     """
     known = {record.run_id: record for record in store.read_all()}
-    meant = [known[name] for name in known if name.startswith(run_id)] if run_id else []
+    lines = list(_lines([*known.values()], store))
+    if ":" in what:
+        found = [(f"{w}, {c}", cell) for t, line, w in lines for c, cell in line.cells.items()
+                 if what in (f"{t}:{line.label}", f"{t}:{line.label}:{c}")]  # fmt: skip
+        if not found:
+            raise UsageError(
+                f"--trace {what}: no such cell; {did_you_mean(what, {f'{t}:{ln.label}' for t, ln, _ in lines})}"
+            )
+        shown = [f"{where}: {cell.text}  <- {' '.join(cell.runs) or cell.source}" for where, cell in found]
+        used = dict.fromkeys(run_id for _, cell in found for run_id in cell.runs)
+        return "\n".join([*shown, "", "made by:", *(f"  {run_id}  {known[run_id].ran.command}" for run_id in used)])
+    meant = [known[name] for name in known if name.startswith(what)] if what else []
     if len(meant) != 1:
         why = "unknown" if not meant else "ambiguous"
-        raise UsageError(f"--trace {run_id}: {why} run id; {did_you_mean(run_id, known)}")
-    record = meant[0]
-    lines = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
+        raise UsageError(f"--trace {what}: {why} run id; {did_you_mean(what, known)}")
+    (record,) = meant
+    text = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
     for name, content in render([*known.values()], store.maps(known.values())).items():
-        for number, line in enumerate(content.decode().splitlines(), start=1):
-            if record.run_id in line:
-                lines.append(f"  {store.out / 'tables' / name}:{number}: {line}")
-    return "\n".join(lines)
+        numbers = [str(i) for i, row in enumerate(content.splitlines(), 1) if record.run_id.encode() in row]
+        text += [f"  {name}: lines {', '.join(numbers)}"] if name.endswith(".csv") and numbers else []
+    for _, line, place in lines:
+        cells = [f"{column} {cell.text}" for column, cell in line.cells.items() if record.run_id in cell.runs]
+        text += [f"  {place}: {'; '.join(cells)}"] if cells else []
+    return "\n".join(text)
+
+
+def _lines(records: Sequence[Record], store: Store) -> Iterable[tuple[str, Line, str]]:
+    """All rows of the tables for people: the table's name, the row, and where it stands in words."""
+    for name, summaries in summarise(records, store.maps(records)).items():
+        for summary in summaries:
+            for line in summary.lines:
+                yield name, line, f"{name}.md: {summary.heading.partition(';')[0]}: {line.label}"
 
 
 @dataclass(frozen=True)
@@ -122,15 +115,13 @@ class Args:
     """Output folder of benchmark.run."""
     check: bool = False
     """Write nothing; compare the tables with the records byte for byte. Exit code 1 where they differ."""
-    trace: Annotated[str | None, tyro.conf.arg(metavar="RUN_ID")] = None
-    """Print a run's record, the command that repeats it and the table rows that use it."""
+    trace: Annotated[str | None, tyro.conf.arg(metavar="RUN_ID|TABLE:ROW[:COLUMN]")] = None
+    """Print a run's record, the command that repeats it and the cells that use it; or the runs behind cells."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
-    args = tyro.cli(
-        Args, args=argv, prog="python -m benchmark.tables", config=(tyro.conf.FlagConversionOff,) if False else ()
-    )
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.tables", config=(tyro.conf.FlagCreatePairsOff,))
     store = Store(args.out)
     try:
         if not store.runs.is_dir():

@@ -138,9 +138,7 @@ def show_results(
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
     for shown in summary.summarise(mine, {})["accuracy"]:
-        cells = shown.cells.drop(
-            columns=["runs", "source val", "mean (last)", "mean (oracle)"]
-        )  # they are in the tables
+        cells = shown.cells.drop(columns=["runs", *summary.DETAILS])
         console.print(shown.heading, highlight=False, markup=False, soft_wrap=True)
         table = Table(*cells.columns, box=box.SIMPLE_HEAD)
         for row in cells.itertuples(index=False):

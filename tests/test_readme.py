@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmark.records import Store
-from benchmark.summary import summarise
+from benchmark.summary import DETAILS, summarise
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,7 +17,7 @@ def front_table() -> str:
     store = Store(PUBLISHED)
     shown = summarise(store.read_all(), {})
     (accuracy,), (cost,) = shown["accuracy"], shown["throughput"]
-    cells = accuracy.cells.drop(columns=["worst", "source val", "mean (last)", "mean (oracle)", "runs"])
+    cells = accuracy.cells.drop(columns=["worst", *DETAILS, "runs"])
     speed = cost.cells.set_index("method")["relative to ERM"]
     cells.insert(len(cells.columns) - 1, "images/s, ERM = 1", [speed[method] for method in cells["method"]])
     return str(cells.to_markdown(index=False, disable_numparse=True))

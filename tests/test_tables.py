@@ -70,10 +70,16 @@ def test_summary_cells() -> None:
     erm, augmix = shown.cells.to_dict("records")
     assert erm["method"] == "erm"
     assert erm["shifted"] == "52.0 ± 2.8"  # sd of 50 and 54 with ddof 1 is sqrt(8)
-    assert erm["absent"] == "–"
+    assert erm["absent"] == "data missing"
     assert erm["mean"] == "52.0 ± 2.8"  # the in-domain 90 is not in it
     assert erm["same (in-domain)"] == "90.0 ± 0.0"
-    assert (erm["mean (last)"], erm["mean (oracle)"]) == ("51.0 ± 2.8", "54.0 ± 2.8")
+    assert [erm[f"mean ({rule})"] for rule in ("source-val", "last", "oracle")] == [
+        "52.0 ± 2.8",
+        "51.0 ± 2.8",
+        "54.0 ± 2.8",
+    ]
+    assert erm["optimism"] == "2.0 ± 0.0"
+    assert erm["mean, 95 %"] == "[26.6, 77.4]"  # t(0.975, 1) = 12.706; 12.706 * 2.828 / sqrt(2) = 25.41
     assert (erm["n"], augmix["n"]) == ("2", "1 of 2")
     assert augmix["shifted"] == "60.0"
     assert any("put absent.mat there" in note for note in shown.footnotes)
@@ -110,10 +116,11 @@ def test_a_variant_is_a_row_of_its_own() -> None:
     assert set(accuracy_rows([variant])["method"]) == {"augmix"}
 
 
-def test_three_records_give_the_committed_text() -> None:
-    """The whole of accuracy.md, as a person reviewed it."""
-    expected = (ROOT / "tests" / "expected" / "accuracy.md").read_text(encoding="utf-8")
-    assert tables.render(RUNS[:3], MAPS)["accuracy.md"].decode() == expected
+@pytest.mark.parametrize("name", ["accuracy", "differences", "cost"])
+def test_three_records_give_the_committed_text(name: str) -> None:
+    """The whole of each file, as a person reviewed it."""
+    expected = (ROOT / "tests" / "expected" / f"{name}.md").read_text(encoding="utf-8")
+    assert tables.render(RUNS[:3], MAPS)[f"{name}.md"].decode() == expected
 
 
 def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +130,10 @@ def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, caps
     path = tmp_path / "tables" / "accuracy.csv"
     path.write_text(path.read_text().replace("50", "99", 1))
     (tmp_path / "tables" / "throughput.md").unlink()
-    assert tables.check(store) == ["accuracy.csv", "throughput.md"]
+    other = tmp_path / "tables" / "ranks.parquet"
+    other.write_bytes((tmp_path / "tables" / "cost.parquet").read_bytes())
+    (tmp_path / "tables" / "cost.parquet").write_bytes(b"broken")
+    assert sorted(tables.check(store)) == ["accuracy.csv", "cost.parquet", "ranks.parquet", "throughput.md"]
     assert tables.main(["--out", str(tmp_path), "--check"]) == 1
     assert "accuracy.csv: differs" in capsys.readouterr().out
 
@@ -132,11 +142,24 @@ def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None
     store = fill(tmp_path, RUNS)
     text = tables.trace(store, RUNS[2].run_id[:6])
     assert RUNS[2].ran.command in text
-    assert "accuracy.csv:" in text
-    assert "throughput.md:" in text
+    assert "accuracy.csv: lines 2, 3" in text
+    assert "throughput.md: minidigits" in text
+    assert "mean 60.0" in text
+    assert "52.0" not in text  # ERM's own cells are not made of it
     for wrong in ("zzz", ""):
         with pytest.raises(UsageError, match="unknown run id"):
             tables.trace(store, wrong)
+
+
+def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
+    store = fill(tmp_path, RUNS)
+    text = tables.trace(store, "accuracy:erm:mean")
+    assert f"erm, mean: 52.0 ± 2.8  <- {RUNS[0].run_id} {RUNS[1].run_id}" in text
+    assert RUNS[0].ran.command in text
+    assert RUNS[2].run_id not in text
+    assert "worst: 60.0" in tables.trace(store, "accuracy:augmix")
+    with pytest.raises(UsageError, match="no such cell"):
+        tables.trace(store, "accuracy:nobody")
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

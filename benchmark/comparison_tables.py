@@ -1,0 +1,107 @@
+"""Tables for people about pairs and prices: differences, ranks, cost, and published numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from benchmark.cell import Cell, Line, Summary, ids, interval, spread
+from benchmark.comparisons import cost_rows, length, rankings, references, seeds_of
+from benchmark.paper import paper_rows
+from benchmark.rows import by_row, group_of
+from benchmark.spec import Record
+from benchmark.stats import Pair, compare
+
+
+def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) -> Summary:
+    """Every row's mean over the shifted targets against ERM's and the best row's, seed by seed."""
+    values, lines = seeds_of(rows, "mean"), []
+    for reference in references(values):
+        for pair in compare(values, reference):
+            common = values[pair.row].keys() & values[reference].keys()
+            used = ids([r for row in (pair.row, reference) for r in rows[row] if r.asked.seed in common])
+            lines.append(Line(pair.row, {name: Cell(t, used) for name, t in _pair(pair).items()}, used))
+    return Summary(heading, lines, [], group)
+
+
+def _pair(pair: Pair) -> dict[str, str]:
+    found, p = pair.difference, pair.p_holm
+    more = "unclear" if pair.more_seeds is None else str(pair.more_seeds)
+    return {
+        "versus": pair.versus,
+        "difference": f"{found.mean:+.1f}",
+        "95 %": interval(found.low, found.high),
+        "p (Holm)": "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "n": str(found.n),
+        "more seeds to settle": "–" if p is None else more,
+    }
+
+
+def ranks(records: Sequence[Record]) -> list[Summary]:
+    """Average ranks, one table for each protocol, budget and device."""
+    found = []
+    for (protocol, budget, device), (ranked, runs, names) in rankings(records).items():
+        lines = [
+            Line(row, {"average rank": Cell(f"{rank:.2f}", ids(runs[row]))}, ids(runs[row]))
+            for row, rank in sorted(ranked.mean.items(), key=lambda item: item[1])
+        ]
+        told = f"Ranks that differ by less than {ranked.critical_difference:.2f} are not told apart (Nemenyi, 5 %)."
+        cells = f"{ranked.blocks} cells: {', '.join(names)}."
+        heading = f"protocol {protocol}, budget {budget}, device {device}"
+        found.append(Summary(heading, lines, [told, cells], f"{protocol}-{budget}-{device}"))
+    return found
+
+
+def cost(records: Sequence[Record]) -> list[Summary]:
+    """Passes, seconds and accuracy side by side for all budgets of one dataset, source, protocol and machine."""
+    frame, found = cost_rows(records), []
+    known = {r.run_id: r for r in records}
+    for place, part in frame.groupby(["dataset", "source", "protocol", "machine"], sort=True):
+        here = [known[run_id] for run_id in part["run_id"]]
+        lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
+        lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
+        dataset, source, protocol, machine = place
+        heading = f"{dataset}, source {source}, protocol {protocol}; {machine}"
+        found.append(Summary(heading, lines, [], group_of(here[0])))
+    return found
+
+
+def _by_length(record: Record) -> tuple[int, float]:
+    asked = record.asked
+    return ["steps", "passes", "time"].index(asked.budget), asked.seconds or asked.recipe.steps
+
+
+def _cost_line(row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame) -> Line:
+    cells = {}
+    for text in lengths:
+        mine = part[part["run_id"].isin([r.run_id for r in runs if length(r) == text])].set_index("run_id")
+        for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
+            values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
+            cells[f"{text}: {column}"] = spread(values, "not run", digits)
+    return Line(row, cells, ids(runs))
+
+
+def papers(records: Sequence[Record]) -> list[Summary]:
+    """Every published number that a row of ours can be set against; one table for each group."""
+    found, known = [], {r.run_id: r for r in records}
+    for group, part in paper_rows(records).groupby("group", sort=False):
+        lines = []
+        for entry in part.to_dict("records"):
+            runs = tuple(str(entry["run_ids"]).split())
+            errors = entry["standard_errors"]
+            sd = "" if pd.isna(entry["sd"]) else f" ± {entry['sd']:.1f}"
+            cells = {
+                "target": Cell(str(entry["target"]), runs),
+                "ours": Cell(f"{entry['accuracy']:.1f}{sd}", runs),
+                "n": Cell(str(entry["n"]), runs),
+                "paper": Cell(f"{entry['published']:.2f}", source=str(entry["paper"])),
+                "difference": Cell(f"{entry['difference']:+.1f}", runs),
+                "in SE": Cell("–" if pd.isna(errors) else f"{errors:+.1f}", runs),
+                "evidence": Cell(str(entry["evidence"])),
+                "network there": Cell(str(entry["backbone"]), source=str(entry["paper"])),
+                "read in": Cell(f"{entry['paper']} {entry['where']}".strip(), source=str(entry["paper"])),
+            }
+            lines.append(Line(str(entry["method"]), cells, runs))
+        record = known[lines[0].runs[0]]
+        heading = f"{record.asked.dataset}, source {record.asked.source}, protocol {record.asked.protocol}"
+        found.append(Summary(heading, lines, [], str(group)))
+    return found

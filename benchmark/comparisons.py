@@ -1,0 +1,127 @@
+"""Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.rows import by_group, by_row, describe_group, where
+from benchmark.spec import Record
+from benchmark.stats import Ranks, Seeds, average_ranks, best, compare
+from benchmark.targets import by_seed, columns, measures
+
+
+def seeds_of(members: Mapping[str, Sequence[Record]], measure: str) -> dict[str, Seeds]:
+    """By row: the values of one measure (targets.measures) by seed; rows without any are left out."""
+    found = {row: by_seed(runs, measure) for row, runs in members.items()}
+    return {row: values for row, values in found.items() if values}
+
+
+def references(rows: Mapping[str, Seeds]) -> list[str]:
+    """What every row is compared with: ERM, and the best row where that is another."""
+    return list(dict.fromkeys([*(["erm"] if "erm" in rows else []), best(rows)])) if rows else []
+
+
+DIFFERENCES = (
+    "dataset protocol method source target versus difference sd low high p p_holm n more_seeds versus_is_best run_ids "
+    "variant budget device group"
+)
+
+
+def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: one row for each row and measure against ERM and against the best; a Holm family is one reference and
+    measure within a group."""
+    out: list[dict[str, Any]] = []
+    for members in by_group(records).values():
+        rows = by_row(members)
+        for measure in ["mean", "worst", *columns(members)[0]]:
+            values = seeds_of(rows, measure)
+            for reference in references(values):
+                for pair in compare(values, reference):
+                    common = values[pair.row].keys() & values[reference].keys()
+                    used = [r.run_id for row in (pair.row, reference) for r in rows[row] if r.asked.seed in common]
+                    found = pair.difference
+                    out.append(
+                        describe_group(rows[pair.row][0])
+                        | {"target": measure, "versus": reference, "versus_is_best": reference == best(values)}
+                        | {"difference": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
+                        | {"p": pair.p, "p_holm": pair.p_holm, "n": found.n, "more_seeds": pair.more_seeds}
+                        | {"run_ids": " ".join(used)}
+                    )
+    frame = pd.DataFrame(out, columns=DIFFERENCES.split()).astype({"more_seeds": "Int64"})
+    keys = ["dataset", "protocol", "group", "source"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+Ranking = tuple[str, str, str]
+"""Protocol, budget and device: what blocks must share to be ranked together."""
+
+
+def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, list[Record]], list[str]]]:
+    """Average ranks over (dataset, source, target) cells: the ranks, the runs of each row, and the names of the cells.
+
+    Only rows that stand in every cell are ranked; nothing where that leaves fewer than two rows or cells."""
+    parts: dict[Ranking, list[list[Record]]] = {}
+    for members in by_group([r for r in records if r.accuracy]).values():
+        asked = members[0].asked
+        parts.setdefault((asked.protocol, asked.budget, asked.device), []).append(members)
+    found = {}
+    for key, groups in sorted(parts.items()):
+        blocks, names = [], []
+        runs: dict[str, list[Record]] = {}
+        for members in groups:
+            rows = by_row(members)
+            for target in columns(members)[0]:
+                values = seeds_of(rows, target)
+                if values:
+                    blocks.append({row: sum(v.values()) / len(v) for row, v in values.items()})
+                    names.append(f"{members[0].asked.dataset}/{members[0].asked.source} {target}")
+            for row, mine in rows.items():
+                runs.setdefault(row, []).extend(mine)
+        ranks = average_ranks(blocks)
+        if ranks is not None:
+            found[key] = ranks, {row: runs[row] for row in ranks.mean}, names
+    return found
+
+
+RANKS = "protocol budget device method variant average_rank cells rows critical_difference run_ids"
+
+
+def rank_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: one row for each ranked row, best first."""
+    out = []
+    for (protocol, budget, device), (ranks, runs, _) in rankings(records).items():
+        for row, rank in sorted(ranks.mean.items(), key=lambda item: item[1]):
+            asked = runs[row][0].asked
+            used = " ".join(r.run_id for r in runs[row])
+            size = (rank, ranks.blocks, len(ranks.mean), ranks.critical_difference)
+            out.append([protocol, budget, device, asked.method, asked.variant, *size, used])
+    return pd.DataFrame(out, columns=RANKS.split())
+
+
+def length(record: Record) -> str:
+    """How long a run was asked to be: '150 steps', '400 passes', '60 s'."""
+    asked = record.asked
+    return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
+
+
+COST = (
+    "dataset protocol method source seed budget length passes seconds accuracy steps run_id variant device machine "
+    "group"
+)
+
+
+def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: what each run cost and reached. passes: forward-backward passes over a batch; seconds: set-up and training;
+    accuracy: mean over the shifted domains, in percent."""
+    out = [
+        describe_group(r)
+        | {"seed": r.asked.seed, "length": length(r), "steps": r.steps, "run_id": r.run_id, "machine": where(r)}
+        | {"passes": r.throughput.passes_per_image * r.steps, "accuracy": measures(r).get("mean")}
+        | {"seconds": r.throughput.setup_seconds + r.throughput.train_seconds}
+        for r in records
+        if r.throughput and r.accuracy
+    ]
+    frame = pd.DataFrame(out, columns=COST.split())
+    keys = ["dataset", "protocol", "source", "method", "variant", "budget", "group", "seed"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)

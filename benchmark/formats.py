@@ -1,0 +1,140 @@
+"""Tables as files: tidy ones as CSV and Parquet, those for people as Markdown and LaTeX (booktabs)."""
+
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet as arrow_parquet
+
+from benchmark.cell import Summary
+
+NOTES = {
+    "accuracy": """\
+Percent; mean ± sample standard deviation (ddof 1) over n seeds. A heading names its selection rule; source-val is the
+best source validation accuracy, ties to the latest. `mean` and `worst` are over the shifted targets; a target of
+several severities is their mean. The mean under each rule stands side by side; oracle looks at the targets and is no
+result, and optimism is what it adds to source-val. Bold: better than every other row by paired t-tests after Holm's
+correction, 5 %; where nothing is bold, the seeds do not support it. `paper`: published means on the same kind of
+network, a range where they disagree; off by SE: ours beyond that range in standard errors of ours. The formulas are in
+docs/statistics.md.
+""",
+    "differences": """\
+Mean over the shifted targets, row minus `versus`, paired by seed, in points. p: paired t-test, Holm-corrected over the
+rows that share a `versus`. More seeds to settle: how many would bring 0 outside the 95 % interval of this pair alone if
+mean and spread stayed as they are. The best row was picked by these same numbers, so its p-values flatter it.
+""",
+    "ranks": """\
+Average rank over (dataset, source, target) cells, 1 is best, equal accuracies share ranks; each cell is a mean over
+seeds. Targets of one source are tested on the same networks, so the cells are not independent.
+""",
+    "cost": """\
+Accuracy: mean over the shifted targets, percent. Passes: forward-backward passes over a batch in the whole run, a
+forward counts 1/3. Seconds: set-up and training, without evaluation. One block of columns for each length of run.
+""",
+    "paper": """\
+Percent. Difference: ours minus the published number; in SE: the same in standard errors of our mean. confirmed: read in
+the publication of those who ran it; restated: read in another paper's table; recalled: not read. A number of another
+protocol, network or subset is no target; `network there` and results/paper.json say what each is.
+""",
+    "sensitivity": """\
+Error rates in [0,1] under single Fourier waves, on source validation images; mean ± sample standard deviation (ddof 1)
+over n seeds. docs/sensitivity.md defines the waves and the bands.
+""",
+    "throughput": """\
+Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed;
+steady: median [quartiles] after the warm-up; shares of the training time; passes: forward-backward passes per source
+image (a forward counts 1/3, a backward 2/3).
+""",
+}
+
+
+def csv(rows: pd.DataFrame) -> bytes:
+    """Numbers have six significant digits."""
+    return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def parquet(content: bytes) -> bytes:
+    """A CSV's content, typed. Identifiers are text even where they are all digits."""
+    head = content.partition(b"\n")[0].decode().split(",")
+    text = {
+        "run_id",
+        "run_ids",
+        "group",
+        "code",
+        "fingerprint",
+        "variant",
+        "source",
+        "target",
+        "versus",
+        "machine",
+        "note",
+    }
+    table = arrow_csv.read_csv(
+        io.BytesIO(content),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types={name: pa.string() for name in head if name in text}, strings_can_be_null=True
+        ),
+    )
+    buffer = io.BytesIO()
+    arrow_parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def same_parquet(one: bytes, other: bytes) -> bool:
+    """Whether two Parquet files hold the same table; their bytes also depend on the library that wrote them."""
+    try:
+        return bool(arrow_parquet.read_table(io.BytesIO(one)).equals(arrow_parquet.read_table(io.BytesIO(other))))
+    except pa.ArrowInvalid:
+        return False
+
+
+def markdown(name: str, summaries: Sequence[Summary]) -> str:
+    parts = [f"# {name.capitalize()}\n", NOTES[name]]
+    for summary in summaries:
+        cells = summary.cells
+        for i, line in enumerate(summary.lines):
+            for column, cell in line.cells.items():
+                cells.loc[i, column] = f"**{cell.text}**" if cell.bold else cell.text
+        parts += [f"## {summary.heading}\n", cells.to_markdown(index=False, disable_numparse=True) + "\n"]
+        parts += [f"- {note}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
+    parts += [] if summaries else ["Nothing to show.\n"]
+    return "\n".join(parts)
+
+
+def latex(name: str, summaries: Sequence[Summary]) -> str:
+    """booktabs tables, ready to paste; run ids stay in the other formats."""
+    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    for summary in summaries:
+        cells = summary.cells.drop(columns="runs")
+        bold = pd.DataFrame(False, cells.index, cells.columns)
+        for i, line in enumerate(summary.lines):
+            bold.loc[i, [column for column, cell in line.cells.items() if cell.bold]] = True
+        marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
+        style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+        style = style.apply(lambda _, marks=marks: marks, axis=None)
+        text = style.to_latex(
+            hrules=True,
+            position="htbp",
+            position_float="centering",
+            caption=escape(summary.heading),
+            label=f"tab:{name}-{summary.group}",
+            column_format="l" + "r" * (cells.shape[1] - 1),
+        )
+        # As wide as the text where it would be wider.
+        width = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+        text = text.replace(r"\begin{tabular}", width + "\n" + r"\begin{tabular}")
+        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+        parts.append(text.replace("±", r"$\pm$").replace("–", "--"))
+    return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX."""
+    return text.translate(LATEX)
+
+
+LATEX = str.maketrans({sign: rf"\{sign}" for sign in "&%$#_{}"})
+LATEX |= str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})

@@ -1,0 +1,142 @@
+"""Statistics of a comparison over seeds: pure functions of numbers. docs/statistics.md says what each means.
+
+Seeds pair: one seed gives every method the same initial network and order of batches, so methods are compared by the
+differences within a seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import stats
+
+ALPHA = 0.05
+MOST_SEEDS = 50
+"""Where more seeds than this would be needed, the number is not worth stating."""
+
+Seeds = Mapping[int, float]
+"""A row's value for each seed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds. sd (ddof 1) is None for n = 1; the 95 % t interval is None where n = 1 or all are equal."""
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean; None where the spread is unknown or nothing."""
+        return None if self.low is None or self.sd is None else self.sd / self.n**0.5
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean, standard deviation (ddof 1) and Student's 95 % interval of the mean. values: at least one."""
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return Estimate(n, mean, None, None, None)
+    sd = float(np.std(values, ddof=1))
+    if sd <= 1e-9 * max(1.0, abs(mean)):  # equal but for rounding: a spread of nothing proves nothing
+        return Estimate(n, mean, 0.0, None, None)
+    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / n**0.5
+    return Estimate(n, mean, sd, mean - half, mean + half)
+
+
+def p_value(found: Estimate) -> float | None:
+    """Two-sided p-value of the one-sample t-test against 0: the paired t-test, where the values are differences."""
+    error = found.standard_error
+    return None if error is None else float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down adjusted p-values: the i-th smallest of m times m - i + 1, at most 1, never falling."""
+    adjusted, floor = {}, 0.0
+    for i, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
+        floor = max(floor, min(1.0, (len(p) - i) * value))
+        adjusted[name] = floor
+    return adjusted
+
+
+def seeds_to_settle(difference: Estimate) -> int | None:
+    """How many more seeds would settle a pair if mean and spread stayed as they are.
+
+    The smallest m >= n with t(0.975, m-1) sd / sqrt(m) < |mean|, less n. None where the spread is unknown or m would
+    exceed MOST_SEEDS.
+    """
+    if difference.standard_error is None or difference.sd is None:
+        return None
+    m = np.arange(difference.n, MOST_SEEDS + 1)
+    enough = stats.t.ppf(1 - ALPHA / 2, m - 1) * difference.sd / np.sqrt(m) < abs(difference.mean)
+    return int(np.argmax(enough)) if enough.any() else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row against another: the estimate of its differences over common seeds, and p before and after Holm's
+    correction over the whole family. p is None where fewer than two seeds are common or all differences are equal."""
+
+    row: str
+    versus: str
+    difference: Estimate
+    p: float | None
+    p_holm: float | None
+    more_seeds: int | None
+
+
+def compare(rows: Mapping[str, Seeds], versus: str) -> list[Pair]:
+    """Every other row minus `versus`, paired by seed; one Holm family. Rows without a common seed are left out."""
+    reference, found = rows[versus], {}
+    for row, seeds in rows.items():
+        common = sorted(seeds.keys() & reference.keys())
+        if row != versus and common:
+            found[row] = estimate([seeds[seed] - reference[seed] for seed in common])
+    p = {row: value for row, difference in found.items() if (value := p_value(difference)) is not None}
+    adjusted = holm(p)
+    return [Pair(row, versus, d, p.get(row), adjusted.get(row), seeds_to_settle(d)) for row, d in found.items()]
+
+
+def best(rows: Mapping[str, Seeds]) -> str:
+    """The row with the highest mean over its seeds; of equal ones the first by name."""
+    return max(sorted(rows), key=lambda row: float(np.mean([*rows[row].values()])))
+
+
+def supported_best(rows: Mapping[str, Seeds]) -> str | None:
+    """The best row if it beats every other one after Holm's correction: the only one that a table may print bold."""
+    first = best(rows)
+    pairs = compare(rows, first)
+    beaten = [p for p in pairs if p.p_holm is not None and p.p_holm < ALPHA and p.difference.mean < 0]
+    return first if pairs and len(beaten) == len(rows) - 1 else None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Average rank of each row over the blocks (1 is best) and the difference of two that Nemenyi's test calls one."""
+
+    mean: dict[str, float]
+    critical_difference: float
+    blocks: int
+
+
+def average_ranks(blocks: Sequence[Mapping[str, float]]) -> Ranks | None:
+    """Ranks over the rows that every block has; equal values share their ranks' mean. Higher values rank first.
+
+    Critical difference: q(0.05, k rows) sqrt(k (k + 1) / 6 N blocks), q the studentised range over sqrt(2) (Nemenyi
+    1963; Demsar, JMLR 7, 2006, section 3.2.2). None below two rows or two blocks.
+    """
+    rows = sorted(set.intersection(*(set(block) for block in blocks))) if blocks else []
+    if len(rows) < 2 or len(blocks) < 2:
+        return None
+    ranked = stats.rankdata([[-block[row] for row in rows] for block in blocks], axis=1).mean(axis=0)
+    k = len(rows)
+    width = _studentised_range(k) / 2**0.5 * (k * (k + 1) / (6 * len(blocks))) ** 0.5
+    return Ranks(dict(zip(rows, ranked.tolist(), strict=True)), width, len(blocks))
+
+
+@cache
+def _studentised_range(k: int) -> float:
+    return float(stats.studentized_range.ppf(1 - ALPHA, k, np.inf))
