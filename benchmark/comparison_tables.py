@@ -61,8 +61,22 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
         dataset, source, protocol, machine = place
         heading = f"{dataset}, source {source}, protocol {protocol}; {machine}"
-        found.append(Summary(heading, lines, [], group_of(here[0])))
+        found.append(Summary(heading, lines, _dearest(part), group_of(here[0])))
     return found
+
+
+def _dearest(part: pd.DataFrame) -> list[str]:
+    """How to give every row what the dearest one costs under equal steps."""
+    steps = part[part["budget"] == "steps"]
+    if steps["seconds"].nunique() < 2:
+        return []
+    costs = steps.groupby(["length", "method", "variant"], as_index=False)[["passes", "seconds"]].mean()
+    top = max(costs.to_dict("records"), key=lambda entry: entry["seconds"])
+    name = f"{top['method']}[{top['variant']}]" if top["variant"] else top["method"]
+    return [
+        f"With {top['length']}, {name} is the dearest: `--budget passes --steps {top['passes']:.0f}` or `--budget time "
+        f"--seconds {top['seconds']:.3g}` gives every row what it costs."
+    ]
 
 
 def _by_length(record: Record) -> tuple[int, float]:

@@ -37,13 +37,16 @@ class Job:
     @property
     def code(self) -> str:
         """Hash of the code that this run depends on."""
-        asked = self.asked
-        files = registry.source_file("method", asked.method), registry.source_file("dataset", asked.dataset)
-        return machine.code_hash(files)
+        return code_of(self.asked.method, self.asked.dataset)
 
     def lacks_weights(self, record: Record) -> bool:
         """Whether weights are asked for and a finished run kept none: it has to be run again."""
         return self.save_weights and record.weights is None
+
+
+def code_of(method: str, dataset: str) -> str:
+    """Hash of the code that a run of this method on this dataset depends on."""
+    return machine.code_hash([registry.source_file("method", method), registry.source_file("dataset", dataset)])
 
 
 class Listener(Protocol):

@@ -13,10 +13,11 @@ from typing import Annotated
 
 import tyro
 
-from benchmark import formats
+from benchmark import formats, registry
 from benchmark.cell import Line
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.execute import code_of
 from benchmark.paper import paper_rows
 from benchmark.records import Store, write_atomically
 from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
@@ -64,6 +65,16 @@ def check(store: Store) -> list[str]:
         if not path.is_file() or not same(path.read_bytes(), content):
             wrong.append(name)
     return wrong
+
+
+def stale(records: Sequence[Record]) -> list[str]:
+    """Ids of the runs that other code than today's made, as far as their method and dataset are known here.
+
+    It stands in no file: a table says what the records say, whatever has been edited since."""
+    methods, datasets = registry.names("method"), registry.names("dataset")
+    known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
+    today = {pair: code_of(*pair) for pair in {(r.asked.method, r.asked.dataset) for r in known}}
+    return [r.run_id for r in known if r.ran.code != today[r.asked.method, r.asked.dataset]]
 
 
 def trace(store: Store, what: str) -> str:
@@ -138,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1 if wrong else 0
         records = write(store)
         print(f"{len(records)} runs -> {args.out / 'tables'}")
+        if old := stale(records):
+            print(f"{len(old)} of them were made by other code than today's; benchmark.run makes them again")
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -1,11 +1,15 @@
 """Records made by hand, so that the table code is tested without training anything."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
+from benchmark import records
+from benchmark.records import Store
 from benchmark.sensitivity import SensitivityMap
-from benchmark.spec import Accuracy, Domain, Ran, Record, Sensitivity, Throughput
+from benchmark.spec import Accuracy, Domain, Ran, Record, Selection, Sensitivity, Throughput
 from benchmark.timing import SHARES
 from tests import toy
 
@@ -67,11 +71,37 @@ def record(
     )
 
 
+def scored(made: Record, accuracies: Mapping[str, float | None], in_domain: Sequence[str] = ()) -> Record:
+    """The record with these accuracies in these domains, the same under every rule; None is missing data."""
+    rules: tuple[Selection, ...] = ("source-val", "last", "oracle")
+    domains = {
+        name: Domain(missing="not there") if value is None else Domain(n=9, accuracy=dict.fromkeys(rules, value))
+        for name, value in accuracies.items()
+    }
+    assert made.accuracy is not None
+    accuracy = made.accuracy.model_copy(update={"domains": domains, "in_domain": list(in_domain)})
+    return made.model_copy(update={"accuracy": accuracy})
+
+
 def error_map(record: Record) -> SensitivityMap:
     """A map for a record: 0.5 at the four lowest frequencies of an 8x8 grid, 0.1 elsewhere."""
     error = torch.full((8, 8), 0.1)
     error[0, 0] = error[0, 1] = error[0, -1] = error[1, 0] = error[-1, 0] = 0.5
     return SensitivityMap(error, clean_error=0.1, n_images=10, radius=2.0, seed=record.asked.seed)
+
+
+def fill(folder: Path, runs: list[Record]) -> Store:
+    """A store below folder with these runs finished, and with their maps."""
+    store = Store(folder)
+    store.prepare()
+    for made in runs:
+        content = records.npy_bytes(error_map(made).error.numpy())
+        if made.sensitivity:
+            sensitivity = made.sensitivity.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+            made = made.model_copy(update={"sensitivity": sensitivity})  # noqa: PLW2901
+        with store.working(made.run_id):
+            store.finish(made, [], {"sensitivity.npy": content} if made.sensitivity else {})
+    return store
 
 
 def failed(method: str, seed: int) -> Record:

@@ -1,38 +1,28 @@
 """Tables from records made by hand: every number can be checked by eye."""
 
 import csv
-import hashlib
 import io
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from benchmark import records, tables
+from benchmark import formats, tables
 from benchmark.errors import UsageError
 from benchmark.records import Store
 from benchmark.rows import accuracy_rows, throughput_rows
 from benchmark.spec import Record
 from benchmark.summary import summarise
 from tests.conftest import ROOT
-from tests.handmade import error_map, failed, record
+from tests.handmade import error_map, failed, fill, record
 
 RUNS = [record("erm", 0, 50.0), record("erm", 1, 54.0), record("augmix", 0, 60.0, speed=25.0), failed("augmix", 1)]
 
 
 MAPS = {run.run_id: error_map(run) for run in RUNS if run.sensitivity}
-
-
-def fill(folder: Path, runs: list[Record]) -> Store:
-    store = Store(folder)
-    store.prepare()
-    for made in runs:
-        content = records.npy_bytes(error_map(made).error.numpy())
-        if made.sensitivity:
-            sensitivity = made.sensitivity.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-            made = made.model_copy(update={"sensitivity": sensitivity})  # noqa: PLW2901
-        with store.working(made.run_id):
-            store.finish(made, [], {"sensitivity.npy": content} if made.sensitivity else {})
-    return store
 
 
 def rows(content: bytes) -> list[dict[str, str]]:
@@ -168,10 +158,50 @@ def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.C
 
 
 def test_latex_is_booktabs_without_special_characters_left() -> None:
-    text = tables.render(RUNS, MAPS)["accuracy.tex"].decode()
-    assert r"\toprule" in text
-    assert "±" not in text
-    assert r"mini\_convnet" in text
+    odd = record("erm", 0, source="R&D_50%#1")
+    maps = MAPS | {odd.run_id: error_map(odd)}
+    for name, content in tables.render([*RUNS, odd], maps).items():
+        if name.endswith(".tex") and name not in {"paper.tex", "ranks.tex"}:  # nothing is in those
+            text = content.decode()
+            assert text.isascii(), name
+            assert text.count(r"\begin{table}") == text.count(r"\toprule") == text.count(r"\end{tabular}}") >= 1
+            assert text.count("{") == text.count("}")
+            lines = text.partition("\n")[2].replace(r"\&", "").replace(r"\%", "").replace(r"\_", "").replace(r"\#", "")
+            assert not re.search(r"[%#~^]", lines), name
+            rows = [line.count("&") for line in lines.splitlines() if line.endswith(r" \\")]
+            assert rows, name
+            assert "_" not in lines.replace(r"\label{", "")
+    assert r"mini\_convnet" in tables.render(RUNS, MAPS)["accuracy.tex"].decode()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+def test_latex_compiles(tmp_path: Path) -> None:
+    files = tables.render([*RUNS, *clear_winner()], MAPS | {r.run_id: error_map(r) for r in clear_winner()})
+    body = "\n".join(content.decode() for name, content in files.items() if name.endswith(".tex"))
+    head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{head}\n{body}\n\\end{{document}}\n", encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").is_file()
+
+
+def clear_winner() -> list[Record]:
+    values = {"erm": (50.0, 50.1, 50.3), "augmix": (90.0, 90.2, 90.1)}
+    return [record(m, s, v, source="R&D_50%#1") for m, vs in values.items() for s, v in enumerate(vs)]
+
+
+def test_parquet_holds_what_the_csv_does(tmp_path: Path) -> None:
+    digits = RUNS[0].model_copy(update={"run_id": "125111106783"})  # an identifier that looks like a number
+    content = formats.csv(accuracy_rows([digits, RUNS[3]]))
+    table = pd.read_parquet(io.BytesIO(formats.parquet(content)))
+    assert set(table["run_id"]) == {"125111106783", RUNS[3].run_id}
+    assert table["accuracy"].dropna().tolist() == [float(r["accuracy"]) for r in rows(content) if r["accuracy"]]
+    assert [*table.columns] == content.decode().partition("\n")[0].split(",")
+    assert formats.same_parquet(formats.parquet(content), formats.parquet(content))
+    assert not formats.same_parquet(formats.parquet(content), formats.parquet(content.replace(b"50", b"51")))
 
 
 def test_published_results_agree_with_their_records() -> None:

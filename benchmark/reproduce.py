@@ -1,0 +1,157 @@
+"""python -m benchmark.reproduce: rows of the strict protocol against what their authors printed.
+
+For each published figure that results/paper.json holds the strict row against: ours, theirs, the difference, and
+whether it lies inside the band: twice the printed standard deviation or, where none was printed, `band` points.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from benchmark import paper, registry, run
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.records import Store
+from benchmark.rows import by_row
+from benchmark.spec import Record
+from benchmark.stats import Estimate
+
+SEEDS = (0, 1, 2, 3, 4)
+LEAST_SEEDS = 3
+ROUNDING = 0.06
+"""Points within which two printed figures are one, rounded to one decimal or to two."""
+Verdict = Literal["inside", "outside", "too few seeds", "not run"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number and ours. band: points by which the two may differ. ours: None where there is none."""
+
+    method: str
+    dataset: str
+    source: str
+    target: str
+    published: float
+    band: float
+    read: tuple[str, ...]
+    """Where it was read and how sure that is."""
+    ours: Estimate | None
+    runs: tuple[str, ...]
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        return self.method, self.dataset, self.source, self.target
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.ours is None:
+            return "not run"
+        if self.ours.n < LEAST_SEEDS:
+            return "too few seeds"
+        return "inside" if abs(self.ours.mean - self.published) <= self.band else "outside"
+
+
+def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[str]) -> list[Figure]:
+    """Every published figure of these methods that the strict protocol is held against. Figures that several papers
+    print, equal but for rounding, are one."""
+    strict = [r for r in records if r.asked.protocol == "strict" and not r.asked.variant and r.asked.budget == "steps"]
+    found: list[Figure] = []
+    for row in papers.published:
+        if not row.strict or row.method not in methods:
+            continue
+        same = [r for r in strict if (r.asked.dataset, r.asked.source) == (row.dataset, row.source)]
+        runs = by_row(same).get(row.method, [])
+        read = ", ".join(part for part in (row.paper, row.where, row.evidence) if part)
+        for target, theirs in row.accuracy.items():
+            band = 2 * row.sd[target] if target in row.sd else papers.band
+            ours, used = paper.ours(runs, target) or (None, [])
+            figure = Figure(row.method, row.dataset, row.source, target, theirs, band, (read,), ours, tuple(used))
+            twin = next((f for f in found if f.place == figure.place and abs(f.published - theirs) <= ROUNDING), None)
+            if twin:
+                found[found.index(twin)] = replace(twin, read=(*twin.read, read))
+            else:
+                found.append(figure)
+    return sorted(found, key=lambda f: (f.dataset, f.method, f.source, f.target != "mean", f.target, f.published))
+
+
+def report(found: Sequence[Figure], papers: paper.Papers) -> str:
+    """The report as text: a block for each method, dataset and source."""
+    blocks: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in found:
+        blocks.setdefault((figure.dataset, figure.method, figure.source), []).append(figure)
+    lines = []
+    for (dataset, method, source), members in blocks.items():
+        lines.append(f"{method} on {dataset}, source {source}")
+        lines.append(f"  {'target':<24} {'ours':>16} {'theirs':>7} {'difference':>10} {'band':>5}  verdict")
+        for f in members:
+            sd = f" ± {f.ours.sd:.1f}" if f.ours and f.ours.sd is not None else ""
+            ours = f"{f.ours.mean:.1f}{sd} ({f.ours.n})" if f.ours else "–"
+            off = f"{f.ours.mean - f.published:+.1f}" if f.ours else "–"
+            lines.append(f"  {f.target:<24} {ours:>16} {f.published:>7.2f} {off:>10} {f.band:>5.1f}  {f.verdict}")
+        lines += [f"  read in: {text}" for text in dict.fromkeys(read for f in members for read in f.read)]
+        lines += [f"  known cause: {text}" for text in papers.causes.get(f"{method}@{dataset}", [])]
+        lines.append("")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Args:
+    """Hold rows of the strict protocol against what their authors printed: mean ± sd (n seeds), in percent."""
+
+    method: tuple[str, ...] = ()
+    """Methods; all that have published figures by default."""
+    out: Path = Path("results")
+    """Output folder of benchmark.run."""
+    data_dir: Path | None = None
+    """Folder of the datasets' files, for --run."""
+    run: bool = False
+    """Run what is missing first: five seeds of each strict row. This takes hours on a GPU."""
+
+
+def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
+    """Arguments of benchmark.run that make what the figures lack seeds for."""
+    lacking = {(f.method, f.dataset, f.source) for f in found if not f.ours or f.ours.n < len(SEEDS)}
+    folder = ["--data-dir", str(args.data_dir)] if args.data_dir else []
+    return [
+        [
+            *("--protocol", "strict", "--methods", method, "--datasets", dataset, "--sources", source),
+            *("--seeds", *map(str, SEEDS), "--out", str(args.out), *folder),
+        ]
+        for method, dataset, source in sorted(lacking)
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 all inside or not enough to say, 1 some outside or a run failed, 2 bad usage."""
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.reproduce", config=(tyro.conf.FlagCreatePairsOff,))
+    papers, store = paper.load(), Store(args.out)
+    known = dict.fromkeys(p.method for p in papers.published if p.strict)
+    try:
+        for name in args.method:
+            if name not in known:
+                raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, known)}")
+        methods = args.method or tuple(known)
+        found = figures(store.read_all(), papers, methods)
+        todo = commands(found, args)
+        if args.run:
+            made = [run.main(words) for words in todo]
+            if any(made):
+                return max(made)
+            found = figures(store.read_all(), papers, methods)
+            todo = []
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    print(report(found, papers))
+    for words in todo:
+        absent = "" if words[5] in registry.names("dataset") else "  # this version has no such dataset"
+        print(f"to run what is missing: python -m benchmark.run {shlex.join(words)}{absent}")
+    return 1 if any(f.verdict == "outside" for f in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
