@@ -1,6 +1,7 @@
 """Tables as files: tidy ones as CSV and Parquet, those for people as Markdown and LaTeX (booktabs)."""
 
 import io
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -9,6 +10,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet as arrow_parquet
 
 from benchmark.cell import Summary
+from benchmark.summary import DETAILS
 
 NOTES = {
     "accuracy": """\
@@ -105,7 +107,8 @@ def markdown(name: str, summaries: Sequence[Summary]) -> str:
 
 
 def latex(name: str, summaries: Sequence[Summary]) -> str:
-    """booktabs tables, ready to paste; run ids stay in the other formats."""
+    """booktabs tables, ready to paste; run ids stay in the other formats. The accuracy table's selection rules and
+    interval, too wide beside the domains, are a table of their own."""
     parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
     for summary in summaries:
         cells = summary.cells.drop(columns="runs")
@@ -113,22 +116,30 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
         for i, line in enumerate(summary.lines):
             bold.loc[i, [column for column, cell in line.cells.items() if cell.bold]] = True
         marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
-        style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-        style = style.apply(lambda _, marks=marks: marks, axis=None)
-        text = style.to_latex(
-            hrules=True,
-            position="htbp",
-            position_float="centering",
-            caption=escape(summary.heading),
-            label=f"tab:{name}-{summary.group}",
-            column_format="l" + "r" * (cells.shape[1] - 1),
-        )
-        # As wide as the text where it would be wider.
-        width = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
-        text = text.replace(r"\begin{tabular}", width + "\n" + r"\begin{tabular}")
-        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
-        parts.append(text.replace("±", r"$\pm$").replace("–", "--"))
+        columns = [column for column in cells if column not in DETAILS]
+        parts.append(_booktabs(cells[columns], marks[columns], summary.heading, f"tab:{name}-{summary.group}"))
+        if len(columns) < len(cells.columns):
+            columns = [summary.first, *DETAILS, "n"]
+            label = f"tab:{name}-selection-{summary.group}"
+            parts.append(_booktabs(cells[columns], marks[columns], summary.heading, label))
     return "\n".join(parts)
+
+
+def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, caption: str, label: str) -> str:
+    style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    text = style.apply(lambda _: marks, axis=None).to_latex(
+        hrules=True,
+        position="htbp",
+        position_float="centering",
+        caption=escape(caption),
+        label=label,
+        column_format="l" + "r" * (cells.shape[1] - 1),
+    )
+    # As wide as the text where it would be wider.
+    width = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+    text = text.replace(r"\begin{tabular}", width + "\n" + r"\begin{tabular}")
+    text = text.replace(r"\end{tabular}", r"\end{tabular}}").replace("±", r"$\pm$").replace("–", "--")
+    return re.sub(r"(?<=[\[ ])-(?=\d)", "$-$", text)  # a minus, not a hyphen
 
 
 def escape(text: str) -> str:
