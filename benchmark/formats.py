@@ -51,6 +51,17 @@ image (a forward counts 1/3, a backward 2/3).
 """,
 }
 
+CAPTIONS = {
+    "accuracy": "Accuracy in percent, mean ± standard deviation over n seeds",
+    "selection": "Mean accuracy over the shifted targets in percent under each selection rule",
+    "differences": "Differences of mean accuracy in points, paired by seed",
+    "ranks": "Average ranks of accuracy over sources and targets",
+    "cost": "Mean accuracy in percent, forward-backward passes over a batch, and seconds of training",
+    "paper": "Accuracy in percent beside published numbers",
+    "sensitivity": "Error rates under single Fourier waves, mean ± standard deviation over n seeds",
+    "throughput": "Source images per second and what else a run costs",
+}
+
 
 def csv(rows: pd.DataFrame) -> bytes:
     """Numbers have six significant digits."""
@@ -117,22 +128,21 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
             bold.loc[i, [column for column, cell in line.cells.items() if cell.bold]] = True
         marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
         columns = [column for column in cells if column not in DETAILS]
-        parts.append(_booktabs(cells[columns], marks[columns], summary.heading, f"tab:{name}-{summary.group}"))
+        parts.append(_booktabs(cells[columns], marks[columns], name, summary))
         if len(columns) < len(cells.columns):
             columns = [summary.first, *DETAILS, "n"]
-            label = f"tab:{name}-selection-{summary.group}"
-            parts.append(_booktabs(cells[columns], marks[columns], summary.heading, label))
+            parts.append(_booktabs(cells[columns], marks[columns], "selection", summary))
     return "\n".join(parts)
 
 
-def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, caption: str, label: str) -> str:
+def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, summary: Summary) -> str:
     style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     text = style.apply(lambda _: marks, axis=None).to_latex(
         hrules=True,
         position="htbp",
         position_float="centering",
-        caption=escape(caption),
-        label=label,
+        caption=f"{CAPTIONS[name]}: {escape(summary.heading)}",
+        label=f"tab:{name}-{summary.group}",
         column_format="l" + "r" * (cells.shape[1] - 1),
     )
     # As wide as the text where it would be wider.
