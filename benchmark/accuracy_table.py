@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmark import paper
-from benchmark.cell import Cell, Line, ids, interval, spread, why_empty
+from benchmark.cell import Cell, Line, count, ids, interval, spread, why_empty
 from benchmark.comparisons import seeds_of
 from benchmark.overlap import overlaps
 from benchmark.spec import Record, Selection
@@ -22,9 +22,9 @@ def lines(rows: Rows) -> list[Line]:
     outside, inside = columns(members)
     measured = [r for r in members if r.accuracy]
     kept = _overlap_free(measured, outside)
-    beside = [r.run_id for r in measured if paper.like_ours([r], "mean")]
+    printed = any(paper.like_ours([r], "mean") for r in measured)
     winners = {m: supported_best(v) if (v := seeds_of(rows, m)) else None for m in ["mean", "worst", *outside]}
-    return [_line(row, runs, outside, inside, kept, bool(beside), winners) for row, runs in rows.items()]
+    return [_line(row, runs, outside, inside, kept, printed, winners) for row, runs in rows.items()]
 
 
 def _line(
@@ -63,8 +63,7 @@ def _line(
     means = {r.run_id: v for r in done if (v := under(rule_of(r))(r)) is not None}
     found = estimate([*means.values()]) if means else None
     cells["mean, 95 %"] = Cell(interval(found.low, found.high) if found else why, tuple(means))
-    count = str(len(done)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
-    cells["n"] = Cell(count, ids(runs)) if runs else Cell("not run")
+    cells["n"] = count(runs, done)
     return Line(row, cells, ids(runs))
 
 

@@ -78,5 +78,11 @@ def why_empty(runs: Sequence[Record]) -> str:
     return "data missing" if any(record.accuracy for record in runs) else ", ".join(ended)
 
 
+def count(runs: Sequence[Record], good: Sequence[Record]) -> Cell:
+    """n, and of how many where some have no number."""
+    text = str(len(good)) if len(good) == len(runs) else f"{len(good)} of {len(runs)}"
+    return Cell(text, ids(runs)) if runs else Cell("not run")
+
+
 def ids(runs: Sequence[Record]) -> tuple[str, ...]:
     return tuple(record.run_id for record in runs)

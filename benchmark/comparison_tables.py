@@ -7,7 +7,7 @@ import pandas as pd
 from benchmark.cell import Cell, Line, Summary, ids, interval, spread
 from benchmark.comparisons import cost_rows, length, rankings, references, seeds_of
 from benchmark.paper import paper_rows
-from benchmark.rows import by_row, group_of
+from benchmark.rows import by_row
 from benchmark.spec import Record
 from benchmark.stats import Pair, compare
 
@@ -55,13 +55,15 @@ def cost(records: Sequence[Record]) -> list[Summary]:
     """Passes, seconds and accuracy side by side for all budgets of one dataset, source, protocol and machine."""
     frame, found = cost_rows(records), []
     known = {r.run_id: r for r in records}
-    for place, part in frame.groupby(["dataset", "source", "protocol", "machine"], sort=True):
+    for (dataset, source, protocol, key, machine), part in frame.groupby(
+        ["dataset", "source", "protocol", "setting", "machine"], sort=True
+    ):
         here = [known[run_id] for run_id in part["run_id"]]
         lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
         lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
-        dataset, source, protocol, machine = place
-        heading = f"{dataset}, source {source}, protocol {protocol}; {machine}"
-        found.append(Summary(heading, lines, _dearest(part), group_of(here[0])))
+        asked = here[0].asked
+        heading = f"{dataset}, source {source}, protocol {protocol}: {asked.recipe.network}; data {asked.fingerprint}"
+        found.append(Summary(f"{heading}; {machine}", lines, _dearest(part), str(key)))
     return found
 
 

@@ -1,12 +1,13 @@
 """Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from benchmark.rows import by_group, by_row, describe_group, where
-from benchmark.spec import Record
+from benchmark.rows import by_group, by_row, describe_group, group_of, where
+from benchmark.spec import Record, canonical_json
 from benchmark.stats import Ranks, Seeds, average_ranks, best, compare
 from benchmark.targets import by_seed, columns, measures
 
@@ -53,6 +54,10 @@ def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
+def _place(record: Record) -> str:
+    return f"{record.asked.dataset}/{record.asked.source}"
+
+
 Ranking = tuple[str, str, str]
 """Protocol, budget and device: what blocks must share to be ranked together."""
 
@@ -70,12 +75,14 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
         blocks, names = [], []
         runs: dict[str, list[Record]] = {}
         for members in groups:
-            rows = by_row(members)
+            rows, place = by_row(members), _place(members[0])
+            if [_place(other[0]) for other in groups].count(place) > 1:  # other networks, lengths or data of one source
+                place = f"{place} [{group_of(members[0])}]"
             for target in columns(members)[0]:
                 values = seeds_of(rows, target)
                 if values:
                     blocks.append({row: sum(v.values()) / len(v) for row, v in values.items()})
-                    names.append(f"{members[0].asked.dataset}/{members[0].asked.source} {target}")
+                    names.append(f"{place} {target}")
             for row, mine in rows.items():
                 runs.setdefault(row, []).extend(mine)
         ranks = average_ranks(blocks)
@@ -105,9 +112,18 @@ def length(record: Record) -> str:
     return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
 
 
+def setting(record: Record) -> str:
+    """What runs under several budgets must share to stand in one table: all but method, seed and length, as a hash."""
+    free = {"method", "settings", "variant", "seed", "budget", "seconds"}
+    asked = record.asked.model_dump(
+        mode="json", exclude=dict.fromkeys(free, True) | {"recipe": {"steps", "sensitivity_images"}}
+    )
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+
+
 COST = (
     "dataset protocol method source seed budget length passes seconds accuracy steps run_id variant device machine "
-    "group"
+    "setting group"
 )
 
 
@@ -116,7 +132,14 @@ def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
     accuracy: mean over the shifted domains, in percent."""
     out = [
         describe_group(r)
-        | {"seed": r.asked.seed, "length": length(r), "steps": r.steps, "run_id": r.run_id, "machine": where(r)}
+        | {
+            "seed": r.asked.seed,
+            "length": length(r),
+            "steps": r.steps,
+            "run_id": r.run_id,
+            "machine": where(r),
+            "setting": setting(r),
+        }
         | {"passes": r.throughput.passes_per_image * r.steps, "accuracy": measures(r).get("mean")}
         | {"seconds": r.throughput.setup_seconds + r.throughput.train_seconds}
         for r in records

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmark import accuracy_table, comparison_tables
-from benchmark.cell import Cell, Line, Summary, ids, spread, why_empty
+from benchmark.cell import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.comparisons import length
 from benchmark.rows import Maps, by_group, by_row, group_of, throughput_rows, where
 from benchmark.sensitivity import summaries
@@ -84,7 +84,7 @@ def _sensitivity_lines(rows: Rows, maps: Maps) -> list[Line]:
             name.replace("_", " "): spread({r.run_id: bands[r.run_id][name] for r in mapped[row]}, why_empty(runs), 3)
             for name in names
         }
-        lines.append(Line(row, cells | {"n": _count(runs, mapped[row])}, ids(runs)))
+        lines.append(Line(row, cells | {"n": count(runs, mapped[row])}, ids(runs)))
     return lines
 
 
@@ -105,14 +105,9 @@ def _throughput_lines(rows: Rows) -> list[Line]:
             "relative to ERM": spread(_by_run(relative), "–", 3),
         }
         cells |= {name: Cell(text, used) for name, text in texts.items()}
-        lines.append(Line(row, cells | {"n": _count(runs, runs)}, used))
+        lines.append(Line(row, cells | {"n": count(runs, runs)}, used))
     return lines
 
 
 def _by_run(values: "pd.Series[float]") -> dict[str, float]:
     return {str(run_id): float(value) for run_id, value in values.items()}
-
-
-def _count(runs: Sequence[Record], good: Sequence[Record]) -> Cell:
-    """n, and of how many where some have no number."""
-    return Cell(str(len(good)) if len(good) == len(runs) else f"{len(good)} of {len(runs)}", ids(runs))

@@ -124,6 +124,8 @@ def test_ranks_over_datasets_and_targets() -> None:
     assert set(frame["cells"]) == {4}
     (shown,) = summarise(made, {})["ranks"]
     assert "minidigits/same a" in shown.footnotes[1]
+    both = summarise([*made, *(scored(record(m, 0, lr=0.5), {"a": 1.0}) for m in ("erm", "augmix"))], {})["ranks"]
+    assert "minidigits/same [" in both[0].footnotes[1]  # two groups of one source are told apart
 
 
 def test_costs_of_all_budgets_stand_side_by_side() -> None:
@@ -140,6 +142,8 @@ def test_costs_of_all_budgets_stand_side_by_side() -> None:
     erm, augmix = shown.lines
     assert [erm.cells[f"{n}: accuracy"].text for n in ("8 steps", "24 passes", "60 s")] == ["50.0", "55.0", "56.0"]
     assert augmix.cells["60 s: passes"].text == "not run"
+    other = [record("erm", 0, 70.0, network="digits_convnet"), record("erm", 0, 80.0, fingerprint="1" * 16)]
+    assert len(summarise([*made, *other], {})["cost"]) == 3  # never one mean over networks or data
     assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]
 
 
