@@ -14,7 +14,7 @@ import torch
 from benchmark import data, kernels, machine, registry
 from benchmark.card import card
 from benchmark.errors import UsageError
-from benchmark.measure import accuracy_of, sensitivity_of, throughput_of, weights_of
+from benchmark.measure import accuracy_of, sensitivity_of, throughput_of, views_of, weights_of
 from benchmark.records import Store
 from benchmark.spec import Asked, Ran, Record, Status
 from benchmark.timing import reset_peak_memory
@@ -101,6 +101,10 @@ def execute(job: Job, listener: Listener) -> Record:
                 dataset = registry.make("dataset", asked.dataset, asked.dataset_settings)
                 classes = dataset.layout(job.data_dir).classes
                 parts["weights"], files["weights.safetensors"] = weights_of(run, asked, classes)
+            try:
+                files["views.png"] = views_of(run, asked, method, loaded.train)
+            except Exception as problem:  # noqa: BLE001 - a plugin may raise anything here, and a run needs no picture
+                parts["warnings"] = [f"no picture of the views: {type(problem).__name__}: {problem}"]
         except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result, not the benchmark's
             status = "diverged" if isinstance(problem, DivergedError) else "failed"
             parts, files = {"error": "".join(traceback.format_exception(problem)[-6:])[-4000:]}, {}

@@ -30,6 +30,7 @@ PACKAGES = (
     "matplotlib",
 )
 RENDERING = {
+    "accuracy_figures",
     "accuracy_table",
     "args",
     "augment",
@@ -47,6 +48,8 @@ RENDERING = {
     "figures",
     "formats",
     "overlap",
+    "page",
+    "palette",
     "paper",
     "plan",
     "remote",
@@ -60,6 +63,8 @@ RENDERING = {
     "targets",
     "terminal",
     "trackers",
+    "training_figures",
+    "verdict",
 }
 RENDERING |= {"sources", "sources_cifar_c", "summary", "tables", "terminal", "trackers", "verify"}
 """Modules that show, schedule, export or fetch and cannot change a result: editing one makes no record stale."""

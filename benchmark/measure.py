@@ -1,17 +1,27 @@
 """What is read off a trained run: the parts of its record."""
 
 import hashlib
-from math import isnan
+import io
+from collections.abc import Sequence
+from math import isnan, nextafter
 
 import safetensors.torch
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from benchmark import records, sensitivity
 from benchmark.data import Loaded
 from benchmark.evaluate import select
+from benchmark.method import Method
+from benchmark.rng import Rng, key
 from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
 from benchmark.train import Training
+
+SHOWN, LARGEST = 8, 96
+"""Images in a picture of a method's views, and the pixels along the side of one."""
 
 
 def accuracy_of(run: Training, data: Loaded, rule: Selection = "source-val") -> Accuracy:
@@ -59,6 +69,27 @@ def weights_of(run: Training, asked: Asked, classes: tuple[str, ...]) -> tuple[W
     tensors = {name: value.cpu().contiguous() for name, value in run.best.items()}
     content = safetensors.torch.save(tensors, metadata={"run_id": asked.run_id})
     return Weights(sha256=hashlib.sha256(content).hexdigest(), classes=classes), content
+
+
+def views_of(run: Training, asked: Asked, method: Method, train: Images) -> bytes:
+    """What the method does to eight source images with the selected network, as late in the training as can be: a PNG
+    of the images above their first three views. Comes last, because a view may change the network's statistics."""
+    run.net.load_state_dict(run.best)
+    part = train[torch.arange(SHOWN) % len(train)].to(next(run.net.parameters()).device)
+    rng = Rng(key(asked.seed, "shown views"), run.step, nextafter(1.0, 0.0), part.y.device)
+    return picture_sheet([part.unit(), *method.views(run.net, part.unit(), part.y, rng, run.state)[:3]])
+
+
+def picture_sheet(rows: Sequence[Tensor]) -> bytes:
+    """Images [B,3,H,W] in [0,1], each tensor a row, as one PNG; values outside are cut off, large images made small."""
+    small = [row.detach().float().cpu() for row in rows]
+    if small[0].shape[-1] > LARGEST:
+        small = [interpolate(row, (LARGEST, LARGEST), mode="area") for row in small]
+    lines = torch.stack(small).nan_to_num().clamp(0, 1).mul(255).round().byte()
+    pixels = lines.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # row, H, image, W, 3
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throughput:

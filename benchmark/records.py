@@ -96,6 +96,22 @@ class Store:
                 raise BusyError(run_id) from None
             yield folder
 
+    def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
+        """The points of every run's curve, by run id. Raises UsageError where a file is damaged."""
+        found = {}
+        for record in records:
+            path = self.runs / record.run_id / "curve.jsonl"
+            try:
+                found[record.run_id] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            except (OSError, ValueError) as problem:
+                raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
+        return found
+
+    def views(self, records: Iterable[Record]) -> dict[str, bytes]:
+        """The pictures of augmented images (views.png) of all runs that have one, by run id."""
+        paths = {record.run_id: self.runs / record.run_id / "views.png" for record in records}
+        return {run_id: path.read_bytes() for run_id, path in paths.items() if path.is_file()}
+
     def finish(self, record: Record, curve: list[dict[str, Any]], files: Mapping[str, bytes] = {}) -> None:
         """Writes a run's files into its work folder and moves the folder into place in one rename.
 

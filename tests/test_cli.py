@@ -77,7 +77,9 @@ def test_a_run_from_start_to_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert list((tmp_path / "figures").glob("accuracy_*.png"))
     for run_id in accuracy["run_id"].unique():
         folder = tmp_path / "runs" / run_id
-        assert {path.name for path in folder.iterdir()} == {"record.json", "curve.jsonl", "sensitivity.npy"}
+        assert {path.name for path in folder.iterdir()} == {
+            "record.json", "curve.jsonl", "sensitivity.npy", "views.png",
+        }  # fmt: skip
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     capsys.readouterr()
