@@ -1,102 +1,124 @@
-"""Pictures of the results, drawn from run records by seaborn."""
+"""All pictures of the results, drawn from run records into OUT/figures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
-import numpy as np
-import seaborn as sns
-from matplotlib.figure import Figure
-from scipy import stats
-
-from benchmark import sensitivity_figures
+from benchmark import accuracy_figures, sensitivity_figures, training_figures
+from benchmark.comparisons import rankings
 from benchmark.records import Store
-from benchmark.rows import accuracy_rows, by_group, by_row
+from benchmark.rows import by_group, by_row
 from benchmark.spec import Record
-
-STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 9, "savefig.dpi": 200, "figure.constrained_layout.use": True}
-
-
-def colours(rows: Sequence[str]) -> dict[str, str]:
-    """One colour for each row name, safe for colour-blind readers and the same in every figure; ERM is black."""
-    palette = sns.color_palette("colorblind").as_hex()
-    others = sorted(set(rows) - {"erm"})
-    return {"erm": "#000000"} | {row: palette[i % len(palette)] for i, row in enumerate(others)}
+from benchmark.targets import measures
 
 
-def draw(store: Store, records: Sequence[Record]) -> list[Path]:
-    """Draws all figures into OUT/figures, PNG and PDF: for each group of comparable runs the accuracy in each domain,
-    the sensitivity maps together and one by one, and their radial profiles. Returns the PNG paths."""
-    folder, maps = store.out / "figures", store.maps(records)
+@dataclass(frozen=True)
+class Picture:
+    """A PNG (a PDF of the same name lies beside it), the group of runs it shows, and what it shows, in words.
+
+    alt: for those who cannot see it. caption: for all. A picture that stands for another in a paper only is not `shown`
+    on the page.
+    """
+
+    path: Path
+    group: str
+    """Empty where it shows several groups."""
+    alt: str
+    caption: str
+    shown: bool = True
+
+
+def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
+    """Draws every group of comparable runs, PNG and PDF: accuracy in each domain and against its price, ranks, learning
+    curves, views, and the sensitivity maps together, one by one, and as radial profiles."""
     groups = by_group(records)
     plain = {group: _stem(runs[0]) for group, runs in groups.items()}
     drawn = []
     for group, runs in groups.items():
         unique = list(plain.values()).count(plain[group]) == 1
-        stem = plain[group] if unique else f"{plain[group]}_{group}"
-        if any(r.accuracy for r in runs):
-            drawn.append(accuracy_figure(runs, stem.replace("_", ", "), folder / f"accuracy_{stem}"))
-        mapped = {row: [maps[r.run_id] for r in members if r.run_id in maps] for row, members in by_row(runs).items()}
-        mapped = {row: found for row, found in mapped.items() if found}
-        if mapped:
-            drawn.append(sensitivity_figures.small_multiples(mapped, folder / f"sensitivity_{stem}.png"))
-            drawn.append(sensitivity_figures.radial_profiles(mapped, folder / f"sensitivity_radial_{stem}.png"))
-            drawn += sensitivity_figures.heat_maps(mapped, folder / f"sensitivity_{stem}")
+        drawn += _draw(store, group, runs, plain[group] if unique else f"{plain[group]}_{group}")
+    return drawn + _ranks(store, records)
+
+
+def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
+    """One picture for each protocol, budget and device, over all groups that share them."""
+    drawn = []
+    for shared, (found, _, cells) in rankings(records).items():
+        order = sorted(found.mean, key=lambda row: found.mean[row])
+        path = store.out / "figures" / f"ranks_{'_'.join(shared)}"
+        drawn.append(
+            Picture(
+                accuracy_figures.ranks(found.mean, found.critical_difference, path),
+                "",
+                "Average ranks: " + ", ".join(f"{row} {found.mean[row]:.1f}" for row in order) + ".",
+                f"Average rank over {found.blocks} domains ({', '.join(cells)}; {', '.join(shared)}), 1 the best. A "
+                "bar joins rows that Nemenyi's test at 5 % does not tell apart; it takes the domains for independent.",
+            )
+        )
     return drawn
 
 
 def _stem(record: Record) -> str:
-    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}"
+    return sensitivity_figures.slug(f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}")
 
 
-def interval(values: Any) -> tuple[float, float]:
-    """95 % interval of the mean by Student's t, as seaborn asks for it."""
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[Picture]:
+    folder, drawn = store.out / "figures", []
 
+    def add(path: Path, alt: str, caption: str, shown: bool = True) -> None:
+        drawn.append(Picture(path, group, alt, caption, shown))
 
-def accuracy_figure(records: Sequence[Record], title: str, path: Path) -> Path:
-    """Accuracy in each domain: every seed a point, their mean a bar, with a 95 % interval from three seeds up."""
-    frame = accuracy_rows([r for r in records if r.accuracy])
-    frame = frame[frame["headline"].eq(True)]
-    frame["row"] = [m if not v else f"{m}[{v}]" for m, v in zip(frame["method"], frame["variant"], strict=True)]
-    rows = sorted(frame["row"].unique(), key=lambda row: (row != "erm", row))
-    targets = list(dict.fromkeys(frame.sort_values("in_domain", kind="stable")["target"]))
-    shade = colours(rows)
-    with mpl.rc_context(STYLE), sns.axes_style("whitegrid"):
-        figure = Figure(figsize=(max(3.4, 1.1 * len(targets) + 1.6), 2.9))
-        axes = figure.subplots()
-        common: dict[str, Any] = {
-            "data": frame,
-            "x": "target",
-            "y": "accuracy",
-            "hue": "row",
-            "hue_order": rows,
-            "order": targets,
-            "palette": shade,
-            "ax": axes,
-            "legend": False,
-        }
-        sns.pointplot(
-            **common,
-            errorbar=interval if frame["seed"].nunique() >= 3 else None,
-            dodge=0.8 - 0.8 / len(rows) if len(rows) > 1 else False,  # type: ignore[arg-type]
-            linestyle="none",
-            marker="_",
-            markersize=9,
-            err_kws={"linewidth": 1},
+    rows = by_row([run for run in runs if run.accuracy])
+    names = ", ".join(rows)
+    if any(measures(run) for members in rows.values() for run in members):
+        add(
+            accuracy_figures.by_domain(runs, folder / f"accuracy_{stem}"),
+            f"Accuracy in each domain of {names}. The accuracy table holds the same numbers.",
+            "Accuracy in each domain. Ticks: seeds; markers: their mean; lines: 95 % intervals of the mean, drawn from "
+            " three seeds up.",
         )
-        sns.stripplot(**common, dodge=True, size=2.5, alpha=0.6, jitter=False)
-        in_domain = set(frame[frame["in_domain"]]["target"])
-        axes.set_xticks(range(len(targets)), [f"{t}\n(in-domain)" if t in in_domain else t for t in targets])
-        axes.set(title=title, xlabel="", ylabel="accuracy (%)")
-        handles = [
-            mpl.lines.Line2D([], [], color=shade[row], marker="o", linestyle="none", markersize=4, label=row)
-            for row in rows
-        ]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-    return path.with_suffix(".png")
+    cost = accuracy_figures.costs(runs)
+    if not cost.empty:
+        means = cost.groupby("row", sort=False).mean(numeric_only=True)
+        best = accuracy_figures.front({str(row): (mean["passes"], mean["accuracy"]) for row, mean in means.iterrows()})
+        add(
+            accuracy_figures.against_cost(runs, folder / f"cost_{stem}"),
+            f"Mean accuracy over the shifted domains against cost. Pareto front by passes: {', '.join(best)}.",
+            "What an accuracy costs: mean over the shifted domains, with its 95 % interval, against forward-backward "
+            "passes per source image and, where all runs were made on one machine, seconds of training. Grey: the "
+            "Pareto front, the rows that no other beats in both.",
+        )
+    curves = store.curves(runs)
+    if any(curves[run.run_id] for members in rows.values() for run in members):
+        add(
+            training_figures.learning_curves(runs, curves, folder / f"learning_{stem}"),
+            f"Learning curves of {names}.",
+            "Accuracy during training: solid, the mean of the shifted domains; dashed, the source validation part. "
+            "Thin: seeds; thick: their mean; grey: the means of ERM.",
+        )
+    views = store.views(runs)
+    if views:
+        add(
+            training_figures.view_sheet(runs, views, folder / f"views_{stem}"),
+            f"Eight source images, and below them what each of {names} makes of them where it makes images.",
+            "The same eight source images, and one augmented view of each at the end of the training. Rows without one "
+            "train on the source images alone.",
+        )
+    maps = store.maps(runs)
+    mapped = {row: [maps[run.run_id] for run in members if run.run_id in maps] for row, members in by_row(runs).items()}
+    mapped = {row: found for row, found in mapped.items() if found}
+    if mapped:
+        names = ", ".join(mapped)
+        add(
+            sensitivity_figures.small_multiples(mapped, folder / f"sensitivity_{stem}"),
+            f"Sensitivity maps of {names}. The sensitivity table holds their summaries.",
+            "Error under single Fourier waves, the lowest frequency in the middle. Darker is more robust.",
+        )
+        add(
+            sensitivity_figures.radial_profiles(mapped, folder / f"sensitivity_radial_{stem}"),
+            f"Error against the radius of the frequency for {names}.",
+            "The same maps as profiles: error against the radius of the frequency.",
+        )
+        for path in sensitivity_figures.heat_maps(mapped, folder / f"sensitivity_{stem}"):
+            add(path, "", "", shown=False)
+    return drawn

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmark import palette
 from benchmark.fourier import centred, radial_profile
 from benchmark.sensitivity import SensitivityMap
 
 Rows = Mapping[str, Sequence[SensitivityMap]]
 
-STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8, "savefig.dpi": 200, "figure.constrained_layout.use": True}
 COLOURS = "viridis"
 """Perceptually uniform, of steadily rising lightness, and without a red-green contrast."""
 ACROSS, DOWN = "horizontal frequency\n(cycles per image)", "vertical frequency\n(cycles per image)"
@@ -35,15 +34,15 @@ def heat_maps(rows: Rows, folder: Path) -> list[Path]:
     top = _scale(rows)
     drawn = []
     for name, maps in rows.items():
-        with mpl.rc_context(STYLE):
-            figure = Figure(figsize=(3.8, 4.1))
+        with mpl.rc_context(palette.STYLE):
+            figure = Figure(figsize=(palette.WIDTH, 3.5))
             axes = figure.subplots()
-            _heat(axes, maps, top)
+            _heat(axes, maps, top, 2)
             axes.set(title=_title(name, maps, 40), xlabel=ACROSS, ylabel=DOWN)
             bar = axes.inset_axes((1.04, 0, 0.04, 1))  # as high as the map, which a colour bar of its own is not
             figure.colorbar(axes.collections[0], cax=bar, label="error (%)")
             _caption(figure, {name: maps}, 66)
-            drawn.append(_save(figure, folder / f"sensitivity_{slug(name)}"))
+            drawn.append(palette.save(figure, folder / f"sensitivity_{slug(name)}"))
     return drawn
 
 
@@ -53,29 +52,27 @@ def small_multiples(rows: Rows, path: Path) -> Path:
     Raises ValueError where there is no map, or the maps are not of one size and radius.
     """
     top = _scale(rows)
-    across = min(4, len(rows))
+    across = min(3, len(rows))
     down = ceil(len(rows) / across)
-    with mpl.rc_context(STYLE):
-        titles = {name: _title(name, maps, 22) for name, maps in rows.items()}
+    with mpl.rc_context(palette.STYLE):
+        titles = {name: _title(name, maps, 18) for name, maps in rows.items()}
         lines = 1 + max(title.count("\n") for title in titles.values())
-        figure = Figure(figsize=(1.75 * across + 1.5, (1.75 + 0.14 * lines) * down + 1.0))
+        figure = Figure(figsize=(palette.WIDTH, (0.85 + 0.13 * lines) * down + 1.1))
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-        for i, axes in enumerate(grid.flat):
-            if i >= len(rows):
-                axes.set_axis_off()
-                continue
-            name, maps = list(rows.items())[i]
-            _heat(axes, maps, top)
-            axes.set_title(titles[name])
-            if i % across == 0:
-                axes.set_ylabel(DOWN)
-            if i // across == down - 1:
-                axes.set_xlabel(ACROSS)
-            if i >= len(rows) - across:  # the lowest of its column
-                axes.tick_params(labelbottom=True)
-        figure.colorbar(grid[0, 0].collections[0], ax=grid, label="error (%)", aspect=14 * down)
-        _caption(figure, rows, 32 * across + 20)
-        return _save(figure, path)
+        for axes in list(grid.flat)[len(rows) :]:
+            axes.set_axis_off()
+        for axes, (name, maps) in zip(grid.flat, rows.items(), strict=False):
+            _heat(axes, maps, top, 1)
+            axes.set_title(titles[name], fontsize=6.5)
+        for axes in list(grid.flat)[len(rows) - across : len(rows)]:  # the lowest of each column
+            axes.tick_params(labelbottom=True)
+        figure.supylabel(DOWN.replace("\n", " "), fontsize=7)
+        figure.colorbar(
+            grid[0, 0].collections[0], ax=grid, label="error (%); across: horizontal frequency (cycles per image)",
+            location="bottom", aspect=40, fraction=0.05, pad=0.02,
+        )  # fmt: skip
+        _caption(figure, rows, 70)
+        return palette.save(figure, path)
 
 
 def radial_profiles(rows: Rows, path: Path) -> Path:
@@ -87,25 +84,29 @@ def radial_profiles(rows: Rows, path: Path) -> Path:
     _scale(rows)
     rings = len(next(iter(rows.values()))[0].error) // 2
     points = [
-        {"row": _wrapped(name, 26), "seed": i, "radius": r, "error": 100 * value}
+        {"row": name, "seed": i, "radius": r, "error": 100 * value}
         for name, maps in rows.items()
         for i, found in enumerate(maps)
         for r, value in enumerate(radial_profile(found.rate).tolist())
     ]
-    with mpl.rc_context(STYLE), sns.axes_style("ticks"):
-        figure = Figure(figsize=(5.8, 3.3))
+    looks = {name: palette.look(name) for name in rows}
+    with mpl.rc_context(palette.STYLE), sns.axes_style("ticks"):
+        figure = Figure(figsize=(palette.WIDTH, 3.2))
         axes = figure.subplots()
         sns.lineplot(
-            pd.DataFrame(points), x="radius", y="error", hue="row", style="row", palette=_line_colours(len(rows)),
-            linewidth=1.2, markers=True, markersize=4, markeredgewidth=0.4, markevery=max(1, rings // 16),
-            errorbar="sd", err_kws={"alpha": 0.2, "linewidth": 0}, ax=axes, legend="brief",
+            pd.DataFrame(points), x="radius", y="error", hue="row", palette={name: looks[name].colour for name in rows},
+            style="row", markers={name: looks[name].marker for name in rows}, dashes=False, linewidth=1,
+            markersize=4, markeredgewidth=0.4, markevery=max(1, rings // 16), errorbar="sd",
+            err_kws={"alpha": 0.1, "linewidth": 0}, ax=axes, legend=False,
         )  # fmt: skip
         axes.set(xlabel="radius of the frequency (cycles per image)", ylabel="error (%)", ylim=(0, None))
         axes.set_xticks(_steps(rings, 8))
         axes.grid(color="0.9", linewidth=0.6)
-        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1.02), title=None, frameon=False, handlelength=3.5)
-        _caption(figure, rows, 100, "Bands: one standard deviation.")
-        return _save(figure, path)
+        palette.legend(figure, list(rows), "upper")
+        for line, look in zip(axes.lines, looks.values(), strict=True):
+            line.set(**{} if look.filled else {"markerfacecolor": "white", "markeredgecolor": look.colour})
+        _caption(figure, rows, 70, "Bands: one standard deviation.")
+        return palette.save(figure, path)
 
 
 def slug(name: str) -> str:
@@ -125,11 +126,11 @@ def _mean(maps: Sequence[SensitivityMap]) -> Tensor:
     return 100 * torch.stack([found.rate for found in maps]).mean(dim=0)
 
 
-def _heat(axes: Axes, maps: Sequence[SensitivityMap], top: float) -> None:
+def _heat(axes: Axes, maps: Sequence[SensitivityMap], top: float, parts: int) -> None:
     shown = centred(_mean(maps)).numpy()
     half = len(shown) // 2
     sns.heatmap(shown, vmin=0, vmax=top, cmap=COLOURS, square=True, cbar=False, ax=axes, rasterized=True)
-    ticks = sorted({sign * tick for tick in _steps(half, 2) for sign in (-1, 1)})
+    ticks = sorted({sign * tick for tick in _steps(half, parts) for sign in (-1, 1)})
     at, names = [half + tick + 0.5 for tick in ticks], [f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
     axes.set_xticks(at, names, rotation=0)
     axes.set_yticks(at, names, rotation=0)
@@ -142,12 +143,7 @@ def _steps(end: int, parts: int) -> list[int]:
 
 def _title(name: str, maps: Sequence[SensitivityMap], width: int) -> str:
     clean = 100 * sum(found.clean_error for found in maps) / len(maps)
-    return f"{_wrapped(name, width)}\nclean error {clean:.1f} %"
-
-
-def _wrapped(name: str, width: int) -> str:
-    """A row's name on lines of at most `width` characters, broken after commas and brackets where there are any."""
-    return fill(re.sub(r"([,\[])", r"\1 ", name), width).replace(", ", ",").replace("[ ", "[")
+    return f"{palette.wrapped(name, width)}\nclean error {clean:.1f} %"
 
 
 def _caption(figure: Figure, rows: Rows, width: int, more: str = "") -> None:
@@ -160,23 +156,9 @@ def _caption(figure: Figure, rows: Rows, width: int, more: str = "") -> None:
         f"Images: {_span([found.n_images for found in maps])}. Mean over seeds, n = "
         f"{_span([len(group) for group in rows.values()])}. {more}"
     )
-    figure.supxlabel(fill(text, width), fontsize=7)
+    figure.supxlabel(fill(text, width), fontsize=6)
 
 
 def _span(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _line_colours(n: int) -> list[Any]:
-    """Black for the first row, then colours that colour-blind readers tell apart; markers and dashes differ as well."""
-    palette = sns.color_palette("colorblind")
-    return ["#000000", *(palette[i % len(palette)] for i in range(n - 1))]
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    base = path.parent / path.name.removesuffix(".png")  # with_suffix would cut a name like tau=0.5
-    figure.savefig(f"{base}.pdf", metadata={"CreationDate": None})
-    figure.savefig(f"{base}.png", metadata={"Software": None})
-    return base.with_name(f"{base.name}.png")

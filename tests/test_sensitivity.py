@@ -692,7 +692,7 @@ def test_pictures_are_written_and_the_same_when_drawn_again(tmp_path: Path) -> N
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         drawn = sensitivity_figures.heat_maps(ROWS, folder)
-        drawn.append(sensitivity_figures.small_multiples(ROWS, folder / "all.png"))
+        drawn.append(sensitivity_figures.small_multiples(ROWS, folder / "all"))
         drawn.append(sensitivity_figures.radial_profiles(ROWS, folder / "tau=0.5"))
         assert [path.name for path in drawn] == [
             "sensitivity_erm.png", "sensitivity_sada_num_steps=3_early_stop=per_sample.png", "all.png", "tau=0.5.png",
