@@ -1,4 +1,4 @@
-"""python -m benchmark.run: train methods on source domains, test them in others, and write the tables.
+"""python -m benchmark.run: train methods on source domains, test them in others, and write the tables and the page.
 
 parse -> plan -> run -> tables; the rest of the package is what these four words mean.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from benchmark import engine, figures, registry, tables, terminal
+from benchmark import engine, page, registry, tables, terminal
 from benchmark.args import Args
 from benchmark.errors import UsageError
 from benchmark.estimate import cost, estimate
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 warn = functools.partial(console.print, highlight=False, markup=False)
                 engine.run_jobs(todo, args.jobs, Tracked(display, tracking, warn))
         records = tables.write(store)
-        pictures = figures.draw(store, records)
+        index = page.write(store, records)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "interrupted: finished runs and checkpoints are kept; the same command goes on from here", file=sys.stderr
         )
         return 130
-    return terminal.show_results(jobs, records, pictures, args.out, console)
+    return terminal.show_results(jobs, records, index, console)
 
 
 if __name__ == "__main__":

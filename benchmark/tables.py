@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmark import formats, registry
+from benchmark import formats, page, registry
 from benchmark.cell import Line
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.errors import UsageError, did_you_mean
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 1 if wrong else 0
         records = write(store)
-        print(f"{len(records)} runs -> {args.out / 'tables'}")
+        print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
         if old := stale(records):
             print(f"{len(old)} of them were made by other code than today's; benchmark.run makes them again")
     except UsageError as problem:

@@ -131,9 +131,7 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
     )
 
 
-def show_results(
-    jobs: Sequence[Job], records: Sequence[Record], pictures: Sequence[Path], out: Path, console: Console
-) -> int:
+def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, console: Console) -> int:
     """Prints the accuracy tables of the runs asked for and where everything lies; returns the exit code."""
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
@@ -147,8 +145,7 @@ def show_results(
         for note in shown.footnotes:
             console.print(f"  {note}", highlight=False, markup=False)
     console.print(
-        f"tables: {out / 'tables'}   figures: {out / 'figures'} ({len(pictures)})   runs: {out / 'runs'}",
-        highlight=False,
+        f"everything on one page: {index}   beside it: tables, figures, runs", highlight=False, soft_wrap=True
     )
     unfinished = len(asked) - sum(record.status == "done" for record in mine)
     if unfinished:
