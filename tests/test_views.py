@@ -2,17 +2,20 @@
 
 import io
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmark import run
+from benchmark import registry
+from benchmark.args import Args
+from benchmark.engine import run_jobs
 from benchmark.measure import SHOWN, picture_sheet
+from benchmark.plan import plan
 from benchmark.records import Store
 from benchmark.spec import Record
 
-SMALL = ["--seeds", "0", "--steps", "4", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
 PLUGIN = '''"""Cross-entropy, and views of its own."""
 import torch
 from benchmark import method
@@ -47,9 +50,13 @@ def test_large_images_are_made_small() -> None:
     assert opened(picture_sheet([torch.zeros(SHOWN, 3, 224, 224)])).shape == (96, 96 * SHOWN, 3)
 
 
-def made(out: Path, *words: str) -> Record:
-    assert run.main([*words, *SMALL, "--out", str(out)]) == 0
-    (record,) = Store(out).read_all()
+def made(out: Path, method: str, *plugin: Path) -> Record:
+    """The record of a short run."""
+    registry.load_plugins(plugin)
+    short = Args(
+        methods=(method,), seeds=(0,), steps=4, evaluations=1, sensitivity_images=0, device="cpu", out=out, plugin=plugin
+    )  # fmt: skip
+    (record,) = run_jobs(plan(short), 1, Mock())
     return record
 
 
@@ -60,7 +67,7 @@ def test_a_run_keeps_its_views_and_none_of_them_changes_a_number(tmp_path: Path)
         (tmp_path / name).mkdir()
         plugin = tmp_path / name / "custom.py"
         plugin.write_text(PLUGIN.format(views=views))
-        found[name] = made(tmp_path / name / "out", "--methods", "custom", "--plugin", str(plugin))
+        found[name] = made(tmp_path / name / "out", "custom", plugin)
     good, bad = (Store(tmp_path / name / "out").views([record]) for name, record in found.items())
     assert found["good"].accuracy == found["bad"].accuracy
     assert found["good"].warnings == []
@@ -73,6 +80,6 @@ def test_a_run_keeps_its_views_and_none_of_them_changes_a_number(tmp_path: Path)
 
 
 def test_erm_shows_the_source_images_alone(tmp_path: Path) -> None:
-    record = made(tmp_path, "--methods", "erm")
+    record = made(tmp_path, "erm")
     height, width, _ = opened(Store(tmp_path).views([record])[record.run_id]).shape
     assert width == SHOWN * height
