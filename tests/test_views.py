@@ -54,7 +54,8 @@ def made(out: Path, method: str, *plugin: Path) -> Record:
     """The record of a short run."""
     registry.load_plugins(plugin)
     short = Args(
-        methods=(method,), seeds=(0,), steps=4, evaluations=1, sensitivity_images=0, device="cpu", out=out, plugin=plugin
+        methods=(method,), seeds=(0,), steps=4, evaluations=1, sensitivity_images=0, device="cpu", out=out,
+        plugin=plugin,
     )  # fmt: skip
     (record,) = run_jobs(plan(short), 1, Mock())
     return record
