@@ -43,7 +43,7 @@ def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
 def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
     """One picture for each protocol, budget and device, over all groups that share them."""
     drawn = []
-    for shared, (found, _, cells) in rankings(records).items():
+    for shared, (found, _, _) in rankings(records).items():
         order = sorted(found.mean, key=lambda row: found.mean[row])
         path = store.out / "figures" / f"ranks_{'_'.join(shared)}"
         drawn.append(
@@ -51,7 +51,7 @@ def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
                 accuracy_figures.ranks(found.mean, found.critical_difference, path),
                 "",
                 "Average ranks: " + ", ".join(f"{row} {found.mean[row]:.1f}" for row in order) + ".",
-                f"Average rank over {found.blocks} domains ({', '.join(cells)}; {', '.join(shared)}), 1 the best. A "
+                f"Average rank over {found.blocks} domains ({', '.join(shared)}), 1 the best. A "
                 "bar joins rows that Nemenyi's test at 5 % does not tell apart; it takes the domains for independent.",
             )
         )
