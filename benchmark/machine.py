@@ -37,9 +37,9 @@ RENDERING = {
     "card",
     "cell",
     "compare_map",
-    "data_cli",
     "comparison_tables",
     "comparisons",
+    "data_cli",
     "engine",
     "errors",
     "estimate",
@@ -57,6 +57,8 @@ RENDERING = {
     "rows",
     "run",
     "sensitivity_figures",
+    "sources",
+    "sources_cifar_c",
     "stats",
     "summary",
     "tables",
@@ -65,10 +67,9 @@ RENDERING = {
     "trackers",
     "training_figures",
     "verdict",
+    "verify",
 }
-RENDERING |= {"sources", "sources_cifar_c", "summary", "tables", "terminal", "trackers", "verify"}
 """Modules that show, schedule, export or fetch and cannot change a result: editing one makes no record stale."""
-"""Modules that show, schedule or export results and cannot change them: editing one makes no record stale."""
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
