@@ -8,7 +8,7 @@ differ between two people's copies of "the same" data (subset, resize filter, la
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -53,6 +53,9 @@ class Dataset:
     citation: ClassVar[str]
     needs_files: ClassVar[bool] = True
     """Whether --data-dir is needed."""
+    test_is_all: ClassVar[bool] = False
+    """Whether a domain's test part is all of it, training images included, as a target in the field is. A source domain
+    is then scored on its validation part."""
 
     def layout(self, root: Path | None) -> Layout:
         """Its classes, test domains and default sources. root: the data folder, or None. Raises UsageError."""
@@ -75,6 +78,10 @@ class Dataset:
         """Where the files come from, for `python -m benchmark.data`."""
         return ()
 
+    def warnings(self, root: Path | None) -> list[str]:
+        """What is odd about the files and still allowed, counted: it goes into every run record."""
+        return []
+
     def settings(self) -> dict[str, Any]:
         """All fields with their values, as stored in the run record."""
         return settings_of(self)
@@ -93,6 +100,7 @@ class Loaded:
     """All test domains, absent ones included, in the field's order."""
     fingerprint: str
     classes: int
+    warnings: list[str] = field(default_factory=list)
 
 
 def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
@@ -114,7 +122,7 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
     test, missing = {}, {}
     for domain in layout.domains:
         try:
-            test[domain] = part(domain, "test")
+            test[domain] = part(domain, "val" if dataset.test_is_all and domain in sources else "test")
         except MissingDataError as problem:
             missing[domain] = str(problem)
     if not test:
@@ -126,7 +134,8 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
     train, val = (sum((other.images for other in rest), first.images) for first, *rest in pooled.values())
     in_domain = [domain for domain in layout.domains if domain in sources]
     images = {domain: found.images for domain, found in test.items()}
-    return Loaded(train, val, images, missing, in_domain, layout.domains, identity, classes)
+    odd = dataset.warnings(root)
+    return Loaded(train, val, images, missing, in_domain, layout.domains, identity, classes, odd)
 
 
 def decode(

@@ -89,6 +89,7 @@ def execute(job: Job, listener: Listener) -> Record:
                     f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}"
                 )
             kernels.prepare(device)
+            parts["warnings"] = loaded.warnings
             run = begin(asked, method, loaded)
             report = functools.partial(listener.progressed, job)
             train(run, asked, method, loaded, folder, report, code=code, checkpoint_seconds=job.checkpoint_seconds)
@@ -107,7 +108,8 @@ def execute(job: Job, listener: Listener) -> Record:
                 parts["warnings"] = [f"no picture of the views: {type(problem).__name__}: {problem}"]
         except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result, not the benchmark's
             status = "diverged" if isinstance(problem, DivergedError) else "failed"
-            parts, files = {"error": "".join(traceback.format_exception(problem)[-6:])[-4000:]}, {}
+            error = "".join(traceback.format_exception(problem)[-6:])[-4000:]
+            parts, files = {"warnings": parts.get("warnings", []), "error": error}, {}
         record = record_of(job, status, run, monotonic() - clock, **parts)
         if record.weights is not None:
             files["card.md"] = card(record).encode()

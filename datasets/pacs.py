@@ -1,0 +1,102 @@
+"""PACS: photo, art painting, cartoon and sketch, seven classes at 224x224. Card: docs/datasets/pacs.md."""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from benchmark import data, image_files, readers
+from benchmark.image_files import Filter
+from benchmark.method import frozen
+from benchmark.spec import Images
+
+ORIGIN = "https://sketchx.eecs.qmul.ac.uk/downloads/ (PACS: the images, and the lists of the splits)"
+BASES = ("PACS", "pacs", "")
+IMAGES = ("kfold", "images", "pacs_data", "")
+LISTS = ("pacs_label", "splits", "kfold", "")
+SPLITS: dict[data.Split, str] = {"train": "train", "val": "crossval", "test": "test"}
+OFFICIAL = {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}
+"""Images of each domain."""
+LEAVE_ONE_OUT: tuple[str, ...] = ("cartoon+photo+sketch", "art_painting+photo+sketch", "art_painting+cartoon+sketch")
+LEAVE_ONE_OUT += ("art_painting+cartoon+photo",)
+
+
+@frozen()
+class Dataset(data.Dataset):
+    """PACS with its official lists. The test list of a domain is all of it: its train and crossval lists together."""
+
+    classes = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+    domains = tuple(OFFICIAL)
+    sources = tuple(OFFICIAL)
+    licence = "not stated by its authors"
+    citation = "D. Li, Y. Yang, Y.-Z. Song, T. Hospedales: Deeper, Broader and Artier Domain Generalization, ICCV 2017"
+    test_is_all = True
+
+    size: Annotated[int, Field(ge=8, le=1024)] = 224
+    """Side of the square that the images of 227x227 are scaled to, in pixels."""
+    resize: Filter = "bilinear"
+    """Pillow's filter."""
+    task: Literal["single", "leave_one_out"] = "single"
+    """Runs where --sources names none. single: from each domain to the three others. leave_one_out: from each three to
+    the fourth."""
+
+    def layout(self, root: Path | None) -> data.Layout:
+        sources = self.sources if self.task == "single" else LEAVE_ONE_OUT
+        return data.Layout(self.classes, self.domains, sources)
+
+    def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
+        return image_files.read(files(domain, split, root), ORIGIN, size=self.size, how=self.resize)
+
+    def warnings(self, root: Path | None) -> list[str]:
+        found = []
+        for domain, official in OFFICIAL.items():
+            try:
+                parts = {split: {path for path, _ in files(domain, split, root)} for split in SPLITS}
+            except data.MissingDataError:
+                continue
+            if len(parts["test"]) != official:
+                found.append(f"{domain}: {len(parts['test'])} images in the test list, officially {official}")
+            if parts["train"] & parts["val"]:
+                found.append(f"{domain}: {len(parts['train'] & parts['val'])} images in both train and crossval list")
+            if parts["train"] | parts["val"] != parts["test"]:
+                found.append(f"{domain}: the test list is not the train and the crossval list together")
+        return found
+
+
+def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path, int]]:
+    """The images of one list with their labels 0..6, in its order.
+
+    Raises MissingDataError where folder or list are absent, UsageError for a line that is no image of this domain, a
+    label that is not that of its class folder, or an image that is not there.
+    """
+    folder = readers.data_folder(root, "pacs")
+    name = f"{domain}_{SPLITS[split]}_kfold.txt"
+    images = _first(folder, IMAGES, domain)
+    listed = _first(folder, LISTS, name)
+    if images is None or listed is None:
+        what, where = ("images", domain) if images is None else ("list", name)
+        inside = IMAGES if images is None else LISTS
+        paths = ", or ".join(str(folder / "PACS" / place / where) for place in inside)
+        raise data.MissingDataError(f"pacs/{domain}: its {what} are missing. Put them here: {paths}. From {ORIGIN}")
+    found = []
+    with readers.decoding(listed, ORIGIN):
+        for number, line in enumerate(listed.read_text("utf-8").splitlines(), start=1):
+            at, _, label = line.strip().rpartition(" ")
+            parts = PurePosixPath(at).parts
+            if len(parts) != 3 or parts[0] != domain or parts[1] not in Dataset.classes or not label.isdecimal():
+                raise ValueError(f"line {number} is '{line.strip()}', not {domain}/CLASS/FILE and a label in 1..7")
+            index = Dataset.classes.index(parts[1])
+            if int(label) != index + 1:
+                raise ValueError(
+                    f"line {number} gives {at} the label {label}, but the {parts[1]} class is {index + 1} of 1..7"
+                )
+            path = images / parts[1] / parts[2]
+            if not path.is_file():
+                raise ValueError(f"line {number} names {path}, which is not there")
+            found.append((path, index))
+    return found
+
+
+def _first(folder: Path, places: tuple[str, ...], name: str) -> Path | None:
+    candidates = (folder / base / place / name for base in BASES for place in places)
+    return next((path for path in candidates if path.exists()), None)

@@ -1,0 +1,130 @@
+"""PACS on tiny folders of the layouts in circulation: lists, labels, tasks, and what is wrong with them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmark import data, registry
+from benchmark.errors import UsageError
+
+DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
+CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+
+
+def make(**settings: Any) -> data.Dataset:
+    made: data.Dataset = registry.make("dataset", "pacs", {"size": 16, **settings})
+    return made
+
+
+def lay_out(root: Path, images: str = "PACS/kfold", lists: str = "PACS/kfold") -> Path:
+    """Four images a domain and class: three of the train list, one of the crossval list, all of the test list."""
+    (root / lists).mkdir(parents=True, exist_ok=True)
+    for place, domain in enumerate(DOMAINS):
+        lines: dict[str, list[str]] = {"train": [], "crossval": [], "test": []}
+        for label, kind in enumerate(CLASSES, start=1):
+            folder = root / images / domain / kind
+            folder.mkdir(parents=True)
+            for i in range(4):
+                name = f"pic_{i:03}.{'png' if domain == 'sketch' else 'jpg'}"
+                Image.new("RGB", (17, 17), (60 * i, 30 * label, 50 * place)).save(folder / name, quality=95)
+                for split in ("train" if i else "crossval", "test"):
+                    lines[split].append(f"{domain}/{kind}/{name} {label}\n")
+        for split, text in lines.items():
+            (root / lists / f"{domain}_{split}_kfold.txt").write_text("".join(text))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "lists"),
+    [
+        ("PACS/kfold", "PACS/kfold"),
+        ("pacs/images", "pacs/splits"),
+        ("PACS/pacs_data", "PACS/pacs_label"),
+        ("PACS", "PACS"),
+        ("kfold", "pacs_label"),
+        ("", ""),
+    ],
+)
+def test_the_layouts_in_circulation(tmp_path: Path, images: str, lists: str) -> None:
+    root = lay_out(tmp_path, images, lists)
+    train = make().load("photo", "train", root)
+    assert (len(train), len(make().load("photo", "val", root)), len(make().load("photo", "test", root))) == (21, 7, 28)
+    assert train.y.tolist() == [label for label in range(7) for _ in range(3)]
+    assert (train.x[0].flatten(1).float().mean(dim=1) - torch.tensor([60.0, 30.0, 100.0])).abs().max() < 3
+
+
+def test_single_source_and_leave_one_out(tmp_path: Path) -> None:
+    root = lay_out(tmp_path)
+    assert make().layout(root).sources == DOMAINS
+    for target, source in zip(DOMAINS, make(task="leave_one_out").layout(root).sources, strict=True):
+        assert set(source.split("+")) == set(DOMAINS) - {target}
+    loaded = data.load(make(), "photo", root)
+    assert loaded.order == DOMAINS
+    assert {domain: len(part) for domain, part in loaded.test.items()} == {
+        d: 7 if d == "photo" else 28 for d in DOMAINS
+    }
+    assert torch.equal(loaded.test["photo"].x, loaded.val.x)
+    assert loaded.in_domain == ["photo"]
+    pooled = data.load(make(task="leave_one_out"), "art_painting+cartoon+sketch", root)
+    assert (len(pooled.train), len(pooled.val), len(pooled.test["photo"])) == (63, 21, 28)
+
+
+def test_counts_other_than_the_official_ones_are_a_warning(tmp_path: Path) -> None:
+    loaded = data.load(make(), "photo", lay_out(tmp_path))
+    assert loaded.warnings[2] == "photo: 28 images in the test list, officially 1670"
+    listed = tmp_path / "PACS/kfold/photo_train_kfold.txt"
+    listed.write_text(listed.read_text() + "photo/dog/pic_000.jpg 1\n")
+    assert "photo: 1 images in both train and crossval list" in make().warnings(tmp_path)
+    listed.write_text("photo/dog/pic_001.jpg 1\n")
+    assert "photo: the test list is not the train and the crossval list together" in make().warnings(tmp_path)
+
+
+def test_an_absent_domain_is_a_missing_target_and_no_source(tmp_path: Path) -> None:
+    root = lay_out(tmp_path)
+    (root / "PACS/kfold/sketch").rename(root / "PACS/kfold/elsewhere")
+    (root / "PACS/kfold/cartoon_test_kfold.txt").unlink()
+    loaded = data.load(make(), "photo", root)
+    assert set(loaded.missing) == {"cartoon", "sketch"}
+    assert str(root / "PACS" / "kfold" / "sketch") in loaded.missing["sketch"]
+    assert str(root / "PACS" / "pacs_label" / "cartoon_test_kfold.txt") in loaded.missing["cartoon"]
+    assert "https://" in loaded.missing["sketch"]
+    with pytest.raises(data.MissingDataError, match="pacs/sketch: its images"):
+        data.load(make(), "sketch", root)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("photo/dog/pic_001.jpg 0", "line 2 gives photo/dog/pic_001.jpg the label 0, but the dog class is 1"),
+        ("photo/dog/pic_001.jpg 8", "the label 8"),
+        ("photo/dog/pic_001.jpg 3", "the label 3"),
+        ("photo/dog/pic_001.jpg", "line 2 is"),
+        ("photo/dog/pic_001.jpg one", "line 2 is"),
+        ("photo/cat/pic_001.jpg 1", "line 2 is"),
+        ("sketch/dog/pic_001.png 1", "line 2 is"),
+        ("photo/dog/../../../secret.jpg 1", "line 2 is"),
+        ("/photo/dog/pic_001.jpg 1", "line 2 is"),
+        ("", "line 2 is"),
+        ("photo/dog/pic_999.jpg 1", "pic_999.jpg, which is not there"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path: Path, line: str, says: str) -> None:
+    root = lay_out(tmp_path)
+    listed = root / "PACS/kfold/photo_train_kfold.txt"
+    first, _, rest = listed.read_text().partition("\n")
+    listed.write_text(f"{first}\n{line}\n{rest}")
+    with pytest.raises(UsageError) as caught:
+        data.load(make(), "photo", root)
+    assert says in str(caught.value)
+    assert str(listed) in str(caught.value)
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    root = lay_out(tmp_path)
+    damaged = root / "PACS/kfold/photo/dog/pic_001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(UsageError, match=r"pic_001\.jpg cannot be read"):
+        data.load(make(), "photo", root)
