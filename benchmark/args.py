@@ -49,6 +49,8 @@ class Args:
     none are run again."""
     track: tuple[str, ...] = ()
     """Send curves and results of the runs that end to tensorboard, tensorboard:DIR (default OUT/tensorboard), wandb."""
+    weights: str | None = None
+    """What networks start from: scratch, pretrained (timm's), or a .safetensors file. Default: the protocol's."""
     sensitivity_images: int | None = None
     """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
     evaluations: int | None = None

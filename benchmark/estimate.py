@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 
 from benchmark import networks, registry
-from benchmark.execute import Job
+from benchmark.execute import Facts, Job, data_facts
 from benchmark.records import Store
 from benchmark.spec import Asked
 
@@ -24,24 +24,25 @@ def estimate(todo: Sequence[Job], store: Store) -> dict[str, float]:
         for r in store.read_all()
         if r.status == "done"
     }
-    rates: dict[tuple[str, int], float] = {}
+    rates: dict[tuple[str, int, Facts], float] = {}
     found = {}
     for job in todo:
         asked, recipe = job.asked, job.asked.recipe
         known = earlier.get((asked.row, asked.dataset, recipe, asked.budget))
         if known is None and asked.seconds is None:
-            key = (recipe.network, recipe.batch_size)
+            facts = data_facts(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+            key = (recipe.network, recipe.batch_size, facts)
             if key not in rates:
-                rates[key] = seconds_per_pass(asked)
+                rates[key] = seconds_per_pass(asked, facts)
             known = cost(asked) * rates[key]
         found[asked.run_id] = known if known is not None else float(asked.seconds or 0)
     return found
 
 
-def seconds_per_pass(asked: Asked) -> float:
-    """Median time of a forward and backward pass of one batch of 32x32 images."""
+def seconds_per_pass(asked: Asked, facts: Facts) -> float:
+    """Median time of a forward and backward pass of one batch of images of the run's size."""
     net = networks.build(asked.recipe.network, 10, 0).to(asked.device)
-    x = torch.rand(asked.recipe.batch_size, 3, 32, 32, device=asked.device)
+    x = torch.rand(asked.recipe.batch_size, 3, facts.height, facts.width, device=asked.device)
     times = []
     for _ in range(5):
         start = perf_counter()

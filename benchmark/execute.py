@@ -33,6 +33,8 @@ class Job:
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = 30.0
     save_weights: bool = False
+    weights: Path | None = None
+    """The local file of the network's first weights, if the recipe's are those of one."""
 
     @property
     def code(self) -> str:
@@ -57,14 +59,34 @@ class Listener(Protocol):
     def ended(self, job: Job, record: Record | None) -> None: ...
 
 
-@functools.lru_cache(maxsize=4)
+@dataclass(frozen=True)
+class Facts:
+    """What a plan has to know of a run's data."""
+
+    fingerprint: str
+    height: int
+    width: int
+
+
+@functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
 def _load(dataset: str, settings: str, source: str, root: Path | None) -> data.Loaded:
     return data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
 
 
+@functools.cache
+def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts:
+    loaded = _load(dataset, settings, source, root)
+    return Facts(loaded.fingerprint, *loaded.train.x.shape[2:])
+
+
 def load_data(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> data.Loaded:
-    """data.load, remembered for the runs of this process that share the data."""
+    """data.load, remembered for the runs of this process that share the data and follow each other."""
     return _load(dataset, json.dumps(settings, sort_keys=True), source, root)
+
+
+def data_facts(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> Facts:
+    """Facts of what load_data would give."""
+    return _facts(dataset, json.dumps(settings, sort_keys=True), source, root)
 
 
 def execute(job: Job, listener: Listener) -> Record:
@@ -90,7 +112,7 @@ def execute(job: Job, listener: Listener) -> Record:
                 )
             kernels.prepare(device)
             parts["warnings"] = loaded.warnings
-            run = begin(asked, method, loaded)
+            run = begin(asked, method, loaded, job.weights)
             report = functools.partial(listener.progressed, job)
             train(run, asked, method, loaded, folder, report, code=code, checkpoint_seconds=job.checkpoint_seconds)
             parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
@@ -137,6 +159,7 @@ def record_of(job: Job, status: Status, run: Training | None, seconds: float, **
             device_name=machine.device_name(device),
             machine=machine.describe(device),
             resumed=run.resumed if run else 0,
+            normalisation=run.normalisation if run else None,
         ),
         **parts,
     )

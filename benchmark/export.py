@@ -71,7 +71,7 @@ def load_model(run_dir: Path | str) -> nn.Module:
         raise UsageError(f"{path}: its hash is not the recorded one; it was damaged or belongs to another run")
     asked = record.asked
     method = registry.make("method", asked.method, asked.settings)
-    net: nn.Module = method.wrap(networks.build(asked.recipe.network, len(weights.classes), 0, fetch=False))
+    net: nn.Module = method.wrap(networks.build(asked.recipe.network, len(weights.classes), 0, asked.recipe.weights))
     try:
         net.load_state_dict(safetensors.torch.load(content))
     except (RuntimeError, SafetensorError) as problem:

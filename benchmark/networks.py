@@ -3,7 +3,7 @@ work in pixel space and no method can disagree about mean and standard deviation
 
 import difflib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -94,42 +94,70 @@ NETWORKS: dict[str, Callable[[int], Classifier]] = {
 }
 
 
-def timm_network(name: str, num_classes: int, fetch: bool = True) -> Classifier:
-    """A network of timm. A tag after the name (resnet18.a1_in1k) means those pretrained weights under a fresh head,
-    with the normalisation they were trained with; no tag, timm's own initialisation and ImageNet's normalisation.
+def timm_config(name: str) -> Any:
+    """timm's configuration of the weights timm:NAME.TAG, or of NAME's default ones: tag, mean, std, hf_hub_id, ...
 
-    There is no cut for the sensitivity map: the stem is the identity. fetch: without it, a tag gives its normalisation
-    and no weights. Raises UsageError for an unknown name or tag,
-    and where the weights cannot be fetched.
+    Raises UsageError for an unknown name or tag.
     """
     import timm  # noqa: PLC0415 - it takes seconds, and most runs need none of it
 
+    name = name.removeprefix("timm:")
     architecture, _, tag = name.partition(".")
     known = timm.list_pretrained(f"{architecture}.*") if tag and timm.is_model(architecture) else timm.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         hint = did_you_mean(name, close) if close else "timm.list_models() lists them"
         raise UsageError(f"unknown timm network '{name}': {hint}")
-    try:
-        trunk: Any = timm.create_model(name, pretrained=bool(tag) and fetch, num_classes=0)
-    except Exception as problem:  # its loaders raise whatever their transport raises
-        if not tag:
-            raise
-        raise UsageError(f"cannot load the weights of '{name}': {problem}") from problem
-    config = trunk.pretrained_cfg
-    mean, std = (tuple(config["mean"]), tuple(config["std"])) if tag else IMAGENET
+    return timm.get_pretrained_cfg(name)
+
+
+def timm_network(name: str, num_classes: int, weights: str) -> Classifier:
+    """A network of timm under a head of our own, with timm's own initialisation.
+
+    It normalises as `weights` were trained (Recipe.weights; of a local file: as the network's default ones), and by
+    ImageNet's mean and standard deviation where they are to be scratch. There is no cut for the sensitivity map: the
+    stem is the identity. Raises UsageError for an unknown name or tag.
+    """
+    import timm  # noqa: PLC0415 - as above
+
+    config = timm_config(weights if weights.startswith("timm:") else name)
+    mean, std = IMAGENET if weights == "scratch" else (tuple(config.mean), tuple(config.std))
+    trunk: Any = timm.create_model(name, pretrained=False, num_classes=0)
     return Classifier(nn.Identity(), trunk, nn.Linear(trunk.head_hidden_size, num_classes), mean, std)
 
 
-def build(name: str, num_classes: int, seed: int, fetch: bool = True) -> Classifier:
+def build(name: str, num_classes: int, seed: int, weights: str = "scratch") -> Classifier:
     """The named network, or timm:NAME, with weights drawn from `seed` alone; the global generator is left as it was.
 
-    fetch: whether pretrained weights are fetched; False where all weights are about to be replaced. Raises UsageError
-    for an unknown name.
+    weights: those that weights.load will put into it, which decide how a timm network normalises. Raises UsageError for
+    an unknown name.
     """
     library, _, inner = name.rpartition(":")
     if library != "timm" and name not in NETWORKS:
         raise UsageError(f"unknown network '{name}': {did_you_mean(name, [*NETWORKS, 'timm:NAME'])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return timm_network(inner, num_classes, fetch) if library else NETWORKS[name](num_classes)
+        return timm_network(inner, num_classes, weights) if library else NETWORKS[name](num_classes)
+
+
+def by_size(height: int, width: int) -> str:
+    """The network for images of this size where a protocol names none: the digits ConvNet for 32x32, ResNet-18 from 64
+    pixels on, and ResNet-18 with CIFAR's stem for all others."""
+    if (height, width) == (32, 32):
+        return "digits_convnet"
+    return "timm:resnet18" if min(height, width) >= 64 else "resnet18_cifar"
+
+
+@cache
+def check_size(name: str, height: int, width: int) -> None:
+    """Raises UsageError where a network does not take images of this size, or is unknown; nothing is computed."""
+    with torch.device("meta"):
+        net = build(name, 2, 0).eval()
+        try:
+            net(torch.empty(1, 3, height, width))
+        except Exception as problem:  # layers raise what they like for a wrong size
+            fit = by_size(height, width)
+            raise UsageError(
+                f"network '{name}' does not take images of {height}x{width} ({' '.join(str(problem).split())}); "
+                f"one that does: {fit}"
+            ) from problem

@@ -4,12 +4,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from benchmark import machine, protocols, registry
+from benchmark import machine, networks, protocols, registry, weights
 from benchmark.args import Args, check_numbers
 from benchmark.errors import UsageError
-from benchmark.execute import Job, load_data
+from benchmark.execute import Job, data_facts
 from benchmark.method import Method
 from benchmark.records import Store
 from benchmark.spec import Asked, canonical_json
@@ -31,7 +32,7 @@ def plan(args: Args) -> list[Job]:
             layout = registry.make("dataset", dataset, given.get(dataset, {})).layout(args.data_dir)
             for source in dict.fromkeys(args.sources or layout.sources):
                 for name, own in methods:
-                    asked = ask(args, device.type, seed, dataset, source, name, given.get(name, {}) | own, given)
+                    asked, file = ask(args, device.type, seed, dataset, source, name, given.get(name, {}) | own, given)
                     jobs.append(
                         Job(
                             asked,
@@ -42,8 +43,12 @@ def plan(args: Args) -> list[Job]:
                             args.plugin,
                             args.checkpoint_seconds,
                             args.save_weights,
+                            file,
                         )
                     )
+    if not args.dry_run:
+        for tag in {job.asked.recipe.weights for job in jobs if job.asked.recipe.weights.startswith("timm:")}:
+            weights.fetch(tag)
     return list({job.asked.run_id: job for job in jobs}.values())
 
 
@@ -56,8 +61,8 @@ def ask(
     name: str,
     settings: dict[str, Any],
     given: dict[str, dict[str, Any]],
-) -> Asked:
-    """What one run is asked to do, every default written out."""
+) -> tuple[Asked, Path | None]:
+    """What one run is asked to do, every default written out, and the file of its first weights, if any."""
     recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
     changes = {"steps": args.steps, "evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
     recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
@@ -65,8 +70,18 @@ def ask(
     plain = registry.make("method", name, fixed).settings()
     variant = ",".join(f"{key}={spell(value)}" for key, value in method.settings().items() if value != plain[key])
     data_settings = registry.make("dataset", dataset, data_fixed | given.get(dataset, {})).settings()
-    loaded = load_data(dataset, data_settings, source, args.data_dir)
-    return Asked(
+    facts = data_facts(dataset, data_settings, source, args.data_dir)
+    if recipe.network == "by_size":
+        recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
+    network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
+    recipe = recipe.model_copy(update={"network": network, "weights": kind})
+    networks.check_size(network, facts.height, facts.width)
+    if recipe.sensitivity_images and facts.height != facts.width:
+        raise UsageError(
+            f"{dataset}: images are {facts.height}x{facts.width}, and a sensitivity map needs square ones: make them "
+            "square, or leave the map out with --sensitivity-images 0"
+        )
+    asked = Asked(
         protocol=args.protocol,
         recipe=recipe,
         method=name,
@@ -74,13 +89,14 @@ def ask(
         variant=variant,
         dataset=dataset,
         dataset_settings=data_settings,
-        fingerprint=loaded.fingerprint,
+        fingerprint=facts.fingerprint,
         source=source,
         seed=seed,
         budget=args.budget,
         seconds=args.seconds,
         device="cuda" if device == "cuda" else "cpu",
     )
+    return asked, file
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:
@@ -128,6 +144,7 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--evaluations", str(recipe.evaluations), "--sensitivity-images", str(recipe.sensitivity_images)]
     words += ["--device", asked.device]
     words += ["--seconds", f"{asked.seconds:g}"] if asked.seconds is not None else []
+    words += ["--weights", args.weights] if args.weights else []
     words += ["--data-dir", str(args.data_dir)] if args.data_dir else []
     words += [word for path in args.plugin for word in ("--plugin", str(path))]
     default = registry.make("dataset", asked.dataset, {}).settings()

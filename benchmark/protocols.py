@@ -29,6 +29,12 @@ MINI = {"gud@minidigits": {"interval": 10}, "mada@minidigits": {"interval": 10, 
 
 RANDCONV = Recipe(network="digits_convnet", lr=1e-4, batch_size=32, steps=10_000, epoch_steps=250, evaluations=40)
 CIFAR = Recipe(network="wrn_40_2", optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine")
+# None of the seven has code for PACS. Length, optimiser, batch, schedule, crops and pretrained network are those of ALT;
+# the normalisation is that of the weights.
+PHOTOS = Recipe(
+    network="by_size", optimizer="sgd", lr=0.004, momentum=0.9, schedule="cosine", batch_size=32, steps=2000,
+    loader="crop_flip", evaluations=10, sensitivity_images=100,
+)  # fmt: skip
 
 PROTOCOLS: dict[str, Protocol] = {
     "common": Protocol(
@@ -36,7 +42,9 @@ PROTOCOLS: dict[str, Protocol] = {
         recipes={
             "minidigits": Recipe(network="mini_convnet", lr=1e-3, steps=150, evaluations=5, sensitivity_images=100),
             "digits": Recipe(network="digits_convnet", lr=1e-4, evaluations=4, sensitivity_images=100),
-            "*": Recipe(network="digits_convnet", lr=1e-4, steps=10_000),
+            "pacs": PHOTOS.model_copy(update={"network": "timm:resnet18", "weights": "timm:resnet18.tv_in1k"}),
+            "folder": PHOTOS,
+            "*": Recipe(network="by_size", lr=1e-4, steps=10_000),
         },
         settings=MINI,
     ),

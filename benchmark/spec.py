@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 Status = Literal["done", "failed", "diverged"]
@@ -61,7 +61,10 @@ class Recipe(Noun):
     """How a network is trained and chosen: everything that is equal for all methods of one comparison."""
 
     network: str
-    """A name of networks.py, or timm:NAME."""
+    """A name of networks.py, or timm:NAME; in a protocol also by_size, which a plan replaces (networks.by_size)."""
+    weights: str = "scratch"
+    """What the network starts from. scratch: weights drawn from the seed. timm:NAME.TAG: timm's pretrained weights, and
+    their normalisation. sha256:HASH: a local safetensors file. Left out of records where it is scratch."""
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-4, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
@@ -75,8 +78,9 @@ class Recipe(Noun):
     """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
     epoch_steps: int | None = Field(None, ge=1)
     """Steps after which a fresh permutation is drawn even where images are left (RandConv: 250)."""
-    loader: Literal["plain", "jitter_log"] = "plain"
-    """What is done to a batch before any method sees it (loaders.py); jitter_log is SADA's released loader."""
+    loader: Literal["plain", "jitter_log", "crop_flip"] = "plain"
+    """What is done to a batch before any method sees it (loaders.py). jitter_log: SADA's released loader. crop_flip: a
+    random part of the image, scaled to its size, and mirrored half of the time."""
     selection: Selection = "source-val"
     """The rule that heads the table and whose network the sensitivity map is taken of."""
     steps: int = Field(10_000, ge=1)
@@ -85,6 +89,12 @@ class Recipe(Noun):
     """How often the source validation part and the targets are scored, evenly over the budget."""
     sensitivity_images: int = Field(256, ge=0)
     """Validation images under the sensitivity map; 0 leaves the map out."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `weights` where they are scratch, so that the ids of runs from before that field still hold."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if name != "weights" or value != "scratch"}
 
 
 class Asked(Noun):
@@ -142,6 +152,8 @@ class Ran(Noun):
     device_name: str
     machine: dict[str, Any]
     """machine.describe(): versions, processor, threads, driver, load."""
+    normalisation: tuple[list[float], list[float]] | None = None
+    """Mean and standard deviation of the network's inputs, one for each channel; None where it was not built."""
     resumed: int = 0
     """How many times the run was taken up from a checkpoint."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import networks, records
+from benchmark import networks, records, weights
 from benchmark.data import Loaded
 from benchmark.evaluate import accuracy, select
 from benchmark.loaders import load
@@ -42,6 +42,8 @@ class Training:
     pool: Images
     loss_sum: Tensor
     """Sum of the losses since the last point of the curve."""
+    normalisation: tuple[list[float], list[float]]
+    """The network's mean and standard deviation."""
     state: State = field(default_factory=dict)
     step: int = 0
     epoch_start: int = 0
@@ -77,13 +79,20 @@ class Training:
         self.curve = saved["curve"]
 
 
-def begin(asked: Asked, method: Method, data: Loaded) -> Training:
-    """A run at step 0: network, optimiser and pool on the device, nothing trained."""
-    device = torch.device(asked.device)
-    net = method.wrap(networks.build(asked.recipe.network, data.classes, key(asked.seed, "init")))
-    net = net.to(device).to(memory_format=torch.channels_last)  # a third faster on a CPU, and what GPUs prefer
-    optimizer = make_optimizer(net, asked.recipe)
-    return Training(net, optimizer, Meter(device), data.train.to(device), torch.zeros((), device=device))
+def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None = None) -> Training:
+    """A run at step 0: network, optimiser and pool on the device, nothing trained.
+
+    weights_file: where the recipe's weights are those of a local file. Raises UsageError where they do not fit.
+    """
+    device, recipe = torch.device(asked.device), asked.recipe
+    plain = networks.build(recipe.network, data.classes, key(asked.seed, "init"), recipe.weights)
+    weights.load(plain, recipe.weights, weights_file)
+    normalisation = plain.mean.flatten().tolist(), plain.std.flatten().tolist()
+    net = (
+        method.wrap(plain).to(device).to(memory_format=torch.channels_last)
+    )  # a third faster on a CPU, and what GPUs prefer
+    optimizer = make_optimizer(net, recipe)
+    return Training(net, optimizer, Meter(device), data.train.to(device), torch.zeros((), device=device), normalisation)
 
 
 def train(

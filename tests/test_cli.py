@@ -43,7 +43,7 @@ def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "protocol", "set", "data_dir", "out",
-        "device", "engine", "jobs", "plugin", "save_weights", "track", "sensitivity_images", "evaluations",
+        "device", "engine", "jobs", "plugin", "save_weights", "track", "weights", "sensitivity_images", "evaluations",
         "checkpoint_seconds", "stale", "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
@@ -230,6 +230,8 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--device", "cuda"], "no CUDA device"),
         (["--engine", "ray"], "--engine local"),
         (["--plugin", "absent.py"], "no such file"),
+        (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
+        (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),
         (["--datasets", "digits"], "--data-dir"),
         (["--datasets", "digits", "--data-dir", "absent-folder"], "absent-folder"),
     ],

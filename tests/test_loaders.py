@@ -1,12 +1,21 @@
-"""SADA's released loader: jitter against Pillow through torchvision's own functions, and the filter's odd facts."""
+"""The loaders: SADA's jitter against Pillow through torchvision's own functions, its filter's odd facts, and crops."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
 from torch.nn import functional as F
+from torchvision.transforms.functional import resized_crop
 
-from benchmark.loaders import JitterLogDraws, jitter_log, laplacian_of_gaussian, load, sample_jitter_log
+from benchmark.loaders import (
+    JitterLogDraws,
+    crop_flip,
+    jitter_log,
+    laplacian_of_gaussian,
+    load,
+    sample_crop_flip,
+    sample_jitter_log,
+)  # fmt: skip
 from benchmark.rng import Rng
 
 
@@ -84,3 +93,41 @@ def test_images_do_not_depend_on_their_neighbours_and_plain_changes_nothing() ->
     assert torch.equal(load(other, "jitter_log", rng)[0], whole[0])
     assert whole.min() >= 0
     assert whole.max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 32), (33, 57)])
+def test_crops_are_those_of_torchvision(height: int, width: int) -> None:
+    x = torch.rand(64, 3, height, width, generator=torch.Generator().manual_seed(1))
+    drawn = sample_crop_flip(64, height, width, torch.Generator().manual_seed(0))
+    found = crop_flip(x, drawn)
+    boxes = zip(*(part.tolist() for part in (drawn.top, drawn.left, drawn.height, drawn.width)), strict=True)
+    for i, box in enumerate(boxes):
+        expected = resized_crop(x[i], *box, [height, width], antialias=True)
+        expected = expected.flip(2) if drawn.flipped[i] else expected
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-5)
+
+
+def test_draws_of_crops() -> None:
+    n, side = 20_000, 224
+    drawn = sample_crop_flip(n, side, side, torch.Generator().manual_seed(0))
+    area, ratio = drawn.height * drawn.width / side**2, drawn.width / drawn.height
+    assert 0.495 < area.min() < 0.505
+    assert area.max() <= 1
+    assert ((ratio > 0.74) & (ratio < 1.35)).all()
+    assert ratio.log().mean().item() == pytest.approx(0, abs=0.01)
+    assert drawn.flipped.float().mean().item() == pytest.approx(0.5, abs=0.02)
+    for first, length in ((drawn.top, drawn.height), (drawn.left, drawn.width)):
+        assert first.min() == 0
+        assert ((first >= 0) & (first + length <= side)).all()
+        assert (first + length == side).any()
+    tall = sample_crop_flip(1000, 200, 20, torch.Generator().manual_seed(0))  # no part of half the area fits
+    assert (tall.height == 200).all()
+    assert (tall.width == 20).all()
+
+
+def test_a_crop_does_not_depend_on_its_neighbours() -> None:
+    x, rng = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), Rng(0, 5)
+    other = x.clone()
+    other[1:] = 0
+    assert torch.equal(load(other, "crop_flip", rng)[0], load(x, "crop_flip", rng)[0])
+    assert not torch.equal(load(x, "crop_flip", rng), load(x, "crop_flip", Rng(0, 6)))

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -128,34 +127,6 @@ def test_timm_networks_give_logits_and_penultimate_features() -> None:
         assert z.shape == (2, width)
         torch.testing.assert_close(net.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
         torch.testing.assert_close(net.std.flatten(), torch.tensor([0.229, 0.224, 0.225]))
-
-
-def test_a_tag_asks_for_its_weights_and_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, bool]] = []
-    create = timm.create_model
-
-    def offline(name: str, pretrained: bool, num_classes: int) -> nn.Module:
-        asked.append((name, pretrained))
-        model: nn.Module = create(name, pretrained=False, num_classes=num_classes)
-        return model
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    name = "vit_tiny_patch16_224"
-    plain, tagged = build(f"timm:{name}", 3, 0), build(f"timm:{name}.augreg_in21k_ft_in1k", 3, 0)
-    assert asked == [(name, False), (f"{name}.augreg_in21k_ft_in1k", True)]
-    config: Any = timm.get_pretrained_cfg(f"{name}.augreg_in21k_ft_in1k")
-    torch.testing.assert_close(tagged.mean.flatten(), torch.tensor(config.mean))
-    torch.testing.assert_close(tagged.std.flatten(), torch.tensor(config.std))
-    assert not torch.allclose(tagged.mean, plain.mean)
-
-
-def test_weights_that_cannot_be_fetched_are_the_users_business(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(UsageError, match=r"cannot load the weights of 'resnet18\.a1_in1k': no route to host"):
-        build("timm:resnet18.a1_in1k", 3, 0)
 
 
 @pytest.mark.parametrize(

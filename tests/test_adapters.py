@@ -1,0 +1,121 @@
+"""Torch Datasets as domains: what items may be, how they are split, and a run from a plugin file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset as TorchDataset
+
+from benchmark import data, protocols, run
+from benchmark.adapters import from_torch
+from benchmark.errors import UsageError
+from benchmark.records import Store
+
+CLASSES = ["dark", "bright"]
+
+
+class Items(TorchDataset[Any]):
+    """Forty flat images of one kind and size; item i is of class i % 2."""
+
+    def __init__(self, kind: str, size: tuple[int, int] = (32, 32)):
+        self.kind, self.size = kind, size
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        level = index + 100 * (index % 2)
+        if self.kind == "pil":
+            return Image.new("L", self.size, level), index % 2
+        x = torch.full((3, *self.size), level, dtype=torch.uint8)
+        return x.float() / 255 if self.kind == "float" else x[:1] if self.kind == "grey" else x, index % 2
+
+
+def test_kinds_of_images_give_the_same_bytes() -> None:
+    made = from_torch({kind: Items(kind) for kind in ("pil", "uint8", "float", "grey")}, CLASSES)()
+    parts = [made.load(domain, "test", None) for domain in made.domains]
+    for part in parts:
+        assert part.x.shape == (40, 3, 32, 32)
+        assert torch.equal(part.x, parts[0].x)
+        assert torch.equal(part.y, torch.arange(40) % 2)
+
+
+def test_items_are_split_by_their_index_and_domain() -> None:
+    made = from_torch({"a": Items("uint8"), "b": Items("uint8")}, CLASSES, val_share=0.5)()
+    loaded = data.load(made, "a", None)
+    levels = {int(part.x[i, 0, 0, 0]) for part in (loaded.train, loaded.val) for i in range(len(part))}
+    assert len(levels) == len(loaded.train) + len(loaded.val) == 40
+    assert torch.equal(loaded.test["a"].x, loaded.val.x)
+    assert len(loaded.test["b"]) == 40
+    other = data.load(made, "b", None)
+    assert not torch.equal(other.val.y, loaded.val.y) or not torch.equal(other.val.x, loaded.val.x)
+    assert from_torch({"a": Items("pil"), "b": Items("pil")}, CLASSES, sources=["b"]).sources == ("b",)
+
+
+def test_pil_images_are_scaled() -> None:
+    made = from_torch({"a": Items("pil", (20, 10)), "b": Items("pil", (9, 12))}, CLASSES, size=8)()
+    assert made.load("a", "test", None).x.shape == made.load("b", "test", None).x.shape == (40, 3, 8, 8)
+
+
+class Wrong(Items):
+    def __init__(self, item: Any):
+        super().__init__("uint8")
+        self.item = item
+
+    def __getitem__(self, index: int) -> Any:
+        return self.item if index == 7 else super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ((torch.zeros(3, 32, 32) - 2, 0), "item 7: pixels outside.*Normalize"),
+        ((torch.zeros(3, 32, 32, dtype=torch.int64), 0), "item 7: a tensor of torch.int64"),
+        ((torch.zeros(32, 32), 0), "item 7: the image is neither"),
+        (("a.png", 0), "item 7: the image is neither"),
+        ((torch.zeros(3, 16, 16, dtype=torch.uint8), 0), "item 7: images are of sizes 32x32 and 16x16"),
+        ((Image.new("F", (32, 32)), 0), "item 7: its pixels are of mode F"),
+        (torch.zeros(3, 32, 32), "item 7: not a pair"),
+        ((torch.zeros(3, 32, 32, dtype=torch.uint8), "dog"), "item 7: not a pair"),
+        ((torch.zeros(3, 32, 32, dtype=torch.uint8), 2), "label 2"),
+    ],
+)
+def test_items_that_are_no_images_are_named(item: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s)(a, |here.*|a/).*{says}"):
+        data.load(from_torch({"a": Wrong(item), "b": Items("uint8")}, CLASSES)(), "b", None)
+
+
+PLUGIN = '''"""Flat images by day and by night."""
+
+import torch
+from torch.utils.data import TensorDataset
+
+from benchmark.adapters import from_torch
+
+
+def made(shift):
+    y = torch.arange(60) % 2
+    noise = torch.randint(0, 50, (60, 3, 32, 32), generator=torch.Generator().manual_seed(shift), dtype=torch.uint8)
+    return TensorDataset(noise + (100 * y + shift).to(torch.uint8)[:, None, None, None], y)
+
+
+Dataset = from_torch({"day": made(50), "night": made(0)}, classes=["dark", "bright"], val_share=0.3)
+'''
+
+
+def test_a_plugin_file_runs_in_workers_from_start_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my_data.py"
+    path.write_text(PLUGIN)
+    recipe = protocols.recipe_for("common", "erm", "minidigits")[0]
+    monkeypatch.setitem(protocols.PROTOCOLS["common"].recipes, "my_data", recipe)
+    words = ["--plugin", str(path), "--datasets", "my_data", "--methods", "erm", "--seeds", "0"]
+    words += ["--steps", "3", "--evaluations", "1", "--sensitivity-images", "2", "--device", "cpu", "--jobs", "2"]
+    assert run.main([*words, "--out", str(tmp_path / "out")]) == 0
+    records = Store(tmp_path / "out").read_all()
+    assert {record.asked.source for record in records} == {"day", "night"}
+    for record in records:
+        assert record.accuracy is not None
+        assert record.accuracy.in_domain == [record.asked.source]
+        assert record.asked.recipe.network == "mini_convnet"
