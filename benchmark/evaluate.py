@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from benchmark.spec import Images, Selection
+from benchmark.stream import chunks
 
 CHUNK = 100
 """Images of one pass; more no longer fit a processor's cache."""
@@ -16,9 +17,9 @@ def accuracy(net: nn.Module, images: Images) -> float:
     """Top-1 accuracy in percent over all images, in evaluation mode; the mode is left as it was found."""
     training = net.training
     net.eval()
-    hits = torch.zeros((), dtype=torch.int64, device=images.y.device)
-    for start in range(0, len(images), CHUNK):
-        part = images[start : start + CHUNK]
+    device = next(net.parameters()).device
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    for part in chunks(images, CHUNK, device):
         hits += (net(part.unit().contiguous(memory_format=torch.channels_last)).argmax(dim=1) == part.y).sum()
     net.train(training)
     return 100 * int(hits) / len(images)

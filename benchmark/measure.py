@@ -50,8 +50,7 @@ def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivit
     if not asked.recipe.sensitivity_images:
         return None, None
     run.net.load_state_dict(run.best)
-    device = next(run.net.parameters()).device
-    found = sensitivity.measure(run.net, val.to(device), seed=asked.seed, limit=asked.recipe.sensitivity_images)
+    found = sensitivity.measure(run.net, val, seed=asked.seed, limit=asked.recipe.sensitivity_images)
     content = records.npy_bytes(found.error.cpu().numpy())
     record = Sensitivity(
         sha256=hashlib.sha256(content).hexdigest(),

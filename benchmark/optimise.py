@@ -1,6 +1,7 @@
 """A recipe at work: which batch, which optimiser, which learning rate."""
 
 import math
+from copy import copy
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from benchmark.rng import Rng, key
 from benchmark.spec import Images, Recipe
+from benchmark.stream import take
 
 
 class Sampler:
@@ -36,6 +38,10 @@ class Sampler:
         first = (step - self.start) * batch
         return self._order[1][first : first + batch]
 
+    def ahead(self, step: int, images: int) -> Tensor:
+        """What `index` would give, without beginning an epoch."""
+        return copy(self).index(step, images)
+
 
 def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng) -> None:
     """Trains `net` in place with plain cross-entropy under the recipe: the helper network that a method may ask for."""
@@ -43,7 +49,7 @@ def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng
     net.train()
     for step in range(steps):
         set_rate(optimizer, recipe, step / steps)
-        batch = images[sampler.index(step, len(images)).to(rng.on)]
+        batch = take(images, sampler.index(step, len(images)), rng.on)
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(net(batch.unit()), batch.y).backward()
         optimizer.step()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from benchmark.ascent import attack_mode
 from benchmark.spec import Images
+from benchmark.stream import chunks
 from benchmark.timing import span
 
 CHUNK_PIXELS = 256 * 32 * 32
@@ -96,14 +97,13 @@ def ascend(anchor: Anchor, x: Tensor, by: Ascent) -> Tensor:
 def attack(net: nn.Module, images: Images, by: Ascent, wae: nn.Module | None = None) -> Images:
     """Adversarial versions of `images`, float32 in units of 1 and unbounded unless `by.clip`, with the same labels.
 
-    The network is in eval mode meanwhile, and its parameters gather no gradient. wae: maps [B,C,H,W] to its
-    reconstruction; needed where beta is not 0.
+    They lie where `images` do. The network is in eval mode meanwhile, and its parameters gather no gradient. wae: maps
+    [B,C,H,W] to its reconstruction; needed where beta is not 0.
     """
     chunk = max(32, CHUNK_PIXELS // images.x[0, 0].numel())
     done = []
     with attack_mode(net):
-        for start in range(0, len(images), chunk):
-            part = images[start : start + chunk]
+        for part in chunks(images, chunk, next(net.parameters()).device):
             x = part.unit()
-            done.append(ascend(Anchor.at(net, x, part.y, wae), x, by))
+            done.append(ascend(Anchor.at(net, x, part.y, wae), x, by).to(images.x.device))
     return Images(torch.cat(done), images.y)

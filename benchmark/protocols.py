@@ -29,8 +29,8 @@ MINI = {"gud@minidigits": {"interval": 10}, "mada@minidigits": {"interval": 10, 
 
 RANDCONV = Recipe(network="digits_convnet", lr=1e-4, batch_size=32, steps=10_000, epoch_steps=250, evaluations=40)
 CIFAR = Recipe(network="wrn_40_2", optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine")
-# None of the seven has code for PACS. Length, optimiser, batch, schedule, crops and pretrained network are those of ALT;
-# the normalisation is that of the weights.
+# None of the seven has code for PACS. Length, optimiser, batch, schedule, crops and pretrained network are those of
+# ALT, the normalisation is that of the weights.
 PHOTOS = Recipe(
     network="by_size", optimizer="sgd", lr=0.004, momentum=0.9, schedule="cosine", batch_size=32, steps=2000,
     loader="crop_flip", evaluations=10, sensitivity_images=100,

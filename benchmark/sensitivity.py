@@ -88,7 +88,7 @@ def measure(
     """
     size = images.x.shape[-1]
     if images.x.shape[-2] != size or not len(images) or (limit is not None and limit < 1):
-        raise ValueError(f"the map needs square images, at least one: {list(images.x.shape)}, limit {limit}")
+        raise ValueError(f"a map (not sada:weight_map=none) needs square images: {list(images.x.shape)}, limit {limit}")
     if images.x.is_floating_point() and not ((images.x >= 0) & (images.x <= 1)).all():
         raise ValueError("pixels outside [0,1]: waves are added before normalisation, so give the images as they are")
     if limit is not None and limit < len(images):

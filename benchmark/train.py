@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +19,7 @@ from benchmark.method import Method, Rng, Source, State
 from benchmark.optimise import Sampler, fit_erm, make_optimizer, set_rate
 from benchmark.rng import key
 from benchmark.spec import Asked, Images, Selection
+from benchmark.stream import Feed, chunks, resident
 from benchmark.timing import Meter, span
 
 Report = Callable[[str, float], None]
@@ -44,6 +46,8 @@ class Training:
     """Sum of the losses since the last point of the curve."""
     normalisation: tuple[list[float], list[float]]
     """The network's mean and standard deviation."""
+    grown: bool = False
+    """Whether the pool is other than the training images."""
     state: State = field(default_factory=dict)
     step: int = 0
     epoch_start: int = 0
@@ -60,7 +64,7 @@ class Training:
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state(),
-            "pool": [self.pool.x, self.pool.y],
+            "pool": [self.pool.x, self.pool.y] if self.grown else [],
             "loss_sum": self.loss_sum,
             "state": self.state,
             "plain": [self.step, self.epoch_start, self.seconds, self.resumed],
@@ -72,7 +76,9 @@ class Training:
         self.net.load_state_dict(saved["net"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.meter.restore(saved["meter"])
-        self.pool = Images(*saved["pool"]).to(device)
+        self.grown = bool(saved["pool"])
+        if self.grown:
+            (self.pool,) = resident([Images(*saved["pool"])], device)
         self.loss_sum, self.state, self.best = (_to(saved[name], device) for name in ("loss_sum", "state", "best"))
         self.step, self.epoch_start, self.seconds, self.resumed = saved["plain"]
         self.resumed += 1
@@ -92,7 +98,8 @@ def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None 
         method.wrap(plain).to(device).to(memory_format=torch.channels_last)
     )  # a third faster on a CPU, and what GPUs prefer
     optimizer = make_optimizer(net, recipe)
-    return Training(net, optimizer, Meter(device), data.train.to(device), torch.zeros((), device=device), normalisation)
+    (pool,) = resident([data.train], device)
+    return Training(net, optimizer, Meter(device), pool, torch.zeros((), device=device), normalisation)
 
 
 def train(
@@ -112,8 +119,9 @@ def train(
     of an undisturbed one. Raises DivergedError where the loss stops being finite, and whatever the method raises.
     """
     device, recipe, net, clock = torch.device(asked.device), asked.recipe, run.net, monotonic()
-    images, val = run.pool, data.val.to(device)
-    tests = {domain: part.to(device) for domain, part in data.test.items()}
+    images = run.pool
+    val, *parts = resident([data.val, *data.test.values()], device)
+    tests = dict(zip(data.test, parts, strict=True))
     sampler = Sampler(asked.seed, recipe)
     # Under an equal-cost budget the helper network may not eat it up: it gets what one of the method's passes gets.
     helper_steps = recipe.steps if asked.budget == "steps" else max(1, int(recipe.steps / (method.passes + 1)))
@@ -122,14 +130,13 @@ def train(
         fit_erm(other, images, recipe, helper_steps, rng)
 
     def views(part: Images, draw: int) -> Images:
-        parts = part.unit().split(EVAL_BATCH), part.y.split(EVAL_BATCH)
-        drawn = [Rng(key(asked.seed, "val views", draw), run.step, on=device) for _ in parts[0]]
-        seen = [method.views(net, x, y, rng, run.state)[0] for x, y, rng in zip(*parts, drawn, strict=True)]
-        return Images(torch.cat(seen), part.y)
+        rng = Rng(key(asked.seed, "val views", draw), run.step, on=device)
+        seen = [method.views(net, some.unit(), some.y, rng, run.state)[0] for some in chunks(part, EVAL_BATCH, device)]
+        return Images(torch.cat(seen), part.y.to(device))
 
     source = Source(images, val, len(images), recipe.batch_size, helper)
     saved = records.load_checkpoint(folder, code)
-    with run.meter.running(net):
+    with run.meter.running(net), Feed(device) as feed:
         if saved is not None:
             run.restore(saved, device)
             sampler.restart(run.epoch_start)
@@ -145,7 +152,8 @@ def train(
             set_rate(run.optimizer, recipe, progress)
             with run.meter.step(recipe.batch_size):
                 with span("data_wait"):
-                    batch = run.pool[sampler.index(run.step, len(run.pool)).to(device)]
+                    n, step = len(run.pool), run.step
+                    batch = feed.batch(run.pool, sampler.index(step, n), partial(sampler.ahead, step + 1, n))
                     x = batch.unit()
                 x = load(x, recipe.loader, rng).contiguous(memory_format=torch.channels_last)
                 run.optimizer.zero_grad(set_to_none=True)
@@ -175,9 +183,9 @@ def grow(run: Training, method: Method, source: Source, rng: Rng, sampler: Sampl
     """Adds what the method makes to the pool and shuffles it, as GUD does."""
     extra = method.expand(run.net, source.with_pool(run.pool), rng, run.step, run.state)
     if extra is not None:
-        pool = run.pool + extra
+        pool = run.pool + extra.to(run.pool.x.device)
         order = torch.randperm(len(pool), generator=Rng(rng.seed, run.step).generator("pool"))
-        run.pool = pool[order.to(rng.on)]
+        run.pool, run.grown = pool[order.to(pool.x.device)], True
         sampler.restart(run.step)
 
 

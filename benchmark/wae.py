@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from benchmark.method import frozen
 from benchmark.spec import Images
+from benchmark.stream import take
 
 FLOOR = 1e-12
 """Least probability under a logarithm of the reconstruction loss."""
@@ -173,13 +174,13 @@ def train(images: Images, settings: WaeSettings, generator: torch.Generator) -> 
             nn.Linear(settings.wae_code, settings.wae_critic), nn.ReLU(), nn.Linear(settings.wae_critic, 1)
         )
     for module in (wae, critic):
-        initialise(module.to_empty(device=images.x.device), generator)
+        initialise(module.to_empty(device=generator.device), generator)
     optimizers = (
         torch.optim.Adam(wae.parameters(), settings.wae_lr, fused=True),
         torch.optim.Adam(critic.parameters(), settings.wae_lr, fused=True),
     )
     for _ in range(settings.wae_epochs):
         draws = sample_epoch(len(images), settings, generator)
-        for index, z in zip(draws.order.to(images.x.device), draws.z.to(images.x.device), strict=True):
-            update((wae, critic), optimizers, images[index].unit(), z, settings)
+        for index, z in zip(draws.order, draws.z, strict=True):
+            update((wae, critic), optimizers, take(images, index, generator.device).unit(), z, settings)
     return {name: weight.detach() for name, weight in wae.state_dict().items()}

@@ -94,8 +94,8 @@ class Method(wae.WaeSettings, method.Method):
         if c < self.phases and (step + 1) % self.interval == 0:  # 3
             draws = sample_phase(c, len(images), len(pool), self.batch, rng.generator("phase"))  # 4
             at, at_pool = (part.flatten().to(images.y.device) for part in (draws.source, draws.pool))
-            new = self._attack(net, images[at] + pool[at_pool], state)  # 5
-            pool = pool + new  # 6
+            new = self._attack(net, images[at] + pool[at_pool].to(images.x.device), state)  # 5
+            pool = pool + new.to(pool.x.device)  # 6
             state.update(phase=c + 1, x=pool.x, y=pool.y, since=step, order=[])
             if self.beta and c + 1 < self.phases:
                 state["wae"] = wae.train(new, self, rng.generator("wae"))
@@ -116,5 +116,5 @@ class Method(wae.WaeSettings, method.Method):
         grads = torch.autograd.grad(on_source, list(theta.values()), create_graph=True, materialize_grads=True)
         inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 8
         drawn = state["order"][(rng.step - state["since"]) % len(state["order"])]
-        on_pool = F.cross_entropy(functional_call(net, inner, state["x"][drawn]), state["y"][drawn])
+        on_pool = F.cross_entropy(functional_call(net, inner, state["x"][drawn].to(x)), state["y"][drawn].to(y))
         return (on_source + on_pool) / 2  # 9

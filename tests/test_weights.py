@@ -1,6 +1,7 @@
 """Pretrained weights: by tag, from a local file, or none; the record says which, and whatever does not fit is named."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -36,14 +37,14 @@ def loaded(path: Path, classes: int, name: str = NAME) -> networks.Classifier:
 @pytest.mark.parametrize("classes", [3, 7])
 def test_a_local_file_gives_its_weights_and_a_head_where_it_fits(file: Path, classes: int) -> None:
     torch.manual_seed(11)
-    original = timm.create_model(NAME.removeprefix("timm:"), num_classes=7)
+    original: Any = timm.create_model(NAME.removeprefix("timm:"), num_classes=7)
     net, fresh = loaded(file, classes), build(NAME, classes, 0)
     trunk = net.trunk.state_dict()
     assert all(torch.equal(trunk[name], value) for name, value in original.state_dict().items() if name in trunk)
     head = original.state_dict()["classifier.weight"] if classes == 7 else fresh.head.weight
     assert torch.equal(net.head.weight, head)
     x = torch.rand(2, 3, 64, 64)
-    seen = original.eval()((x - net.mean) / net.std)
+    seen: torch.Tensor = original.eval()((x - net.mean) / net.std)
     features = net.eval()(x, features=True)[1]
     torch.testing.assert_close(torch.nn.functional.linear(features, *original.get_classifier().parameters()), seen)
 
