@@ -46,8 +46,7 @@ class Dataset(data.Dataset):
 
     def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
         folder, classes = readers.data_folder(root, "folder"), self.layout(root).classes
-        found = _scan(folder)
-        files = found.get(domain, [])
+        files = _scan(folder).get(domain, [])
         if not files:
             raise data.MissingDataError(f"{folder / domain}: a domain without images; {WANTED}")
         absent = sorted(set(classes) - {name for _, name in files})
@@ -65,8 +64,11 @@ class Dataset(data.Dataset):
                     f"{folder / domain}: too few images, none is of the {split} part; "
                     f"change --set folder.val_share={self.val_share:g} or add images"
                 )
-        labelled = [(path, classes.index(name)) for path, name in files]
-        return image_files.read(labelled, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
+        of = [(path, classes.index(name)) for path, name in files]
+        return image_files.read(of, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
+
+    def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
+        return [readers.data_folder(root, "folder")]  # all of it: what another domain holds decides the classes
 
     def warnings(self, root: Path | None) -> list[str]:
         folder, classes = readers.data_folder(root, "folder"), self.layout(root).classes
@@ -109,8 +111,7 @@ def _check_name(folder: Path) -> None:
 @cache
 def _same_size(root: Path) -> None:
     """Raises UsageError where images differ in size."""
-    files = [path for files in _scan(root).values() for path, _ in files]
-    sizes = {path: image_files.shape(path, ORIGIN) for path in files}
+    sizes = {path: image_files.shape(path, ORIGIN) for files in _scan(root).values() for path, _ in files}
     (usual, _), *others = Counter(sizes.values()).most_common()
     if others:
         other = next(path for path, size in sizes.items() if size != usual)

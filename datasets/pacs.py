@@ -47,6 +47,9 @@ class Dataset(data.Dataset):
     def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
         return image_files.read(files(domain, split, root), ORIGIN, size=self.size, how=self.resize)
 
+    def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
+        return list(places(domain, split, root))
+
     def warnings(self, root: Path | None) -> list[str]:
         found = []
         for domain, official in OFFICIAL.items():
@@ -63,12 +66,8 @@ class Dataset(data.Dataset):
         return found
 
 
-def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path, int]]:
-    """The images of one list with their labels 0..6, in its order.
-
-    Raises MissingDataError where folder or list are absent, UsageError for a line that is no image of this domain, a
-    label that is not that of its class folder, or an image that is not there.
-    """
+def places(domain: str, split: data.Split, root: Path | None) -> tuple[Path, Path]:
+    """The folder of a domain's images and the list of one split. Raises MissingDataError where one is absent."""
     folder = readers.data_folder(root, "pacs")
     name = f"{domain}_{SPLITS[split]}_kfold.txt"
     images = _first(folder, IMAGES, domain)
@@ -78,6 +77,16 @@ def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path,
         inside = IMAGES if images is None else LISTS
         paths = ", or ".join(str(folder / "PACS" / place / where) for place in inside)
         raise data.MissingDataError(f"pacs/{domain}: its {what} are missing. Put them here: {paths}. From {ORIGIN}")
+    return images, listed
+
+
+def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path, int]]:
+    """The images of one list with their labels 0..6, in its order.
+
+    Raises MissingDataError where folder or list are absent, UsageError for a line that is no image of this domain, a
+    label that is not that of its class folder, or an image that is not there.
+    """
+    images, listed = places(domain, split, root)
     found = []
     with readers.decoding(listed, ORIGIN):
         for number, line in enumerate(listed.read_text("utf-8").splitlines(), start=1):
