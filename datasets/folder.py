@@ -61,8 +61,7 @@ class Dataset(data.Dataset):
             files = [(path, name) for path, name in files if (split == "val") == self._in_val(path, folder)]
             if not files:
                 raise UsageError(
-                    f"{folder / domain}: too few images, none is of the {split} part; "
-                    f"change --set folder.val_share={self.val_share:g} or add images"
+                    f"{folder / domain}: none is of the {split} part; add images or change folder.val_share"
                 )
         of = [(path, classes.index(name)) for path, name in files]
         return image_files.read(of, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
