@@ -2,7 +2,6 @@
 `readers.decoding` turns into a message that names it."""
 
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from benchmark.errors import UsageError
-from benchmark.readers import decoding
+from benchmark.readers import decoding, open_image
 from benchmark.rng import key
 from benchmark.spec import Images
 
@@ -85,14 +84,10 @@ def resized(image: Image.Image, size: int, how: Filter, fit: Fit) -> NDArray[np.
 
 def opened(path: Path) -> Image.Image:
     """An image file, of which only the header is read yet. Raises ValueError where it is no image or far too large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            return Image.open(path, formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise ValueError(f"it has more than {Image.MAX_IMAGE_PIXELS} pixels, as a decompression bomb has") from None
-        except UnidentifiedImageError:
-            raise ValueError(f"it is not an image of a known format ({', '.join(FORMATS)})") from None
+    try:
+        return open_image(path, FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is not an image of a known format ({', '.join(FORMATS)})") from None
 
 
 def shape(path: Path, fix: str) -> tuple[int, int]:

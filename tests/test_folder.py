@@ -236,7 +236,7 @@ def test_a_truncated_file_is_named(root: Path) -> None:
 def test_a_decompression_bomb_is_refused_unread(root: Path) -> None:
     path = root / "clay" / "cat" / "bomb.png"
     Image.new("1", (10_000, 10_000)).save(path)
-    refused(root, str(path), "decompression bomb", size=8)
+    refused(root, str(path), "10000x10000, more than", size=8)
 
 
 def test_unknown_ranges_are_refused(root: Path) -> None:
