@@ -28,6 +28,8 @@ class Args:
     """What is equal for all methods: training steps, passes through the network, or seconds on this machine."""
     seconds: float | None = None
     """Training seconds of each run under `--budget time`."""
+    network: str | None = None
+    """A network in the place of the protocol's: a name of benchmark.networks, or timm:NAME. Its table stands apart."""
     protocol: str = "common"
     """common: one recipe for all methods. strict: each method as its own authors ran it."""
     set: tuple[str, ...] = ()

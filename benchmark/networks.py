@@ -126,15 +126,20 @@ def timm_network(name: str, num_classes: int, weights: str) -> Classifier:
     return Classifier(nn.Identity(), trunk, nn.Linear(trunk.head_hidden_size, num_classes), mean, std)
 
 
+def check(name: str) -> None:
+    """Raises UsageError where there is no such network; whether timm has one of that name shows when it is built."""
+    if name not in NETWORKS and not name.startswith("timm:"):
+        raise UsageError(f"unknown network '{name}': {did_you_mean(name, [*NETWORKS, 'timm:NAME'])}")
+
+
 def build(name: str, num_classes: int, seed: int, weights: str = "scratch") -> Classifier:
     """The named network, or timm:NAME, with weights drawn from `seed` alone; the global generator is left as it was.
 
     weights: those that weights.load will put into it, which decide how a timm network normalises. Raises UsageError for
     an unknown name.
     """
+    check(name)
     library, _, inner = name.rpartition(":")
-    if library != "timm" and name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}': {did_you_mean(name, [*NETWORKS, 'timm:NAME'])}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return timm_network(inner, num_classes, weights) if library else NETWORKS[name](num_classes)

@@ -19,6 +19,8 @@ from benchmark.spec import Asked, canonical_json
 def plan(args: Args) -> list[Job]:
     """All runs asked for, seed by seed, so that an interrupted comparison has whole rows. Raises UsageError."""
     check_numbers(args)
+    if args.network is not None:
+        networks.check(args.network)
     device = machine.choose_device(args.device)
     session = datetime.now(UTC).isoformat(timespec="seconds")
     given = parse_settings(args.set)
@@ -64,7 +66,8 @@ def ask(
 ) -> tuple[Asked, Path | None]:
     """What one run is asked to do, every default written out, and the file of its first weights, if any."""
     recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
-    changes = {"steps": args.steps, "evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
+    changes: dict[str, Any] = {"network": args.network, "steps": args.steps}
+    changes |= {"evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
     recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
     method: Method = registry.make("method", name, fixed | settings)
     plain = registry.make("method", name, fixed).settings()
@@ -143,6 +146,7 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--protocol", asked.protocol, "--budget", asked.budget, "--steps", str(recipe.steps)]
     words += ["--evaluations", str(recipe.evaluations), "--sensitivity-images", str(recipe.sensitivity_images)]
     words += ["--device", asked.device]
+    words += ["--network", args.network] if args.network else []
     words += ["--seconds", f"{asked.seconds:g}"] if asked.seconds is not None else []
     words += ["--weights", args.weights] if args.weights else []
     words += ["--data-dir", str(args.data_dir)] if args.data_dir else []

@@ -78,9 +78,10 @@ class Recipe(Noun):
     """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
     epoch_steps: int | None = Field(None, ge=1)
     """Steps after which a fresh permutation is drawn even where images are left (RandConv: 250)."""
-    loader: Literal["plain", "jitter_log", "crop_flip"] = "plain"
-    """What is done to a batch before any method sees it (loaders.py). jitter_log: SADA's released loader. crop_flip: a
-    random part of the image, scaled to its size, and mirrored half of the time."""
+    loader: Literal["plain", "jitter_log", "crop_flip", "pad_crop_flip"] = "plain"
+    """What is done to a batch before any method sees it. jitter_log: SADA's released loader. crop_flip: a random part
+    of the image, scaled to its size, and mirrored half of the time. pad_crop_flip: CIFAR's usual one, a crop shifted by
+    up to 4 pixels and a flip."""
     selection: Selection = "source-val"
     """The rule that heads the table and whose network the sensitivity map is taken of."""
     steps: int = Field(10_000, ge=1)

@@ -7,15 +7,14 @@ from PIL import Image, ImageEnhance
 from torch.nn import functional as F
 from torchvision.transforms.functional import resized_crop
 
-from benchmark.loaders import (
-    JitterLogDraws,
+from benchmark.crops import (
+    PadCropFlipDraws,
     crop_flip,
-    jitter_log,
-    laplacian_of_gaussian,
-    load,
+    pad_crop_flip,
     sample_crop_flip,
-    sample_jitter_log,
-)  # fmt: skip
+    sample_pad_crop_flip,
+)
+from benchmark.loaders import JitterLogDraws, jitter_log, laplacian_of_gaussian, load, sample_jitter_log
 from benchmark.rng import Rng
 
 
@@ -131,3 +130,26 @@ def test_a_crop_does_not_depend_on_its_neighbours() -> None:
     other[1:] = 0
     assert torch.equal(load(other, "crop_flip", rng)[0], load(x, "crop_flip", rng)[0])
     assert not torch.equal(load(x, "crop_flip", rng), load(x, "crop_flip", Rng(0, 6)))
+
+
+def test_pad_crop_flip_moves_and_mirrors() -> None:
+    x = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    top, left = torch.tensor([4, 0, 6]), torch.tensor([4, 8, 3])
+    found = pad_crop_flip(x, PadCropFlipDraws(top, left, torch.tensor([False, False, True])))
+    assert torch.equal(found[0], x[0])  # the middle of the padded image is the image
+    black = torch.zeros(3, 6, 5)
+    black[:, 4:, :1] = x[1, :, :2, -1:]
+    assert torch.equal(found[1], black)
+    mirrored = torch.zeros(3, 6, 5)
+    mirrored[:, :4, 1:] = x[2].flip(2)[:, 2:, :4]
+    assert torch.equal(found[2], mirrored)
+
+
+def test_crop_flip_draws_reach_every_place() -> None:
+    found = sample_pad_crop_flip(5_000, torch.Generator().manual_seed(0))
+    for places in (found.top, found.left):
+        assert places.unique().tolist() == list(range(9))
+    assert found.flipped.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(load(x, "pad_crop_flip", Rng(0, 5)), load(x, "pad_crop_flip", Rng(0, 5)))
+    assert load(x, "pad_crop_flip", Rng(0, 5)).shape == x.shape

@@ -59,3 +59,14 @@ def test_what_has_no_recipe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(protocols.PROTOCOLS, "narrow", protocols.Protocol(summary="", recipes={"erm": protocols.CIFAR}))
     with pytest.raises(UsageError, match="protocol 'narrow' has no recipe for sada on digits; it has: erm"):
         recipe_for("narrow", "sada", "digits")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10c", "cifar100c"])
+def test_common_cifar_is_augmixs_run(dataset: str) -> None:
+    recipe, settings, _ = recipe_for("common", "sada", dataset)
+    assert (recipe.network, recipe.batch_size, recipe.nesterov, recipe.schedule) == ("wrn_40_2", 128, True, "cosine")
+    assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert (recipe.loader, recipe.selection) == ("pad_crop_flip", "last")
+    assert recipe.steps == 100 * -(-45_000 // recipe.batch_size)
+    assert settings == {"severity": 3.0}
+    assert registry.make("method", "augmix", {}).severity == 3

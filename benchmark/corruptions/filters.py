@@ -62,9 +62,10 @@ def blur(x: Tensor, sigma: float, border: Border = "nearest", truncate: float = 
 def pick(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Pixels by their places. x: [B,C,H,W]; row, column: int64 [B,h,w] within the image, or [B,h,1] and [B,1,w].
     Returns [B,C,h,w]."""
-    place = row * x.shape[3] + column
+    place: Tensor = row * x.shape[3] + column
     found = x.flatten(2).gather(2, place.flatten(1)[:, None].expand(-1, x.shape[1], -1))
-    return found.unflatten(2, tuple(place.shape[1:]))
+    out: Tensor = found.unflatten(2, tuple(place.shape[1:]))
+    return out
 
 
 def between(x: Tensor, row: Tensor, column: Tensor, border: Border) -> Tensor:

@@ -1,0 +1,174 @@
+"""CIFAR as a source and its corrupted test images as targets: what cifar10c and cifar100c share.
+
+Clean images come from the authors' pickled batches or from a JPEG copy; corrupted ones are made by
+benchmark.corruptions or read from the arrays of CIFAR-10-C and CIFAR-100-C. Cards: docs/datasets/cifar10c.md,
+cifar100c.md.
+"""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+
+from benchmark import data, readers
+from benchmark.corruptions import COMMON, EXTRA, SEVERITIES, corrupt
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.method import frozen
+from benchmark.readers import Array
+from benchmark.spec import Images
+
+Part = Literal["train", "test"]
+COUNT: dict[Part, int] = {"train": 50_000, "test": 10_000}
+"""Images of each part, in CIFAR-10 and CIFAR-100 alike, equally many of each class."""
+PIXELS = (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a CIFAR's files lie below the data folder, and where they come from."""
+
+    domain: str
+    """The clean domain, the only source."""
+    folder: str
+    archive: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    label_key: str
+    jpeg: tuple[str, ...]
+    corrupted: str
+    origin: str
+    corrupted_origin: str
+
+
+@frozen()
+class Cifar(data.Dataset):
+    """Base of cifar10c and cifar100c."""
+
+    files: ClassVar[Files]
+    needs_files = True
+
+    copy: Literal["official", "jpeg"] = "official"
+    """The clean images. official: the authors' pickled batches. jpeg: a lossy copy, a JPEG (or PNG) file an image, in
+    folders train|test/CLASS; it costs a network 2 to 3 points, so its rows stand apart from all others."""
+    corrupted: Literal["generated", "official"] = "generated"
+    """The corrupted images. generated: by benchmark.corruptions from the clean test images in use. official: the arrays
+    of CIFAR-10-C or CIFAR-100-C, made of the original images."""
+    corruptions: Literal["common", "extra"] = "common"
+    """Targets: the fifteen corruptions that every published mean is over, or the four extra ones in their place."""
+    val: int = Field(5_000, ge=1)
+    """Training images held out for selection: the last ones; in the JPEG copy equally many of each class."""
+    limit: int = Field(0, ge=0)
+    """Test images of each target, clean ones too: the first so many; 0 for all 10,000."""
+
+    def layout(self, root: Path | None) -> data.Layout:
+        names = COMMON if self.corruptions == "common" else EXTRA
+        corrupted = tuple(f"{name}/{severity}" for name in names for severity in SEVERITIES)
+        return data.Layout(self.classes, (*corrupted, self.files.domain), (self.files.domain,))
+
+    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
+        name, _, severity = domain.partition("/")
+        domains, source = self.layout(root).domains, self.files.domain
+        if domain not in domains:
+            raise UsageError(f"unknown domain '{domain}' of {source}: {did_you_mean(domain, domains)}")
+        if split != "test" and domain != source:
+            raise UsageError(f"{domain} has no {split} part; the only source domain is {source}")
+        folder = readers.data_folder(root, f"{source}c")
+        if domain == source:
+            clean = _clean(self.files, self.classes, self.copy, "test" if split == "test" else "train", folder)
+            return clean[self._cut(split, len(clean))]
+        if self.corrupted == "official":
+            return official(self.files, name, int(severity), folder)[self._cut("test", COUNT["test"])]
+        clean = _clean(self.files, self.classes, self.copy, "test", folder)
+        clean = clean[self._cut("test", len(clean))]
+        return Images(corrupt(clean.x, name, int(severity), torch.arange(len(clean))), clean.y)
+
+    def _cut(self, split: data.Split, n: int) -> slice:
+        if split == "test":
+            return slice(0, self.limit or n)
+        if self.val >= n:
+            raise UsageError(f"val={self.val}: there are {n} training images, and some must be left to train on")
+        return slice(0, n - self.val) if split == "train" else slice(n - self.val, n)
+
+
+@lru_cache(maxsize=4)  # files are taken to stay as they are while the process runs
+def _clean(files: Files, classes: tuple[str, ...], copy: str, part: Part, root: Path) -> Images:
+    where = f"{files.domain}/{part}"
+    if copy == "jpeg":
+        choices = [[name] for name in files.jpeg]
+        origin = "any copy with a file an image in folders train|test/CLASS"
+        path = readers.find(root, where, choices, origin)
+        x, y = pictures(path, part, classes, origin)
+    else:
+        origin = files.origin
+        choices = [[f"{files.folder}/{name}" for name in getattr(files, part)], [files.archive]]
+        found = readers.find(root, where, choices, origin)
+        path = found if found.name == files.archive else root
+        x, y = batches(path, part, files)
+    with readers.decoding(path, origin):
+        images = readers.labelled(x, y, len(classes))
+        count = torch.bincount(images.y, minlength=len(classes))
+        wanted = COUNT[part] // len(classes)
+        if (count != wanted).any():
+            k = int((count != wanted).nonzero()[0])
+            raise ValueError(f"its {part} part has {count[k]} images of class '{classes[k]}', not {wanted}")
+    return images
+
+
+def batches(path: Path, part: Part, files: Files) -> tuple[Array, Array]:
+    """Images uint8 [N,32,32,3] and labels of the pickled batches, from the data folder or the archive."""
+    names = [f"{files.folder}/{name}" for name in getattr(files, part)]
+    with readers.decoding(path, files.origin):
+        contents = readers.read_files(path, names)
+    found = []
+    for name in names:
+        with readers.decoding(path / name, files.origin):
+            stored = readers.unpickle(contents[name])
+            rows, labels = np.asarray(stored[b"data"]), np.asarray(stored[files.label_key.encode()])
+            if rows.dtype != np.uint8 or rows.shape != (len(labels), 3072) or labels.dtype.kind != "i":
+                raise ValueError(f"it holds {rows.dtype} {rows.shape} for {len(labels)} {labels.dtype} labels")
+            found.append((rows.reshape(-1, *PIXELS).transpose(0, 2, 3, 1), labels))
+    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+
+
+def pictures(path: Path, part: Part, classes: tuple[str, ...], origin: str) -> tuple[Array, Array]:
+    """Images uint8 [N,32,32,3] and labels of train|test/CLASS/FILE, from a folder or tar archive.
+
+    The first file of each class, in the order of the classes, then the second of each: so any first n are balanced.
+    """
+    with readers.decoding(path, origin):
+        contents = readers.read_files(path, [f"{part}/{name}/" for name in classes])
+    names: dict[str, list[str]] = {name: [] for name in classes}
+    for file in sorted(contents):
+        names[file.split("/")[1]].append(file)
+    ranked = sorted((rank, k, file) for k, name in enumerate(classes) for rank, file in enumerate(names[name]))
+    x = np.empty((len(ranked), 32, 32, 3), np.uint8)
+    for n, (_, _, file) in enumerate(ranked):
+        with (
+            readers.decoding(path / file, origin),
+            Image.open(io.BytesIO(contents[file]), formats=["JPEG", "PNG"]) as image,
+        ):
+            if image.size != (32, 32):
+                raise ValueError(f"it is {image.width}x{image.height}, not 32x32")
+            x[n] = np.asarray(image.convert("RGB"))
+    return x, np.array([k for _, k, _ in ranked], np.int64)
+
+
+def official(files: Files, name: str, severity: int, root: Path) -> Images:
+    """One corruption and severity of the official arrays, memory-mapped. Raises MissingDataError, UsageError."""
+    n = COUNT["test"]
+    places = [f"{files.corrupted}/{file}.npy" for file in (name, "labels")]
+    readers.find(root, f"{files.domain}/{name}", [places], f"{files.corrupted_origin} (unpacked)")
+    arrays = []
+    for place, shape in zip(places, ((5 * n, 32, 32, 3), (5 * n,)), strict=True):
+        with readers.decoding(root / place, files.corrupted_origin):
+            array = np.load(root / place, mmap_mode="c", allow_pickle=False)  # torch wants to be able to write
+            if array.shape != shape or (array.dtype != np.uint8 and array.ndim == 4):
+                raise ValueError(f"it holds {array.dtype} {array.shape}, not five severities of {n} images: {shape}")
+            arrays.append(array[n * (severity - 1) : n * severity])
+    return Images(torch.from_numpy(arrays[0]).permute(0, 3, 1, 2), torch.from_numpy(arrays[1].astype(np.int64)))

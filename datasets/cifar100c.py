@@ -1,0 +1,38 @@
+"""CIFAR-100 against fifteen corruptions of its test images at five severities each (CIFAR-100-C).
+
+Card: docs/datasets/cifar100c.md.
+"""
+
+from benchmark import cifar
+from benchmark.method import frozen
+
+CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+wolf woman worm
+"""
+
+
+@frozen()
+class Dataset(cifar.Cifar):
+    """CIFAR-100 (its 100 fine classes) as the source; CORRUPTION/SEVERITY as targets."""
+
+    classes = tuple(CLASSES.split())
+    licence = "CIFAR-100: none stated by its authors; CIFAR-100-C: CC BY 4.0"
+    citation = "Krizhevsky 2009 (CIFAR-100), Hendrycks and Dietterich, ICLR 2019 (CIFAR-100-C): see the card"
+    files = cifar.Files(
+        domain="cifar100",
+        folder="cifar-100-python",
+        archive="cifar-100-python.tar.gz",
+        train=("train",),
+        test=("test",),
+        label_key="fine_labels",
+        jpeg=("cifar100-jpg", "cifar100-jpg.tar.xz"),
+        corrupted="CIFAR-100-C",
+        origin="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        corrupted_origin="https://zenodo.org/records/3555552/files/CIFAR-100-C.tar",
+    )

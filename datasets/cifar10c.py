@@ -1,0 +1,28 @@
+"""CIFAR-10 against fifteen corruptions of its test images at five severities each (CIFAR-10-C).
+
+Card: docs/datasets/cifar10c.md.
+"""
+
+from benchmark import cifar
+from benchmark.method import frozen
+
+
+@frozen()
+class Dataset(cifar.Cifar):
+    """CIFAR-10 as the source; CORRUPTION/SEVERITY as targets."""
+
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    licence = "CIFAR-10: none stated by its authors; CIFAR-10-C: CC BY 4.0"
+    citation = "Krizhevsky 2009 (CIFAR-10), Hendrycks and Dietterich, ICLR 2019 (CIFAR-10-C): see the card"
+    files = cifar.Files(
+        domain="cifar10",
+        folder="cifar-10-batches-py",
+        archive="cifar-10-python.tar.gz",
+        train=tuple(f"data_batch_{n}" for n in range(1, 6)),
+        test=("test_batch",),
+        label_key="labels",
+        jpeg=("cifar10-jpg", "cifar10-jpg.tar.xz"),
+        corrupted="CIFAR-10-C",
+        origin="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        corrupted_origin="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
+    )
