@@ -16,6 +16,7 @@ import tyro
 from benchmark import formats, page, registry
 from benchmark.cell import Line
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
+from benchmark.corruption_metrics import corruption_rows
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.execute import code_of
 from benchmark.paper import paper_rows
@@ -38,6 +39,8 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
         "throughput": throughput_rows(records),
         "sensitivity_correlation": correlation_rows(accuracy, sensitivity),
     }
+    corruption = corruption_rows(accuracy)
+    tidy |= {} if corruption.empty else {"corruption": corruption}
     files = {f"{name}.csv": formats.csv(rows) for name, rows in tidy.items()}
     files |= {f"{name}.parquet": formats.parquet(files[f"{name}.csv"]) for name in tidy}
     for name, summaries in summarise(records, maps).items():
