@@ -13,8 +13,8 @@ from benchmark.spec import Images
 
 
 def compare(dataset: Literal["cifar10c", "cifar100c"], root: Path | None, limit: int) -> pd.DataFrame:
-    """One row for each corruption and severity: mean absolute difference in grey levels, share of equal values, and, for
-    scale, how far official and generated images are from the clean ones on average. limit: images of each; 0 for all.
+    """One row for each corruption and severity: mean absolute difference in grey levels, share of equal values, and
+    how far official and generated images are from the clean ones on average. limit: images of each; 0 for all.
 
     The images must be the official clean ones, or there is nothing to compare. Corruptions without official array have
     no row. Raises UsageError where there is none at all.
