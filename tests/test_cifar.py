@@ -36,7 +36,7 @@ def make(dataset: str = "cifar10c", **settings: Any) -> Any:
 def pixels(n: int, seed: int) -> np.ndarray[Any, Any]:
     """Smooth images [n,32,32,3], so that a JPEG file keeps them nearly."""
     coarse = np.random.default_rng(seed).integers(40, 216, (n, 4, 4, 3), dtype=np.uint8)
-    return np.stack([np.asarray(Image.fromarray(tile).resize((32, 32))) for tile in coarse])
+    return np.stack([np.asarray(Image.fromarray(tile).resize((32, 32), Image.Resampling.BILINEAR)) for tile in coarse])
 
 
 def python2_pickle(x: np.ndarray[Any, Any], labels: list[int], key: bytes = b"labels") -> bytes:
@@ -287,7 +287,8 @@ def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert program.main([]) == 0
     assert len(capsys.readouterr().out.split("\n")) == 19 + 1
     assert program.main(["--show", str(tmp_path / "sheet.png"), "--side", "8"]) == 0
-    assert Image.open(tmp_path / "sheet.png").width > 6 * 96
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.width > 6 * 96
     assert program.main(["--show", str(tmp_path / "no/sheet.png"), "--side", "8"]) == 2
     assert program.main(["--show", str(tmp_path / "sheet.png"), "--side", "0"]) == 2
     assert program.main(["--show", str(tmp_path / "x.png"), "--image", str(put(tmp_path / "x.jpg", b"no"))]) == 2
