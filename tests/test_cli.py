@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from benchmark import run, tables
 from benchmark.args import Args
+from benchmark.plan import plan
 from benchmark.records import Store
 from tests.conftest import ROOT
 
@@ -42,9 +43,9 @@ def read(out: Path, name: str) -> pd.DataFrame:
 def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
-        "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "protocol", "set", "data_dir", "out",
-        "device", "engine", "jobs", "plugin", "save_weights", "track", "weights", "sensitivity_images", "evaluations",
-        "checkpoint_seconds", "stale", "list", "dry_run",
+        "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
+        "data_dir", "out", "device", "engine", "jobs", "plugin", "save_weights", "track", "weights",
+        "sensitivity_images", "evaluations", "checkpoint_seconds", "stale", "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -189,6 +190,15 @@ def test_changed_code_makes_a_run_stale(tmp_path: Path, capsys: pytest.CaptureFi
     assert "[1/1]" in capsys.readouterr().out
 
 
+def test_another_network_is_recorded_and_stands_apart(tmp_path: Path) -> None:
+    args = Args(methods=("erm",), seeds=(0,), steps=2, out=tmp_path)
+    (usual,), (other,) = plan(args), plan(replace(args, network="digits_convnet"))
+    assert other.asked.recipe == usual.asked.recipe.model_copy(update={"network": "digits_convnet"})
+    assert other.asked.run_id != usual.asked.run_id
+    assert "--network digits_convnet" in other.command
+    assert "--network" not in usual.command
+
+
 def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--list"]) == 0
     shown = capsys.readouterr().out
@@ -214,6 +224,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--methods", "augmixx"], "unknown method 'augmixx': did you mean 'augmix'"),
         (["--datasets", "digit"], "unknown dataset 'digit': did you mean 'digits'"),
         (["--sources", "ucy"], "unknown source domain 'ucy': did you mean 'uci'"),
+        (["--network", "wrn_40"], "unknown network 'wrn_40': did you mean 'wrn_40_2'"),
         (["--protocol", "comon"], "unknown protocol 'comon': did you mean 'common'"),
         (["--set", "randconv.lamm=1"], "no setting 'lamm': did you mean 'lam'"),
         (["--set", "randconv.lam=heavy"], "randconv.lam=heavy"),
