@@ -13,20 +13,22 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 
-from benchmark import data, readers
+from benchmark import archives, data, readers
 from benchmark.corruptions import COMMON, EXTRA, SEVERITIES, corrupt
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.method import frozen
 from benchmark.readers import Array
+from benchmark.remote import Remote
+from benchmark.safe_pickle import unpickle
 from benchmark.spec import Images
 
 Part = Literal["train", "test"]
 COUNT: dict[Part, int] = {"train": 50_000, "test": 10_000}
 """Images of each part, in CIFAR-10 and CIFAR-100 alike, equally many of each class."""
 PIXELS = (3, 32, 32)
+COPY = "any copy with a file an image in folders train|test/CLASS"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Files:
     domain: str
     """The clean domain, the only source."""
     folder: str
-    archive: str
+    """Of the pickled batches."""
     train: tuple[str, ...]
     test: tuple[str, ...]
     label_key: str
-    jpeg: tuple[str, ...]
+    jpeg: tuple[str, str]
+    """Folder and archive of a copy in pictures."""
     corrupted: str
+    """Folder of the official arrays."""
+    archive: str
     origin: str
     corrupted_origin: str
 
@@ -51,6 +56,10 @@ class Cifar(data.Dataset):
     """Base of cifar10c and cifar100c."""
 
     files: ClassVar[Files]
+    original: ClassVar[Remote]
+    """The archive of the pickled batches."""
+    arrays: ClassVar[Remote]
+    """The archive of the official corrupted arrays."""
     needs_files = True
 
     copy: Literal["official", "jpeg"] = "official"
@@ -71,15 +80,27 @@ class Cifar(data.Dataset):
         corrupted = tuple(f"{name}/{severity}" for name in names for severity in SEVERITIES)
         return data.Layout(self.classes, (*corrupted, self.files.domain), (self.files.domain,))
 
-    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
-        name, _, severity = domain.partition("/")
+    def remotes(self) -> tuple[Remote, ...]:
+        copy = Remote(self.files.jpeg[1], licence=self.original.licence, origin=COPY)
+        clean = copy if self.copy == "jpeg" else self.original
+        return (clean, self.arrays) if self.corrupted == "official" else (clean,)
+
+    def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
         domains, source = self.layout(root).domains, self.files.domain
         if domain not in domains:
             raise UsageError(f"unknown domain '{domain}' of {source}: {did_you_mean(domain, domains)}")
         if split != "test" and domain != source:
             raise UsageError(f"{domain} has no {split} part; the only source domain is {source}")
         folder = readers.data_folder(root, f"{source}c")
-        if domain == source:
+        if domain != source and self.corrupted == "official":
+            return _official_files(self.files, domain.partition("/")[0], folder)
+        return _clean_files(self.files, self.copy, "test" if split == "test" else "train", folder)
+
+    def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
+        self.reads(domain, split, root)
+        name, _, severity = domain.partition("/")
+        folder = readers.data_folder(root, f"{self.files.domain}c")
+        if domain == self.files.domain:
             clean = _clean(self.files, self.classes, self.copy, "test" if split == "test" else "train", folder)
             return clean[self._cut(split, len(clean))]
         if self.corrupted == "official":
@@ -98,17 +119,12 @@ class Cifar(data.Dataset):
 
 @lru_cache(maxsize=4)  # files are taken to stay as they are while the process runs
 def _clean(files: Files, classes: tuple[str, ...], copy: str, part: Part, root: Path) -> Images:
-    where = f"{files.domain}/{part}"
+    path = _clean_files(files, copy, part, root)[0]
     if copy == "jpeg":
-        choices = [[name] for name in files.jpeg]
-        origin = "any copy with a file an image in folders train|test/CLASS"
-        path = readers.find(root, where, choices, origin)
-        x, y = pictures(path, part, classes, origin)
+        origin, path = COPY, path.parent if path.name == part else path
+        x, y = pictures(path, part, classes)
     else:
-        origin = files.origin
-        choices = [[f"{files.folder}/{name}" for name in getattr(files, part)], [files.archive]]
-        found = readers.find(root, where, choices, origin)
-        path = found if found.name == files.archive else root
+        origin, path = files.origin, path if path.name == files.archive else root
         x, y = batches(path, part, files)
     with readers.decoding(path, origin):
         images = readers.labelled(x, y, len(classes))
@@ -120,15 +136,28 @@ def _clean(files: Files, classes: tuple[str, ...], copy: str, part: Part, root: 
     return images
 
 
+def _clean_files(files: Files, copy: str, part: Part, root: Path) -> list[Path]:
+    where = f"{files.domain}c/{files.domain}/{part}"
+    if copy == "jpeg":
+        return readers.find(root, where, [[f"{files.jpeg[0]}/{part}"], [files.jpeg[1]]], COPY)
+    choices = [[f"{files.folder}/{name}" for name in getattr(files, part)], [files.archive]]
+    return readers.find(root, where, choices, files.origin)
+
+
+def _official_files(files: Files, name: str, root: Path) -> list[Path]:
+    places = [f"{files.corrupted}/{file}.npy" for file in (name, "labels")]
+    return readers.find(root, f"{files.domain}c/{name}", [places], f"{files.corrupted_origin} (unpacked)")
+
+
 def batches(path: Path, part: Part, files: Files) -> tuple[Array, Array]:
     """Images uint8 [N,32,32,3] and labels of the pickled batches, from the data folder or the archive."""
     names = [f"{files.folder}/{name}" for name in getattr(files, part)]
     with readers.decoding(path, files.origin):
-        contents = readers.read_files(path, names)
+        contents = archives.read_files(path, names)
     found = []
     for name in names:
         with readers.decoding(path / name, files.origin):
-            stored = readers.unpickle(contents[name])
+            stored = unpickle(contents[name])
             rows, labels = np.asarray(stored[b"data"]), np.asarray(stored[files.label_key.encode()])
             if rows.dtype != np.uint8 or rows.shape != (len(labels), 3072) or labels.dtype.kind != "i":
                 raise ValueError(f"it holds {rows.dtype} {rows.shape} for {len(labels)} {labels.dtype} labels")
@@ -136,13 +165,13 @@ def batches(path: Path, part: Part, files: Files) -> tuple[Array, Array]:
     return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
 
 
-def pictures(path: Path, part: Part, classes: tuple[str, ...], origin: str) -> tuple[Array, Array]:
+def pictures(path: Path, part: Part, classes: tuple[str, ...]) -> tuple[Array, Array]:
     """Images uint8 [N,32,32,3] and labels of train|test/CLASS/FILE, from a folder or tar archive.
 
     The first file of each class, in the order of the classes, then the second of each: so any first n are balanced.
     """
-    with readers.decoding(path, origin):
-        contents = readers.read_files(path, [f"{part}/{name}/" for name in classes])
+    with readers.decoding(path, COPY):
+        contents = archives.read_files(path, [f"{part}/{name}/" for name in classes])
     names: dict[str, list[str]] = {name: [] for name in classes}
     for file in sorted(contents):
         names[file.split("/")[1]].append(file)
@@ -150,8 +179,8 @@ def pictures(path: Path, part: Part, classes: tuple[str, ...], origin: str) -> t
     x = np.empty((len(ranked), 32, 32, 3), np.uint8)
     for n, (_, _, file) in enumerate(ranked):
         with (
-            readers.decoding(path / file, origin),
-            Image.open(io.BytesIO(contents[file]), formats=["JPEG", "PNG"]) as image,
+            readers.decoding(path / file, COPY),
+            readers.open_image(io.BytesIO(contents[file]), formats=("JPEG", "PNG")) as image,
         ):
             if image.size != (32, 32):
                 raise ValueError(f"it is {image.width}x{image.height}, not 32x32")
@@ -161,13 +190,10 @@ def pictures(path: Path, part: Part, classes: tuple[str, ...], origin: str) -> t
 
 def official(files: Files, name: str, severity: int, root: Path) -> Images:
     """One corruption and severity of the official arrays, memory-mapped. Raises MissingDataError, UsageError."""
-    n = COUNT["test"]
-    places = [f"{files.corrupted}/{file}.npy" for file in (name, "labels")]
-    readers.find(root, f"{files.domain}/{name}", [places], f"{files.corrupted_origin} (unpacked)")
-    arrays = []
-    for place, shape in zip(places, ((5 * n, 32, 32, 3), (5 * n,)), strict=True):
-        with readers.decoding(root / place, files.corrupted_origin):
-            array = np.load(root / place, mmap_mode="c", allow_pickle=False)  # torch wants to be able to write
+    n, arrays = COUNT["test"], []
+    for place, shape in zip(_official_files(files, name, root), ((5 * n, 32, 32, 3), (5 * n,)), strict=True):
+        with readers.decoding(place, files.corrupted_origin):
+            array = np.load(place, mmap_mode="c", allow_pickle=False)  # torch wants to be able to write
             if array.shape != shape or (array.dtype != np.uint8 and array.ndim == 4):
                 raise ValueError(f"it holds {array.dtype} {array.shape}, not five severities of {n} images: {shape}")
             arrays.append(array[n * (severity - 1) : n * severity])

@@ -3,7 +3,7 @@
 Card: docs/datasets/cifar100c.md.
 """
 
-from benchmark import cifar
+from benchmark import cifar, sources, sources_cifar_c
 from benchmark.method import frozen
 
 CLASSES = """
@@ -27,12 +27,14 @@ class Dataset(cifar.Cifar):
     files = cifar.Files(
         domain="cifar100",
         folder="cifar-100-python",
-        archive="cifar-100-python.tar.gz",
         train=("train",),
         test=("test",),
         label_key="fine_labels",
         jpeg=("cifar100-jpg", "cifar100-jpg.tar.xz"),
         corrupted="CIFAR-100-C",
-        origin="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        corrupted_origin="https://zenodo.org/records/3555552/files/CIFAR-100-C.tar",
+        archive=sources.CIFAR100.path,
+        origin=sources.CIFAR100.origin,
+        corrupted_origin=sources_cifar_c.CIFAR100_C.origin,
     )
+    original = sources.CIFAR100
+    arrays = sources_cifar_c.CIFAR100_C

@@ -3,7 +3,7 @@
 Card: docs/datasets/cifar10c.md.
 """
 
-from benchmark import cifar
+from benchmark import cifar, sources, sources_cifar_c
 from benchmark.method import frozen
 
 
@@ -17,12 +17,14 @@ class Dataset(cifar.Cifar):
     files = cifar.Files(
         domain="cifar10",
         folder="cifar-10-batches-py",
-        archive="cifar-10-python.tar.gz",
         train=tuple(f"data_batch_{n}" for n in range(1, 6)),
         test=("test_batch",),
         label_key="labels",
         jpeg=("cifar10-jpg", "cifar10-jpg.tar.xz"),
         corrupted="CIFAR-10-C",
-        origin="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        corrupted_origin="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar",
+        archive=sources.CIFAR10.path,
+        origin=sources.CIFAR10.origin,
+        corrupted_origin=sources_cifar_c.CIFAR10_C.origin,
     )
+    original = sources.CIFAR10
+    arrays = sources_cifar_c.CIFAR10_C

@@ -159,7 +159,7 @@ def test_a_copy_in_pictures_is_interleaved_and_is_another_dataset(folder: Path) 
     assert make(copy="jpeg").load("cifar10", "val", folder).y.bincount().tolist() == [10] * 10
     with tarfile.open(folder / "cifar10-jpg.tar.xz", "w:xz") as archive:
         archive.add(folder / "cifar10-jpg/test", "test")
-    x, y = cifar.pictures(folder / "cifar10-jpg.tar.xz", "test", make().classes, "")
+    x, y = cifar.pictures(folder / "cifar10-jpg.tar.xz", "test", make().classes)
     assert np.array_equal(x, original.x.permute(0, 2, 3, 1).numpy())
     assert y.tolist() == original.y.tolist()
 
