@@ -8,23 +8,17 @@ each one touches is our reading of the operations' definitions, by the file name
 
 from collections.abc import Sequence
 
+from benchmark.corruptions.severities import GROUPS
 from benchmark.image_ops import NINE, OPS
 from benchmark.spec import Record
 
-BLURS = ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur")
+BLURS = (*GROUPS["blur"], "gaussian_blur")
 TOUCHES: dict[str, tuple[str, ...]] = {
     "brightness": ("brightness",),
     "contrast": ("contrast",),
     "color": ("saturate",),
     "sharpness": BLURS,  # a factor below 1 mixes the image with a smoothed copy
 }
-GROUPS: dict[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": BLURS[:4],
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
-"""The fifteen main corruptions in the field's four groups (Hendrycks and Dietterich, ICLR 2019)."""
 
 
 def operations(record: Record) -> tuple[str, ...]:

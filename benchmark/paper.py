@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from benchmark.overlap import GROUPS
+from benchmark.corruptions.severities import GROUPS
 from benchmark.rows import by_group, by_row, describe_group
 from benchmark.spec import Noun, Record
 from benchmark.stats import Estimate, estimate
