@@ -87,6 +87,11 @@ PROTOCOLS: dict[str, Protocol] = {
             "digits for mada": {"subset": "offset5k", "resize": "lanczos"},
             "digits for sada": {"subset": "all60k", "resize": "resize36_crop32"},
             "digits for randconv": {"mnist_m": "pickle10k"},
+            **{
+                f"{dataset} for {method}": {"corrupted": "official"}
+                for dataset in ("cifar10c", "cifar100c")
+                for method in ("augmix", "augmax")
+            },
         },
     ),
 }  # fmt: skip

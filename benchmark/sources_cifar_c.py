@@ -78,5 +78,5 @@ CIFAR100_C = _archive(
     2_918_473_216,
     "md5:11f0ed0f1191edbf9fa23466ae6021d3",
     MD5_100,
-    "see its Zenodo record; that of CIFAR-10-C says CC BY 4.0",
+    "see its Zenodo record (CIFAR-10-C, by the same authors: CC BY 4.0)",
 )

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from benchmark import protocols, registry, summary
+from benchmark import protocols, registry, summary, targets
 from benchmark.execute import Job
 from benchmark.spec import Record
 
@@ -82,11 +82,8 @@ def outcome(record: Record | None) -> str:
         return "left to the process that is running it now"
     if record.accuracy is None or record.throughput is None:
         return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
-    reached = [
-        f"{domain} {d.accuracy[record.asked.recipe.selection]:.1f}"
-        for domain, d in record.accuracy.domains.items()
-        if d.accuracy
-    ]
+    there = targets.reached(record, record.asked.recipe.selection)
+    reached = [f"{column} {accuracy:.1f}" for column, accuracy in there.items()]
     return f"{', '.join(reached)} %; {record.throughput.images_per_second:.0f} images/s, {record.ran.seconds:.0f} s"
 
 

@@ -22,7 +22,7 @@ class Dataset(cifar.Cifar):
     """CIFAR-100 (its 100 fine classes) as the source; CORRUPTION/SEVERITY as targets."""
 
     classes = tuple(CLASSES.split())
-    licence = "CIFAR-100: none stated by its authors; CIFAR-100-C: CC BY 4.0"
+    licence = "CIFAR-100: none stated by its authors; CIFAR-100-C: see its Zenodo record"
     citation = "Krizhevsky 2009 (CIFAR-100), Hendrycks and Dietterich, ICLR 2019 (CIFAR-100-C): see the card"
     files = cifar.Files(
         domain="cifar100",

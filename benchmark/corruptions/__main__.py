@@ -17,6 +17,7 @@ class Args:
     """The corruptions of CIFAR-10-C and ImageNet-C. Without a flag: their names.
 
     python -m benchmark.corruptions --show sheet.png --side 32
+
     python -m benchmark.corruptions --drift --data-dir DIR
 
     docs/corruptions.md says what each does and how it differs from the released generators.
