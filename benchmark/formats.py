@@ -47,7 +47,9 @@ over n seeds. docs/sensitivity.md defines the waves and the bands.
     "throughput": """\
 Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed;
 steady: median [quartiles] after the warm-up; shares of the training time; passes: forward-backward passes per source
-image (a forward counts 1/3, a backward 2/3).
+image (a forward counts 1/3, a backward 2/3). Two floors, set-up left out: `of bare passes` is the rate's share of what
+the same passes alone reach, in batches of the same size, on images that are there already; `of matrix rate` is their
+arithmetic's share of the measured rate of large matrix products.
 """,
 }
 

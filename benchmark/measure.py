@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from benchmark import records, sensitivity
 from benchmark.data import Loaded
 from benchmark.evaluate import select
+from benchmark.floors import floor_of
 from benchmark.method import Method
 from benchmark.rng import Rng, key
 from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput, Weights
@@ -92,11 +93,14 @@ def picture_sheet(rows: Sequence[Tensor]) -> bytes:
 
 
 def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throughput:
-    """What the run cost, read off its meter."""
+    """What the run cost, read off its meter, and what it could have cost at best."""
     meter = run.meter
     train_seconds, images = meter.total(), max(1, meter.images)
     setup_seconds = meter.seconds["setup"]
     steady, quartiles = meter.steady(batch_size)
+    forwards, backwards = meter.forwards / images, meter.backwards / images
+    memory = peak_memory_mib(device)
+    batch = run.pool[:batch_size].unit().to(device)
     return Throughput(
         images_per_second=images / (setup_seconds + train_seconds),
         steady_images_per_second=steady,
@@ -105,8 +109,9 @@ def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throu
         train_seconds=train_seconds,
         shares=meter.shares(),
         passes_per_image=meter.passes() / images,
-        forwards_per_image=meter.forwards / images,
-        backwards_per_image=meter.backwards / images,
-        peak_memory_mib=peak_memory_mib(device),
+        forwards_per_image=forwards,
+        backwards_per_image=backwards,
+        peak_memory_mib=memory,
+        floor=floor_of(run.net, batch, forwards, backwards) if forwards else None,
         parameters=sum(parameter.numel() for parameter in run.net.parameters()),
     )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmark import machine
 from benchmark.sensitivity import SensitivityMap, band_target_correlation, summaries
-from benchmark.spec import Record, Selection, canonical_json
+from benchmark.spec import Record, Selection, Throughput, canonical_json
 from benchmark.timing import SHARES
 
 Maps = Mapping[str, SensitivityMap]
@@ -95,12 +95,31 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
                 steady_q75=high,
                 train_seconds=cost.train_seconds,
                 parameters=cost.parameters,
+                **_floor(cost),
             )
         )
     promised = "dataset protocol method device train_images_per_second augment_share relative_to_erm setup_seconds"
     more = "peak_memory_mib passes_per_image run_id source seed machine attack_share expand_share data_wait_share"
     last = "forward_backward_share steady_images_per_second steady_q25 steady_q75 train_seconds parameters"
-    return _frame(rows, f"{promised} {more} {last}")
+    floor = "floor_images_per_second of_floor gflops of_matrix_rate matrix_gflops copy_gib_per_second"
+    return _frame(rows, f"{promised} {more} {last} {floor}")
+
+
+def _floor(cost: Throughput) -> dict[str, float]:
+    """What the run could have cost at best, and how near it came; set-up is left out of both shares."""
+    floor = cost.floor
+    if floor is None:
+        return {}
+    rate = cost.images_per_second * (cost.setup_seconds + cost.train_seconds) / cost.train_seconds
+    gflops = rate * floor.gflop_per_image
+    return {
+        "floor_images_per_second": floor.images_per_second,
+        "of_floor": rate / floor.images_per_second,
+        "gflops": gflops,
+        "of_matrix_rate": gflops / floor.matrix_gflops,
+        "matrix_gflops": floor.matrix_gflops,
+        "copy_gib_per_second": floor.copy_gib_per_second,
+    }
 
 
 def _or_gap(accuracy: dict[Selection, float] | None) -> list[tuple[str, float | None]]:

@@ -203,6 +203,19 @@ class Weights(Noun):
     """Names of the classes, in the order of the logits."""
 
 
+class Floor(Noun):
+    """The best that a run could do on its device (floors.py)."""
+
+    images_per_second: float
+    """Source images per second with the same passes and nothing else."""
+    gflop_per_image: float
+    """Arithmetic of those passes, in 10^9 operations per source image; a backward counts as two forwards."""
+    matrix_gflops: float
+    """Measured rate of large float32 matrix products, in 10^9 operations per second."""
+    copy_gib_per_second: float
+    """Measured bandwidth of a copy, reading and writing."""
+
+
 class Throughput(Noun):
     """What the run cost. Shares are of the training time (set-up left out); images are source images."""
 
@@ -222,6 +235,8 @@ class Throughput(Noun):
     backwards_per_image: float
     peak_memory_mib: float
     parameters: int
+    floor: Floor | None = None
+    """None in records from before it was measured."""
 
 
 class Record(Noun):

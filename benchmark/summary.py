@@ -98,6 +98,9 @@ def _throughput_lines(rows: Rows) -> list[Line]:
         texts = {"steady images/s": "{:.0f} [{:.0f}, {:.0f}]".format(*middle)}
         texts |= {f"{share.replace('_', '-')} %": f"{100 * mine[f'{share}_share'].mean():.0f}" for share in SHARES}
         texts["passes/image"] = f"{mine['passes_per_image'].mean():.2f}"
+        for share, title in (("of_floor", "of bare passes %"), ("of_matrix_rate", "of matrix rate %")):
+            known = mine[share].dropna().astype(float)
+            texts[title] = f"{100 * known.mean():.0f}" if len(known) else "–"
         texts["set-up s"] = f"{mine['setup_seconds'].mean():.1f}"
         texts["peak MiB"] = f"{mine['peak_memory_mib'].max():.0f}"
         cells = {

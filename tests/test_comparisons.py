@@ -6,7 +6,8 @@ from benchmark import paper, tables
 from benchmark.accuracy_table import lines, notes
 from benchmark.cell import Cell
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
-from benchmark.overlap import GROUPS, operations, overlaps
+from benchmark.corruptions.severities import GROUPS
+from benchmark.overlap import operations, overlaps
 from benchmark.registry import make, names
 from benchmark.rows import accuracy_rows, by_row
 from benchmark.spec import Record
