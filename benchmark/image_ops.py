@@ -19,6 +19,7 @@ Magnitudes at level l, where int() cuts towards zero and the sign comes last:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -86,7 +87,7 @@ def sample_mix(
     shallowest, deepest = (depth, depth) if depth > 0 else (1, 3)
     slots = (batch, width, deepest)
     w, m, depths = shares(width), shares(2)[:, 0], integers(shallowest, deepest + 1, batch, width)
-    op = torch.tensor([OPS.index(name) for name in ops], device=device)[integers(0, len(ops), *slots)]
+    op = _choice(tuple(ops), device)[integers(0, len(ops), *slots)]
     op = op.where(torch.arange(deepest, device=device) < depths[..., None], -1)
     level = 0.1 + (severity - 0.1) * torch.rand(slots, generator=generator, device=device, dtype=torch.float64)
     return MixDraws(w, m, depths, op, level, 2 * integers(0, 2, *slots) - 1)
@@ -102,7 +103,6 @@ def augmix_views(x: Tensor, draws: Sequence[MixDraws]) -> list[Tensor]:
     """One view of x for each of the draws, made in one batch."""
     joint = MixDraws(*(torch.cat([getattr(d, field.name) for d in draws]) for field in fields(MixDraws)))
     magnitude = magnitudes(joint.op, joint.level, joint.sign, *x.shape[2:])
-    x = x.repeat(len(draws), 1, 1, 1)
     return list(augment_mix.views(x, joint.op, magnitude, joint.w, joint.m).chunk(len(draws)))
 
 
@@ -120,18 +120,34 @@ def apply_op(x: Tensor, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def magnitudes(op: Tensor, level: Tensor, sign: Tensor, height: int, width: int) -> Tensor:
-    """What the operations do with their levels and signs, float64 of the same shape, on the host: a GPU divides by a
-    number by multiplying with its rounded inverse."""
-    op, level, sign = op.cpu(), level.cpu(), sign.cpu()
+    """What the operations do with their levels and signs, float64 of the same shape, on the same device."""
+    maximum, whole, signed = _rules(height, width, op.device)
+    # Divided by a tensor: a GPU divides by a number by multiplying with its rounded inverse.
+    value = level.double() * maximum[op] / torch.full_like(level, 10, dtype=torch.float64)
+    value = value.trunc().where(whole[op], value)
+    return (sign * value).where(signed[op], value)
+
+
+@cache
+def _rules(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of OPS: the magnitude at level 10, whether it is cut to a whole number, and whether it has a sign. Kept
+    on the device, because a copy to it in every step would make the host wait."""
     maximum = _MAXIMUM | {"translate_x": width / 3, "translate_y": height / 3}
-    value = level.double() * torch.tensor([maximum.get(name, 0.0) for name in OPS], dtype=torch.float64)[op] / 10
-    value = value.trunc().where(_WHOLE[op], value)
-    return (sign * value).where(_SIGNED[op], value)
+    whole = ("posterize", "rotate", "solarize", "translate_x", "translate_y")
+    return (
+        torch.tensor([maximum.get(name, 0.0) for name in OPS], dtype=torch.float64, device=device),
+        torch.tensor([name in whole for name in OPS], device=device),
+        torch.tensor([name.startswith(("rotate", "shear", "translate")) for name in OPS], device=device),
+    )
 
 
 _MAXIMUM = {
     "posterize": 4.0, "rotate": 30.0, "solarize": 256.0, "shear_x": 0.3, "shear_y": 0.3,
     "color": 1.8, "contrast": 1.8, "brightness": 1.8, "sharpness": 1.8,
 }  # fmt: skip
-_WHOLE = torch.tensor([name in ("posterize", "rotate", "solarize", "translate_x", "translate_y") for name in OPS])
-_SIGNED = torch.tensor([name.startswith(("rotate", "shear", "translate")) for name in OPS])
+
+
+@cache
+def _choice(ops: tuple[str, ...], device: torch.device) -> Tensor:
+    """Indices into OPS, kept on the device."""
+    return torch.tensor([OPS.index(name) for name in ops], device=device)

@@ -3,7 +3,8 @@
     chain_i(x) = op_D( ... op_1(bytes of x))        views(x) = (1 - m) x + m sum_i w_i chain_i(x) / 255
 
 Every image has its own operations and magnitudes; bytes stay bytes along a chain, as in Pillow. An image is read once
-and its view written once: 2 x 12 bytes a pixel for float32; the chains in between stay in the processor's cache.
+and its view written once: 2 x 12 bytes a pixel for float32; the chains in between stay in the processor's cache. On a
+GPU they do so in scratch memory of (W + 2) x 4 bytes a pixel for each image in the works, and an image is read twice.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmark import pillow_ops
+from benchmark.kernels.dispatch import on_triton, suggested, triton_form
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "autocontrast": lambda x, _: pillow_ops.autocontrast(x),
@@ -40,12 +42,18 @@ def chains(x: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
 
     op: int64 [B,W,D], indices into image_ops.OPS, -1 for none; magnitude: float64 [B,W,D], image_ops.magnitudes.
     """
+    if on_triton(x):
+        return chains_triton(x, op, magnitude)
     return chains_cpu(x, op, magnitude) if _compiled(x) else chains_torch(x, op, magnitude)
 
 
 def views(x: Tensor, op: Tensor, magnitude: Tensor, w: Tensor, m: Tensor) -> Tensor:
-    """Views of x, float [B,3,H,W] in [0,1]: w [B,W] weights of the chains, m [B] share of their mixture."""
+    """Views of x, float [B,3,H,W] in [0,1]: w [V*B,W] weights of the chains, m [V*B] share of their mixture, and so on;
+    V views of each image, float [V*B,3,H,W], view after view."""
     whole = x.dtype == w.dtype == m.dtype == torch.float32
+    if whole and on_triton(x) and not x.requires_grad:
+        return views_triton(x, op, magnitude, w, m)
+    x = x.repeat(len(m) // max(1, len(x)), 1, 1, 1)
     return (views_cpu if whole and _compiled(x) else views_torch)(x, op, magnitude, w, m)
 
 
@@ -123,6 +131,21 @@ def _in_threads(name: str, given: list[Tensor], out: list[Tensor]) -> None:
 
 
 _TURNS = pillow_ops.TURNS.numpy()
+
+
+def chains_triton(x: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
+    """One launch, with the bytes of the definition; no synchronisation where the draws are on the device."""
+    out = x.new_empty(len(op), op.shape[1], *x.shape[1:])
+    triton_form("augment_triton").launch(x.contiguous(), op, magnitude, None, None, out)
+    return out
+
+
+def views_triton(x: Tensor, op: Tensor, magnitude: Tensor, w: Tensor, m: Tensor) -> Tensor:
+    """One launch, with the bits of the definition, in x's memory format; each image is read where it lies."""
+    layout = suggested(x)
+    out = torch.empty((len(m), *x.shape[1:]), device=x.device, memory_format=layout)
+    triton_form("augment_triton").launch(x.detach().contiguous(memory_format=layout), op, magnitude, w, m, out)
+    return out
 
 
 @cache
