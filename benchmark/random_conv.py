@@ -10,11 +10,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from benchmark.kernels.random_convolution import Clamp, random_convolution
 from benchmark.timing import span
 
+__all__ = ["Clamp", "Distribution", "RandConvDraws", "random_conv", "sample_random_conv"]
+
 Distribution = Literal["kaiming_normal", "kaiming_uniform", "kaiming_normal_clamp", "xavier_normal"]
-Clamp = Literal["off", "true", "clamp", "norm"]
-GREY = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,30 +96,4 @@ def random_conv(x: Tensor, draws: RandConvDraws, clamp_output: Clamp = "off") ->
     clamp_output: the released flag. off: no clamp. true: the mixture is clamped. clamp: the convolution is clamped
     before mixing. norm: each channel of each convolved image is stretched to the full range before mixing.
     """
-    weight, frame = draws.weight, draws.weight.shape[-1]
-    if not draws.size.is_cuda:  # leave out the empty rim; on a GPU the host would have to wait for the size
-        rim = (frame - int(draws.size.max())) // 2
-        weight = weight[..., rim : frame - rim, rim : frame - rim]
-    alpha, identity = draws.alpha.to(x)[:, None, None, None], draws.identity.to(x.device)[:, None, None, None]
-    deviation = x - GREY
-    convolved = _convolve(deviation, weight.to(x))
-    if draws.bias is not None:
-        convolved = convolved + draws.bias.to(x)[:, :, None, None] / 2  # from the [-1,1] scale to this one
-    if clamp_output == "norm":
-        low, high = convolved.amin((2, 3), keepdim=True), convolved.amax((2, 3), keepdim=True)
-        convolved = (convolved - low) / (high - low).clamp_min(1e-12) - GREY
-    elif clamp_output == "clamp":
-        convolved = convolved.clamp(-GREY, GREY)
-    mixed = torch.lerp(deviation, convolved, alpha)
-    if clamp_output != "off":
-        mixed = mixed.clamp(-GREY, GREY)
-    return torch.where(identity, x, mixed + GREY)
-
-
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """Zero-padded convolution of x [B,3,H,W] with G = 1 or B kernels, weight [G,3,3,k,k]; [B,3,H,W]."""
-    groups, k = len(weight), weight.shape[-1]
-    if k == 1:  # a matrix product; on a CPU a hundred times faster than a 1x1 convolution of three channels
-        return (weight.flatten(2) @ x.flatten(2)).view(x.shape)
-    stacked = x.reshape(len(x) // groups, groups * 3, *x.shape[2:])
-    return F.conv2d(stacked, weight.flatten(0, 1), padding=k // 2, groups=groups).reshape(x.shape)
+    return random_convolution(x, draws.size, draws.weight, draws.alpha, draws.identity, draws.bias, clamp_output)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.ascent import attack_mode
+from benchmark.kernels.spectrum_step import Magnitude, Norm, ascend, to_amplitude, to_image
 from benchmark.method import frozen
 from benchmark.timing import span
 
@@ -51,9 +52,9 @@ class AmplitudeAttack:
     early_stop: Literal["reference", "per_sample"] = "reference"
     """reference: a batch stops when every budget is spent, and until then all its images go on. per_sample: an image
     whose budget is spent keeps its amplitudes; its pixels too, unless batch_max rescales the batch."""
-    recon_norm: Literal["batch_max", "image_max", "none"] = "batch_max"
+    recon_norm: Norm = "batch_max"
     """What a reconstruction is divided by: the largest value of the batch (reference), of the image, or nothing."""
-    magnitude: Literal["abs", "real"] = "abs"
+    magnitude: Magnitude = "abs"
     """How the complex inverse transform becomes an image: folded (reference), or its real part, negatives clamped."""
     project: bool = False
     """Keeps each amplitude within 1 +- epsilon of where it was, the DC scale of `normal` counted in (not released)."""
@@ -118,14 +119,9 @@ def initialise(amplitude: Tensor, init: Tensor | None, kind: str) -> Tensor:
     return (amplitude + amplitude * init).clamp(min=0)
 
 
-def recon(amplitude: Tensor, phasor: Tensor, norm: str = "batch_max", magnitude: str = "abs") -> Tensor:
+def recon(amplitude: Tensor, phasor: Tensor, norm: Norm = "batch_max", magnitude: Magnitude = "abs") -> Tensor:
     """Images in [0,1] from amplitudes and unit phasors; differentiable, through the maximum too."""
-    z = torch.fft.ifft2(amplitude * phasor)
-    image: Tensor = z.abs() if magnitude == "abs" else z.real
-    if norm != "none":
-        dims = (-4, -3, -2, -1) if norm == "batch_max" else (-3, -2, -1)
-        image = image / image.amax(dims, keepdim=True).clamp(min=1e-12)  # the guard is for all-black images only
-    return image.clamp(0, 1)
+    return to_image(torch.fft.ifft2(amplitude * phasor), norm, magnitude)
 
 
 def stop_is_free(device: torch.device) -> bool:
@@ -151,14 +147,15 @@ def attack(
     bounds = (centre * (1 - config.epsilon), centre * (1 + config.epsilon)) if config.project else None
     amplitude = start.clamp(*bounds) if bounds else start
     step = config.step_size if config.direction == "neg" else -config.step_size
-    w = 1.0 if weight is None else weight.to(amplitude)
+    w = None if weight is None else weight.to(amplitude)
+    spectrum = amplitude * phasor
     left = torch.full(x.shape[:-3], config.tau, device=x.device)
     labels = y.expand(left.shape).flatten()
     with torch.enable_grad(), attack_mode(net):
         target = net(x.flatten(0, -4)).softmax(dim=1).detach() if config.criterion == "kl" else None
         for _ in range(config.num_steps):
-            a = amplitude.detach().requires_grad_()
-            image = recon(a, phasor, config.recon_norm, config.magnitude)
+            spectrum = spectrum.detach().requires_grad_()
+            image = to_image(torch.fft.ifft2(spectrum), config.recon_norm, config.magnitude)
             logits = net(image.flatten(0, -4))
             wrong = (logits.argmax(dim=1) != labels).view(left.shape)
             left = left - wrong.long()
@@ -168,17 +165,15 @@ def attack(
             _note(trace, amplitude=amplitude, image=image, logits=logits, wrong=wrong, updated=moving)
             if stop_is_free(x.device) and not moving.any():
                 break
-            (gradient,) = torch.autograd.grad(_objective(logits, labels, target) / len(y), a)  # a mean for each call
-            _note(trace, gradient=gradient)
-            # Multiplied by `moving` instead of branched on: no synchronisation, and what has stopped keeps its bits.
-            change = step * gradient.sign() * amplitude * w * moving[..., None, None, None]
-            amplitude = (amplitude + change).clamp(min=0)
-            amplitude = amplitude.clamp(*bounds) if bounds else amplitude
-    image = recon(amplitude, phasor, config.recon_norm, config.magnitude)
-    _note(trace, amplitude=amplitude, image=image)
-    if draws.brightness is not None:
-        image = (draws.brightness.to(image)[..., None, None, None] * image).clamp(0, 1)
-    return image
+            objective = _objective(logits, labels, target) / len(y)  # a mean for each call
+            (gradient,) = torch.autograd.grad(objective, spectrum)
+            if trace is not None:
+                _note(trace, gradient=to_amplitude(gradient, phasor))
+            amplitude, spectrum = ascend(amplitude, phasor, gradient, w, moving, step, bounds)
+        z = torch.fft.ifft2(spectrum.detach())
+    if trace is not None:
+        _note(trace, amplitude=amplitude, image=to_image(z, config.recon_norm, config.magnitude))
+    return to_image(z, config.recon_norm, config.magnitude, draws.brightness)
 
 
 def _objective(logits: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:

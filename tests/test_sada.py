@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from benchmark import sensitivity, spectrum
 from benchmark.consistency import jensen_shannon
 from benchmark.errors import UsageError
+from benchmark.kernels.spectrum_step import Norm
 from benchmark.method import Rng, Source
 from benchmark.networks import build, mini_convnet
 from benchmark.spec import Images
@@ -200,7 +201,7 @@ def test_batch_max_couples_samples_and_image_max_does_not(net: nn.Module) -> Non
 
 
 @pytest.mark.parametrize(("norm", "coupled"), [("batch_max", True), ("image_max", False), ("none", False)])
-def test_gradient_flows_through_the_maximum(norm: str, coupled: bool) -> None:
+def test_gradient_flows_through_the_maximum(norm: Norm, coupled: bool) -> None:
     amplitude, phasor = decompose(torch.stack([dense(1)[0] / 2, dense(1, seed=1)[0]]))
     amplitude.requires_grad_()
     (gradient,) = torch.autograd.grad(recon(amplitude, phasor, norm)[0].sum(), amplitude)
