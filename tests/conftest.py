@@ -12,6 +12,9 @@ from torch import nn
 
 from benchmark.networks import Classifier
 
+if not torch.cuda.is_available():  # before any kernel is imported: Triton's run in its interpreter, on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS_DIR = Path(os.environ.get("GOLDENS_DIR", ROOT.parent / "shared" / "goldens"))
 DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
