@@ -23,22 +23,22 @@ TYPES = {
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg")
 
 
+def type_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"*{TYPES[value.dtype]}"
+    return "fp32" if isinstance(value, float) else "i32"
+
+
 def instead_of_a_launch(kernel: Any, *args: Any, grid: Any, warmup: bool = False, **named: Any) -> None:
     options = {name: named.pop(name) for name in OPTIONS if name in named}
     given = inspect.signature(kernel.fn).bind(*args, **named).arguments
     signature, constants = {}, {}
     for index, parameter in enumerate(kernel.params):
         value = given[parameter.name]
-        if parameter.is_constexpr or value is None:
+        one = type(value) is int and value == 1 and not parameter.do_not_specialize  # a constant, as in a launch
+        if parameter.is_constexpr or value is None or one:
             constants[index,] = value
-        kind = (
-            f"*{TYPES[value.dtype]}"
-            if isinstance(value, torch.Tensor)
-            else "fp32"
-            if isinstance(value, float)
-            else "i32"
-        )
-        signature[parameter.name] = "constexpr" if (index,) in constants else kind
+        signature[parameter.name] = "constexpr" if (index,) in constants else type_of(value)
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     made = compile_source(source, target=GPUTarget("cuda", 90, 32), options=options)
     fused = options["enable_fp_fusion"]  # always said: Triton's default changes
@@ -54,6 +54,8 @@ def main() -> None:
     augment_mix.chains_triton(augment_mix.to_uint8(x), *draws)
     large = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     augment_mix.views_triton(large, *draws, torch.rand(2, 3), torch.rand(2))
+    one = torch.zeros(1, 1, 1, dtype=torch.int64)
+    augment_mix.views_triton(x[:1, :, :1, :1], one, one.double(), torch.rand(1, 1), torch.rand(1))
     jensen_shannon.jensen_shannon_triton(torch.randn(3, 32, 10))
     jensen_shannon.jensen_shannon_triton(torch.randn(4, 32, 1000))
     wave_add.wave_add_triton(x, torch.rand(5, 32, 32), torch.ones(5, 2, 3), clamp=True)

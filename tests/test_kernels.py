@@ -189,8 +189,10 @@ class Kernel:
 
 SMALL = [(2, 3, 13, 21), (0, 3, 8, 8), (1, 3, 1, 1)]
 """The interpreter takes a second for some twenty operations; the first has two tiles of pixels."""
+if DEVICE.type == "cuda":
+    SMALL += augment_mix.CASES
 KERNELS = {
-    "chains": Kernel(augment_mix, "chains", chains_inputs, pillow_chains, 0, cases=SMALL[:1]),
+    "chains": Kernel(augment_mix, "chains", chains_inputs, pillow_chains, 0, cases=SMALL[:1] + SMALL[3:]),
     "views": Kernel(augment_mix, "views", views_inputs, pillow_views, cases=SMALL),
     "jensen_shannon": Kernel(jensen_shannon, "jensen_shannon", logits, scipy_divergence, 1e-5, gradient=True),
     "wave_add": Kernel(wave_add, "wave_add", waves_inputs(False), plain_waves, 1e-6),
@@ -269,7 +271,7 @@ def test_value_equals_a_third_party(
     name: str, form: str, dtype: torch.dtype, layout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = KERNELS[name]
-    monkeypatch.setattr(augment_mix, "_pillow_cpu", lambda: None)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     for case in kernel.shapes()[: None if layout is None else 1]:
         given = kernel.inputs(case, dtype, torch.Generator().manual_seed(sum(case)))
         want = kernel.want(*moved(given, to_numpy))
@@ -324,11 +326,10 @@ def test_no_gradient_where_all_values_are_the_largest(value: complex) -> None:
 def test_views_of_one_image_are_drawn_from_the_image_where_it_lies() -> None:
     """Three views of each of two images: the same as of a batch in which the images are repeated."""
     x, *draws = views_inputs((6, 3, 5, 7), torch.float32, torch.Generator().manual_seed(0))
-    draws = [value.to(DEVICE) for value in draws]
-    x = x[:2].to(DEVICE)
-    want = augment_mix.views_torch(x.repeat(3, 1, 1, 1), *draws)
+    want = augment_mix.views_torch(x[:2].repeat(3, 1, 1, 1), *draws)
     for form in (augment_mix.views, augment_mix.views_triton):
-        assert torch.equal(form(x, *draws), want)
+        found = form(x[:2].to(DEVICE), *(value.to(DEVICE) for value in draws))
+        assert torch.equal(found.cpu(), want)
 
 
 @pytest.mark.parametrize("name", KERNELS)

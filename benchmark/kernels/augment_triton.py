@@ -49,7 +49,7 @@ def _turns(device):
     return TURNS.to(device)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("units", "images"))  # it takes seconds to compile: once for all batches
 def augment(
     x, op, value, w, m, turns, scratch, out, units, images, height, width, chains, depth, per_channel, per_pixel,
     MIX: tl.constexpr, BLOCK: tl.constexpr,

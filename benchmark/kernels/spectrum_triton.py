@@ -28,7 +28,7 @@ def image(z, groups, magnitude, brightness):
     found, peak = z.new_empty(elements), z.new_zeros(max(1, groups))
     group = elements // max(1, groups)
     if groups:
-        _peak[(groups, triton.cdiv(group, BLOCK))](z, peak, group, ABS=magnitude == "abs", BLOCK=BLOCK, **EXACT)
+        _peak[(triton.cdiv(group, BLOCK), groups)](z, peak, group, ABS=magnitude == "abs", BLOCK=BLOCK, **EXACT)
     pixels = z.shape[-4:-1].numel()
     _finish[(triton.cdiv(elements, BLOCK),)](
         z, peak, brightness, found, elements, group, pixels,
@@ -46,7 +46,7 @@ def image_gradient(z, peak, gradient, groups, magnitude):
     through = ties = None
     if groups:
         sums = z.new_empty(2, groups, blocks)
-        _sums[(groups, blocks)](
+        _sums[(blocks, groups)](
             z, peak, gradient, sums, group, groups * blocks, ABS=magnitude == "abs", BLOCK=BLOCK, **EXACT
         )
         through, ties = sums.sum(dim=2)
@@ -99,10 +99,10 @@ def _ascend(
 
 @triton.jit
 def _peak(z, peak, group, ABS: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    real, imaginary = pair(z, tl.program_id(0).to(tl.int64) * group + i, i < group)
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real, imaginary = pair(z, tl.program_id(1).to(tl.int64) * group + i, i < group)
     # Values below zero cannot win: the divisor is positive.
-    tl.atomic_max(peak + tl.program_id(0), tl.maximum(tl.max(size_of(real, imaginary, ABS), 0), 0.0))
+    tl.atomic_max(peak + tl.program_id(1), tl.maximum(tl.max(size_of(real, imaginary, ABS), 0), 0.0))
 
 
 @triton.jit
@@ -137,12 +137,12 @@ def passed(value, gradient, i, there):
 @triton.jit
 def _sums(z, peak, gradient, sums, group, stride, ABS: tl.constexpr, BLOCK: tl.constexpr):
     """For each block of a group: the sum of gradient times value, and how many values are the largest."""
-    block = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    there, i = block < group, tl.program_id(0).to(tl.int64) * group + block
+    block = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there, i = block < group, tl.program_id(1).to(tl.int64) * group + block
     real, imaginary = pair(z, i, there)
-    value, largest = size_of(real, imaginary, ABS), tl.load(peak + tl.program_id(0))
+    value, largest = size_of(real, imaginary, ABS), tl.load(peak + tl.program_id(1))
     slope = passed(divided(value, peak, i, group, there, True), gradient, i, there)
-    at = sums + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+    at = sums + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     tl.store(at, tl.sum(slope * value, 0))
     tl.store(at + stride, tl.sum(tl.where(there & (value == largest), 1.0, 0.0), 0))
 
