@@ -25,8 +25,9 @@ setup: .venv/ready
 bench: setup
 	$(BIN)/python -m benchmark.run --methods all --datasets minidigits --seeds 0 1 2 --jobs 2 $(ARGS)
 
+# A test process for each core, up to eight, with one thread each.
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
