@@ -6,11 +6,16 @@ released script's call leaves it; in "enhanced" they grow with the images' mean 
 does not pass on.
 """
 
+import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import cos, pi
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import tyro
 from PIL import Image
@@ -20,10 +25,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import networks
+from benchmark import machine, networks
+from benchmark.errors import UsageError
 from benchmark.evaluate import accuracy
 from benchmark.fourier import radial_profile, radius, view31
+from benchmark.records import npy_bytes, write_atomically
 from benchmark.rng import key
+from benchmark.sensitivity_figures import side_by_side
 from benchmark.spec import Images
 from benchmark.wave_errors import reference, released_r_factor
 
@@ -38,14 +46,19 @@ class Args:
     """How many test images, from the first, the map is computed on; an incomplete last batch of 128 is dropped."""
     seed: int = 0
     out: Path | None = None
-    """Where to write our maps, .npy [2,31,31]: as called, enhanced."""
+    """A folder for our maps (maps.npy, [2,31,31]: as called, enhanced), a picture of all, and record.json."""
 
 
 def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """MNIST as it is stored, in IDX files: uint8 [N,28,28] and int64 [N]."""
+    """MNIST as it is stored, in IDX files: uint8 [N,28,28] and int64 [N]. Raises UsageError where they are missing."""
     base = data_dir / "MNIST" / "raw" / ("train" if train else "t10k")
-    x = np.fromfile(f"{base}-images-idx3-ubyte", np.uint8, offset=16)
-    y = np.fromfile(f"{base}-labels-idx1-ubyte", np.uint8, offset=8)
+    try:
+        x = np.fromfile(f"{base}-images-idx3-ubyte", np.uint8, offset=16)
+        y = np.fromfile(f"{base}-labels-idx1-ubyte", np.uint8, offset=8)
+    except OSError as problem:
+        raise UsageError(
+            f"{problem}; `python -m benchmark.data fetch digits --data-dir {data_dir}` gets MNIST"
+        ) from problem
     return torch.from_numpy(x).view(-1, 28, 28), torch.from_numpy(y).long()
 
 
@@ -62,9 +75,14 @@ def noisy(x: Tensor, generator: torch.Generator) -> Tensor:
     return (x + sigma * noise).round_().clamp_(0, 255).byte()
 
 
-def train(data_dir: Path, epochs: int, seed: int, device: torch.device, console: Console) -> nn.Module:
+def train(
+    data_dir: Path, epochs: int, seed: int, device: torch.device, console: Console
+) -> tuple[nn.Module, list[float]]:
     """The released recipe: SGD 0.01, momentum 0.9, weight decay 5e-4, cosine by epoch, batches of 256, pixels in [0,1]
-    without normalisation; keeps the first of the epochs that are best on the test split, there padded, not resized."""
+    without normalisation; keeps the first of the epochs that are best on the test split, there padded, not resized.
+
+    Returns the network and each epoch's accuracy on the test split in percent.
+    """
     x, y = grey(data_dir, train=True)
     x = resized(x)
     seen, labels = grey(data_dir, train=False)
@@ -75,7 +93,7 @@ def train(data_dir: Path, epochs: int, seed: int, device: torch.device, console:
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(key(seed, "compare"))
-    best, kept = -1.0, {}
+    scores, kept = [], {}
     for epoch in range(epochs):
         optimizer.param_groups[0]["lr"] = 0.005 * (1 + cos(pi * epoch / epochs))
         net.train()
@@ -86,62 +104,89 @@ def train(data_dir: Path, epochs: int, seed: int, device: torch.device, console:
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(net(batch.unit()), batch.y).backward()
             optimizer.step()
-        score = accuracy(net, test)
-        console.print(f"epoch {epoch + 1} of {epochs}: test accuracy {score:.2f} %")
-        if score > best:
-            best, kept = score, {name: value.clone() for name, value in net.state_dict().items()}
+        scores.append(accuracy(net, test))
+        console.print(f"epoch {epoch + 1} of {epochs}: test accuracy {scores[-1]:.2f} %")
+        if scores.index(max(scores)) == epoch:
+            kept = {name: value.clone() for name, value in net.state_dict().items()}
     net.load_state_dict(kept)
-    return net
+    return net, scores
 
 
-def compare(published: Tensor, ours: dict[str, Tensor]) -> Table:
-    """Maps [31,31] of error rates in [0,1], zero in the centre, and what each of ours has more than the published."""
-    middle, at = len(published) // 2, view31(radius(len(published) + 1))
-
-    def statistics(found: Tensor) -> dict[str, float]:
-        rows = {"mean": found.mean(), "min": found.min(), "max": found.max(), "centre": found[middle, middle]}
-        rings = {f"radius {r}": value for r, value in enumerate(radial_profile(found, at))}
-        return {name: float(value) for name, value in (rows | rings).items()}
-
-    table = Table("error rate", "published", title="Sensitivity of ERM on MNIST, released rule")
-    for name in ours:
-        table.add_column(name)
-        table.add_column("difference")
-    mine = [statistics(found) for found in ours.values()]
-    for name, theirs in statistics(published).items():
-        table.add_row(
-            name,
-            f"{theirs:.3f}",
-            *(cell for row in mine for cell in (f"{row[name]:.3f}", f"{row[name] - theirs:+.3f}")),
-        )
-    table.add_section()
-    gaps = [(found - published).abs() for found in ours.values()]
-    agreement = [torch.corrcoef(torch.stack([found.flatten(), published.flatten()]))[0, 1] for found in ours.values()]
-    for name, values in {
-        "mean |difference|": [gap.mean() for gap in gaps],
-        "max |difference|": [gap.max() for gap in gaps],
-        "correlation": agreement,
-    }.items():
-        table.add_row(name, "", *(cell for value in values for cell in ("", f"{value:.3f}")))
-    return table
+def statistics(found: Tensor, published: Tensor) -> dict[str, float]:
+    """What is stated of a map [31,31] of error rates in [0,1], zero in the centre, and how near it is to another."""
+    middle, at = len(found) // 2, view31(radius(len(found) + 1))
+    gap = (found - published).abs()
+    rows = {"mean": found.mean(), "min": found.min(), "max": found.max(), "centre": found[middle, middle]}
+    rows |= {f"radius {r}": value for r, value in enumerate(radial_profile(found, at))}
+    rows |= {"mean |difference|": gap.mean(), "max |difference|": gap.max()}
+    rows["correlation"] = torch.corrcoef(torch.stack([found.flatten(), published.flatten()]))[0, 1]
+    return {name: float(value) for name, value in rows.items()}
 
 
-def main(args: Args) -> None:
+def compare(published: Tensor, ours: dict[str, Tensor]) -> pd.DataFrame:
+    """A row for each statistic, a column for each map; those of ours are followed by what they have more than the
+    published one."""
+    columns = {"published": statistics(published, published)}
+    for name, found in ours.items():
+        columns[name] = statistics(found, published)
+        columns[f"{name} - published"] = {
+            key: columns[name][key] - value for key, value in columns["published"].items()
+        }
+    return pd.DataFrame(columns).rename_axis("error rate")
+
+
+def run(args: Args) -> None:
+    """Raises UsageError where a file is missing."""
+    theirs = args.data_dir / "sada_sample_map.npy"
+    if not theirs.is_file():
+        raise UsageError(f"{theirs} is missing: the published map, float32 [31,31], zero in the centre")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     console = Console()
-    net = train(args.data_dir, args.epochs, args.seed, device, console)
+    net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
     x, y = (part[: args.images] for part in grey(args.data_dir, train=False))
     images = Images(resized(x).repeat(1, 3, 1, 1), y)
-    console.print(f"clean accuracy on the {len(images)} images of the maps: {accuracy(net, images.to(device)):.2f} %")
+    clean = accuracy(net, images.to(device))
+    console.print(f"clean accuracy on the {len(images)} images of the maps: {clean:.2f} %")
     factors = {"as called": None, "enhanced": released_r_factor(images.unit())}
     ours = {
         name: reference(net, images, seed=args.seed, r_factor=factor).heatmap / 100 for name, factor in factors.items()
     }
+    published = torch.from_numpy(np.load(theirs, allow_pickle=False))
+    table = compare(published, ours)
+    shown = Table(*[table.index.name, *table.columns], title="Sensitivity of ERM on MNIST, released rule")
+    for name, row in table.iterrows():
+        shown.add_row(str(name), *(f"{value:.3f}" for value in row))
+    console.print(shown)
     if args.out:
-        np.save(args.out, torch.stack(list(ours.values())).numpy(), allow_pickle=False)
-    published = torch.from_numpy(np.load(args.data_dir / "sada_sample_map.npy", allow_pickle=False))
-    console.print(compare(published, ours))
+        args.out.mkdir(parents=True, exist_ok=True)
+        maps = torch.stack(list(ours.values())).numpy()
+        write_atomically(args.out / "maps.npy", npy_bytes(maps))
+        side_by_side({"published": published, **ours}, args.out / "maps")
+        record = {
+            "command": "python -m benchmark.compare_map --data-dir DIR",
+            "asked": {"epochs": args.epochs, "images": args.images, "seed": args.seed},
+            "test accuracy by epoch": scores,
+            "clean accuracy": clean,
+            "images": len(images) // 128 * 128,
+            "statistics": table.to_dict(),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": machine.device_name(device),
+            "machine": machine.describe(device),
+        }
+        write_atomically(args.out / "record.json", json.dumps(record, indent=1).encode() + b"\n")
+        console.print(f"-> {args.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 fine, 2 a file is missing."""
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.compare_map", description=__doc__)
+    try:
+        run(args)
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    sys.exit(main())

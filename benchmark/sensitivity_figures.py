@@ -109,6 +109,21 @@ def radial_profiles(rows: Rows, path: Path) -> Path:
         return palette.save(figure, path)
 
 
+def side_by_side(maps: Mapping[str, Tensor], path: Path) -> Path:
+    """Bare maps [31,31] of error rates in [0,1], zero in the centre, on one scale from 0 to 100 %. Writes PNG and
+    PDF, returns the PNG."""
+    half = len(next(iter(maps.values()))) // 2
+    with mpl.rc_context(palette.STYLE):
+        figure = Figure(figsize=(palette.WIDTH, 1.6))
+        grid = figure.subplots(1, len(maps), sharey=True)
+        for axes, (name, found) in zip(grid, maps.items(), strict=True):
+            axes.imshow(100 * found, vmin=0, vmax=100, cmap=COLOURS, extent=(-half, half, half, -half))
+            axes.set_title(name)
+        figure.colorbar(grid[0].images[0], ax=grid, label="error (%)", fraction=0.02, shrink=0.9)
+        figure.supxlabel("horizontal frequency (cycles per image); down: vertical frequency", fontsize=7)
+        return palette.save(figure, path)
+
+
 def slug(name: str) -> str:
     """A row's name as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_")

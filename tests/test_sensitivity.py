@@ -718,17 +718,15 @@ def test_pictures_share_one_scale_and_refuse_maps_of_different_kinds() -> None:
 def test_comparison_of_maps_states_their_differences() -> None:
     published = view31(disc(32, 6, 0.9, 0.01).error)
     table = compare_map.compare(published, {"same": published, "darker": published - 0.005})
-    cells = [[*column.cells] for column in table.columns]
-    assert [column.header for column in table.columns] == [
-        "error rate", "published", "same", "difference", "darker", "difference",
+    assert [*table.columns] == ["published", "same", "same - published", "darker", "darker - published"]
+    assert [*table.index] == [
+        "mean", "min", "max", "centre", *(f"radius {r}" for r in range(16)),
+        "mean |difference|", "max |difference|", "correlation",
     ]  # fmt: skip
-    assert cells[0][:4] == ["mean", "min", "max", "centre"]
-    assert cells[0][4:20] == [f"radius {r}" for r in range(16)]
-    assert cells[1] == [*cells[2][:20], "", "", ""]
-    assert cells[1][4:8] == ["0.900"] * 4
-    assert set(cells[3][:20]) == {"+0.000"}
-    assert set(cells[5][:20]) == {"-0.005"}
-    assert [cells[3][20:], cells[5][20:]] == [["0.000", "0.000", "1.000"], ["0.005", "0.005", "1.000"]]
+    assert table["same"].equals(table["published"])
+    assert table.loc["radius 0":"radius 3", "published"].tolist() == pytest.approx([0.9] * 4)
+    assert table["darker - published"][:20].tolist() == pytest.approx([-0.005] * 20, abs=1e-6)
+    assert table["darker"][20:].tolist() == pytest.approx([0.005, 0.005, 1.0], abs=1e-6)
 
 
 def test_comparison_noise_is_within_a_few_grey_levels() -> None:
@@ -749,3 +747,11 @@ def test_comparison_reads_and_resizes_mnist(data_dir: Path) -> None:
     large = compare_map.resized(x[:3])
     assert large.shape == (3, 1, 32, 32)
     torch.testing.assert_close(large.float().mean(), x[:3].float().mean(), rtol=0.02, atol=0)
+
+
+def test_comparison_names_the_file_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'sada_sample_map.npy'} is missing" in capsys.readouterr().err
+    np.save(tmp_path / "sada_sample_map.npy", np.zeros((31, 31)))
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert "fetch digits" in capsys.readouterr().err
