@@ -11,13 +11,15 @@ from benchmark.stats import estimate, supported_best
 from benchmark.targets import columns, measures, reached
 
 RULES: tuple[Selection, ...] = ("source-val", "last", "oracle")
+MANY = 8
 Rows = Mapping[str, Sequence[Record]]
 """Runs by row, in the order of the table; a row that was not run has none."""
 
 
 def lines(rows: Rows) -> list[Line]:
     """Columns: shifted targets, mean, overlap-free mean and paper where there are any, worst, in-domain targets, source
-    validation, the mean under each selection rule, selection optimism, interval of the mean, n."""
+    validation, the mean under each selection rule, selection optimism, interval of the mean, n. More than MANY targets
+    come after mean and worst, which would be out of sight behind them."""
     members = [r for runs in rows.values() for r in runs]
     outside, inside = columns(members)
     measured = [r for r in members if r.accuracy]
@@ -48,13 +50,15 @@ def _line(
     def rule_of(record: Record) -> Selection:
         return record.asked.recipe.selection
 
-    cells = {name: over(lambda r, name=name: measures(r).get(name), name) for name in outside}  # type: ignore[misc]
+    each = {name: over(lambda r, name=name: measures(r).get(name), name) for name in outside}  # type: ignore[misc]
+    cells = {} if len(outside) > MANY else dict(each)
     cells["mean"] = over(lambda r: measures(r).get("mean"), "mean")
     if kept:
         cells["overlap-free mean"] = over(lambda r: _mean_over(measures(r), kept))
     if printed:
         cells |= _paper(done)
     cells["worst"] = over(lambda r: measures(r).get("worst"), "worst")
+    cells |= each
     for name in inside:
         cells[f"{name} (in-domain)"] = over(lambda r, name=name: reached(r, rule_of(r)).get(name))  # type: ignore[misc]
     cells["source val"] = over(lambda r: r.accuracy.source_val[rule_of(r)] if r.accuracy else None)

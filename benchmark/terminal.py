@@ -14,6 +14,9 @@ from benchmark import protocols, registry, summary, targets
 from benchmark.execute import Job
 from benchmark.spec import Record
 
+MANY = 10
+"""Columns beyond which a table does not fit a terminal."""
+
 
 class Display:
     """Shows the runs of one plan. costs: expected cost of each run by run id, in any one unit, for the time left."""
@@ -83,6 +86,9 @@ def outcome(record: Record | None) -> str:
     if record.accuracy is None or record.throughput is None:
         return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
     there = targets.reached(record, record.asked.recipe.selection)
+    if len(there) > MANY:
+        summed = {name: targets.measures(record)[name] for name in ("mean", "worst")}
+        there = summed | {name: there[name] for name in record.accuracy.in_domain if name in there}
     reached = [f"{column} {accuracy:.1f}" for column, accuracy in there.items()]
     return f"{', '.join(reached)} %; {record.throughput.images_per_second:.0f} images/s, {record.ran.seconds:.0f} s"
 
@@ -135,6 +141,8 @@ def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, co
     for shown in summary.summarise(mine, {})["accuracy"]:
         cells = shown.cells.drop(columns=["runs", *summary.DETAILS])
         console.print(shown.heading, highlight=False, markup=False, soft_wrap=True)
+        if len(cells.columns) > MANY:  # too wide for a terminal: on its side
+            cells = cells.set_index("method").T.rename_axis("accuracy").reset_index()
         table = Table(*cells.columns, box=box.SIMPLE_HEAD)
         for row in cells.itertuples(index=False):
             table.add_row(*(Text(str(cell)) for cell in row))
