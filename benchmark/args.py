@@ -42,6 +42,8 @@ class Args:
     """Where to compute; auto takes a GPU where there is one."""
     engine: Literal["local", "ray"] = "local"
     """Where runs execute: on this machine, or on a Ray cluster."""
+    timeout: float | None = None
+    """Seconds that a run may take before it is ended as failed. Default: any number."""
     jobs: int = 1
     """Runs at a time; each gets its share of the cores. Sharing makes timings noisier."""
     plugin: tuple[Path, ...] = ()
@@ -55,12 +57,16 @@ class Args:
     """What networks start from: scratch, pretrained (timm's), or a .safetensors file. Default: the protocol's."""
     sensitivity_images: int | None = None
     """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
+    batch_size: int | None = None
+    """Images in a step. Default: the protocol's. Its table stands apart."""
     evaluations: int | None = None
     """How often each run is scored. Default: the protocol's."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
+    deterministic: bool = False
+    """Take torch's deterministic algorithms; a record names the operations that have none. A CPU needs no such flag."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
-    """What to do with finished runs that other code made: run them again, keep them, or stop with an error."""
+    """What to do with finished runs that other code or versions made: do them again, keep them, or stop."""
     list: bool = False
     """List methods, datasets and protocols, and stop."""
     dry_run: bool = False
@@ -72,6 +78,7 @@ def check_numbers(args: Args) -> None:
     for flag, value, least in (
         ("--steps", args.steps, 1),
         ("--jobs", args.jobs, 1),
+        ("--batch-size", args.batch_size, 1),
         ("--evaluations", args.evaluations, 1),
         ("--sensitivity-images", args.sensitivity_images, 0),
         *(("--seeds", seed, 0) for seed in args.seeds),
@@ -82,8 +89,10 @@ def check_numbers(args: Args) -> None:
         raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
     if args.budget != "time" and args.seconds is not None:
         raise UsageError("--seconds is the length of --budget time; give both or neither")
-    if args.checkpoint_seconds < 0:
+    if not args.checkpoint_seconds >= 0:
         raise UsageError(f"--checkpoint-seconds {args.checkpoint_seconds:g}: must be 0 or more")
+    if args.timeout is not None and not args.timeout > 0:
+        raise UsageError(f"--timeout {args.timeout:g}: must be more than 0 seconds")
     if args.engine == "ray":
         raise UsageError(
             "--engine ray is not part of this version; use --engine local, with --jobs for several runs at a time"

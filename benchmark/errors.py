@@ -8,6 +8,11 @@ class UsageError(Exception):
     """Bad input from the user: printed as one message, without a traceback; the process exits with code 2."""
 
 
+def describe(problem: OSError) -> str:
+    """A failed read or write in one line: which file, and why."""
+    return f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A closing hint for an unknown name: the closest known one, then all of them."""
     names = sorted(known)

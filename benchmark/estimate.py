@@ -6,8 +6,9 @@ from time import perf_counter
 import torch
 
 from benchmark import networks, registry
-from benchmark.execute import Facts, Job, data_facts
+from benchmark.execute import Job
 from benchmark.records import Store
+from benchmark.shared import Facts, data_facts
 from benchmark.spec import Asked
 
 

@@ -17,8 +17,8 @@ from benchmark import networks, registry
 from benchmark.card import card
 from benchmark.errors import UsageError
 from benchmark.evaluate import accuracy
-from benchmark.execute import load_data
 from benchmark.records import read_record
+from benchmark.shared import load_data
 from benchmark.spec import Record, Weights
 
 

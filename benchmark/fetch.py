@@ -18,8 +18,8 @@ import requests
 import urllib3
 
 from benchmark import archives
+from benchmark.durable import write_atomically
 from benchmark.errors import UsageError
-from benchmark.records import write_atomically
 from benchmark.remote import Remote, hash_of, record_path
 
 TIMEOUT = (10, 60)

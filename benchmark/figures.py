@@ -45,7 +45,7 @@ def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
     drawn = []
     for shared, (found, _, _) in rankings(records).items():
         order = sorted(found.mean, key=lambda row: found.mean[row])
-        path = store.out / "figures" / f"ranks_{'_'.join(shared)}"
+        path = store.out / "figures" / sensitivity_figures.slug(f"ranks_{'_'.join(shared)}")
         drawn.append(
             Picture(
                 accuracy_figures.ranks(found.mean, found.critical_difference, path),

@@ -29,6 +29,8 @@ PACKAGES = (
     "scikit-learn",
     "matplotlib",
 )
+NUMERICAL = {"torch", "torchvision", "timm", "triton", "numba", "numpy", "scipy", "pillow", "scikit-learn"}
+"""Those whose version can change a result; a build for another device (torch's `+cu128`) is no other version."""
 RENDERING = {
     "accuracy_figures",
     "accuracy_table",
@@ -42,6 +44,7 @@ RENDERING = {
     "corruption_metrics",
     "data_cli",
     "drift",
+    "durable",
     "engine",
     "errors",
     "estimate",
@@ -49,6 +52,7 @@ RENDERING = {
     "fetch",
     "figures",
     "formats",
+    "locks",
     "overlap",
     "page",
     "palette",
@@ -63,6 +67,7 @@ RENDERING = {
     "sources",
     "sources_cifar_c",
     "stats",
+    "stopping",
     "summary",
     "tables",
     "targets",
@@ -71,6 +76,7 @@ RENDERING = {
     "training_figures",
     "verdict",
     "verify",
+    "workers",
 }
 """Modules that show, schedule, export or fetch and cannot change a result: editing one makes no record stale."""
 
@@ -118,7 +124,15 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     """What two timings must share to stand in one column: device, versions of torch and CUDA, and threads."""
     gpu = machine.get("gpu") or {}
     parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
+    parts += ["deterministic"] if machine.get("deterministic") else []
     return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
+
+
+def other_versions(machine: dict[str, Any]) -> str:
+    """How the packages that can change a number differ from those of a record; empty where they do not."""
+    pairs = [(name, str(machine.get("packages", {}).get(name, "")), now) for name, now in _versions().items()]
+    plain = [(name, then.partition("+")[0], now.partition("+")[0]) for name, then, now in pairs if name in NUMERICAL]
+    return ", ".join(f"{name} {then}, now {now}" for name, then, now in plain if then and then != now)
 
 
 def code_hash(plugins: Iterable[Path]) -> str:

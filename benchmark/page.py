@@ -16,9 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from benchmark import figures, palette
 from benchmark.cell import Summary
 from benchmark.comparisons import length
+from benchmark.durable import write_atomically
 from benchmark.figures import Picture
 from benchmark.formats import NOTES
-from benchmark.records import Store, write_atomically
+from benchmark.records import Store
 from benchmark.rows import Maps, by_group, by_row, group_of
 from benchmark.spec import Record, canonical_json
 from benchmark.summary import DETAILS, summarise

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.records import write_atomically
+from benchmark.durable import write_atomically
 from benchmark.rng import key
 
 WIDTH = 3.4

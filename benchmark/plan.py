@@ -10,9 +10,10 @@ from typing import Any
 from benchmark import machine, networks, protocols, registry, weights
 from benchmark.args import Args, check_numbers
 from benchmark.errors import UsageError
-from benchmark.execute import Job, data_facts
+from benchmark.execute import Job
 from benchmark.method import Method
 from benchmark.records import Store
+from benchmark.shared import data_facts
 from benchmark.spec import Asked, canonical_json
 
 
@@ -46,6 +47,7 @@ def plan(args: Args) -> list[Job]:
                             args.checkpoint_seconds,
                             args.save_weights,
                             file,
+                            args.deterministic,
                         )
                     )
     if not args.dry_run:
@@ -66,7 +68,7 @@ def ask(
 ) -> tuple[Asked, Path | None]:
     """What one run is asked to do, every default written out, and the file of its first weights, if any."""
     recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
-    changes: dict[str, Any] = {"network": args.network, "steps": args.steps}
+    changes: dict[str, Any] = {"network": args.network, "steps": args.steps, "batch_size": args.batch_size}
     changes |= {"evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
     recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
     method: Method = registry.make("method", name, fixed | settings)
@@ -146,6 +148,8 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--protocol", asked.protocol, "--budget", asked.budget, "--steps", str(recipe.steps)]
     words += ["--evaluations", str(recipe.evaluations), "--sensitivity-images", str(recipe.sensitivity_images)]
     words += ["--device", asked.device]
+    words += ["--batch-size", str(recipe.batch_size)] if args.batch_size else []
+    words += ["--deterministic"] if args.deterministic else []
     words += ["--network", args.network] if args.network else []
     words += ["--seconds", f"{asked.seconds:g}"] if asked.seconds is not None else []
     words += ["--weights", args.weights] if args.weights else []
@@ -162,21 +166,24 @@ def command(asked: Asked, args: Args) -> str:
 
 
 def finished(job: Job, store: Store, stale: str) -> bool:
-    """Whether the run is done, with its weights where they are asked for.
+    """Whether the run is done, with all that is asked for now (Job.lacks).
 
     Raises UsageError where its record is stale and `stale` is fail.
     """
     record = store.read(job.asked.run_id)
     if record is None or record.status != "done":
         return False
-    if record.ran.code != job.code:
+    if made_by := job.outdated(record):
         if stale == "fail":
-            raise UsageError(f"run {record.run_id} was made by other code; --stale rerun or keep")
-        return stale == "keep" and not job.lacks_weights(record)
-    return not job.lacks_weights(record)
+            raise UsageError(
+                f"run {record.run_id} was made by other code or versions ({made_by}); --stale rerun or keep"
+            )
+        if stale == "rerun":
+            return False
+    return not job.lacks(record)
 
 
-def lacks_weights(job: Job, store: Store) -> bool:
-    """Whether the run is done and has to be done again for its weights."""
+def lacking(job: Job, store: Store) -> str:
+    """The flag for whose sake a finished run is done again, or an empty text."""
     record = store.read(job.asked.run_id)
-    return record is not None and record.status == "done" and job.lacks_weights(record)
+    return job.lacks(record) if record is not None and record.status == "done" else ""

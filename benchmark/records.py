@@ -2,31 +2,31 @@
 
 A run works in runs/.partial-ID and is moved to runs/ID in one rename once its record is complete: a directory with a
 run's name is a finished run, and there is no other sign. A lock that dies with its process keeps two runners apart.
+SHA256SUMS beside a record says what its files were when they were written (`sha256sum -c` reads it); records from
+before it have none.
 """
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import ValidationError
 
-from benchmark import sensitivity
+from benchmark import checkpoints, sensitivity
+from benchmark.durable import sync_folder, write_atomically
 from benchmark.errors import UsageError
+from benchmark.locks import BusyError, held
 from benchmark.sensitivity import SensitivityMap
 from benchmark.spec import Record
 
-
-class BusyError(Exception):
-    """Another process is running this run right now."""
+SUMS = "SHA256SUMS"
 
 
 class Store:
@@ -37,23 +37,44 @@ class Store:
         self.runs = out / "runs"
 
     def prepare(self) -> None:
-        """Makes the folder and proves that it can be written, before any work is done."""
+        """Makes the folder, proves that it can be written, before any work is done, and clears up after processes that
+        were killed: a run that was whole is put into its place, a checkpoint is kept, and nothing else."""
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             probe = self.runs / f".probe-{os.getpid()}"
-            probe.write_text("x", encoding="utf-8")
+            write_atomically(probe, b"x")
             probe.unlink()
+            left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
+            for run_id in left:
+                with suppress(BusyError), self.working(run_id):
+                    pass
         except OSError as problem:
             raise UsageError(
                 f"--out {self.out}: cannot write there ({problem.strerror}); choose another folder"
             ) from problem
+
+    def _hidden(self, kind: str) -> Iterable[Path]:
+        return self.runs.glob(f".{kind}-*")
 
     def read(self, run_id: str) -> Record | None:
         """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
         record = read_record(self.runs / run_id / "record.json")
         if record is not None and record.run_id != run_id:
             raise UsageError(f"{self.runs / run_id}: its contents belong to run {record.run_id}; it was moved")
+        if record is not None:
+            self._content(run_id, "record.json")
         return record
+
+    def _content(self, run_id: str, name: str) -> bytes:
+        """A file of a finished run. Raises UsageError where it is not what was written."""
+        folder = self.runs / run_id
+        try:
+            content, sums = (folder / name).read_bytes(), folder / SUMS
+            if sums.is_file() and f"{hashlib.sha256(content).hexdigest()}  {name}\n" not in sums.read_text("utf-8"):
+                raise ValueError("it is not what was written: it was damaged or edited")
+        except (OSError, ValueError) as problem:
+            raise UsageError(f"{folder / name}: {problem}; move the run's folder away to run it again") from problem
+        return content
 
     def maps(self, records: Iterable[Record]) -> dict[str, SensitivityMap]:
         """The sensitivity maps of all runs that have one, by run id."""
@@ -66,9 +87,12 @@ class Store:
         return [record for record in map(self.read, folders) if record is not None]
 
     def curve(self, run_id: str) -> list[dict[str, Any]]:
-        """The points of a finished run's learning curve, in order."""
-        lines = (self.runs / run_id / "curve.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        """The points of a finished run's learning curve, in order. Raises UsageError where the file is damaged."""
+        try:
+            return [json.loads(line) for line in self._content(run_id, "curve.jsonl").splitlines()]
+        except ValueError as problem:
+            path = self.runs / run_id / "curve.jsonl"
+            raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
 
     def map_of(self, record: Record) -> SensitivityMap | None:
         """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
@@ -88,24 +112,30 @@ class Store:
     def working(self, run_id: str) -> Iterator[Path]:
         """The work folder of a run, locked against other processes. Raises BusyError where one holds it."""
         folder = self.runs / f".partial-{run_id}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (self.runs / f".lock-{run_id}").open("w") as lock:
+        with held(self.runs / f".lock-{run_id}"):
+            self._clear_up(run_id)
+            folder.mkdir(exist_ok=True)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(run_id) from None
-            yield folder
+                yield folder
+            finally:
+                with suppress(OSError):
+                    folder.rmdir()  # unless there is a checkpoint in it
+
+    def _clear_up(self, run_id: str) -> None:
+        """What a killed process left of a run: a finished record goes to its place, all but checkpoints goes away."""
+        folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
+        if (folder / "record.json").exists():
+            self._place(run_id)
+        elif old.exists() and not final.exists():
+            old.rename(final)
+        for path in folder.glob("*"):
+            if not path.match("checkpoint.pt") and not path.match("pool-*.pt"):
+                path.unlink()
+        shutil.rmtree(old, ignore_errors=True)
 
     def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
         """The points of every run's curve, by run id. Raises UsageError where a file is damaged."""
-        found = {}
-        for record in records:
-            path = self.runs / record.run_id / "curve.jsonl"
-            try:
-                found[record.run_id] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            except (OSError, ValueError) as problem:
-                raise UsageError(f"{path}: {problem}; move the run's folder away to run it again") from problem
-        return found
+        return {record.run_id: self.curve(record.run_id) for record in records}
 
     def views(self, records: Iterable[Record]) -> dict[str, bytes]:
         """The pictures of augmented images (views.png) of all runs that have one, by run id."""
@@ -117,19 +147,26 @@ class Store:
 
         files: contents by name of what lies beside record.json and curve.jsonl.
         """
-        folder, final = self.runs / f".partial-{record.run_id}", self.runs / record.run_id
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
-        write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        old = self.runs / f".old-{record.run_id}"
+        folder = self.runs / f".partial-{record.run_id}"
+        points = "".join(json.dumps(point) + "\n" for point in curve)
+        told = record.model_dump_json(indent=1) + "\n"
+        files = {**files, "curve.jsonl": points.encode(), "record.json": told.encode()}
+        sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+        for name, content in ({SUMS: sums.encode()} | files).items():  # the record last: with it the run is whole
+            write_atomically(folder / name, content)
+        self._place(record.run_id)
+
+    def _place(self, run_id: str) -> None:
+        """Moves a whole run from its work folder to its place."""
+        folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
+        checkpoints.discard(folder)
+        sync_folder(folder)
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             final.rename(old)
         folder.rename(final)
+        sync_folder(self.runs)
         shutil.rmtree(old, ignore_errors=True)
-        (self.runs / f".lock-{record.run_id}").unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> Record | None:
@@ -160,33 +197,3 @@ def npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the file, to disk, then renames: a reader sees the old content or the new, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def save_checkpoint(folder: Path, code: str, state: dict[str, Any]) -> None:
-    """Writes checkpoint.pt atomically. state: tensors and plain values only. code: hash of the code that made it."""
-    beside = folder / f".checkpoint.pt.{os.getpid()}"
-    torch.save({"code": code, "state": state}, beside)
-    beside.replace(folder / "checkpoint.pt")
-
-
-def load_checkpoint(folder: Path, code: str) -> dict[str, Any] | None:
-    """The state of an interrupted run. None, so that the run starts anew, where there is no checkpoint, where it is
-    damaged, or where other code made it."""
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        return None
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 - torch raises many types for a damaged file, and all mean the same: start anew
-        return None
-    return saved["state"] if saved.get("code") == code else None

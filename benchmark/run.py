@@ -5,22 +5,26 @@ parse -> plan -> run -> tables; the rest of the package is what these four words
 
 import functools
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 import tyro
 from rich.console import Console
 
-from benchmark import engine, page, registry, tables, terminal
+from benchmark import engine, locks, page, registry, tables, terminal
 from benchmark.args import Args
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, describe
 from benchmark.estimate import cost, estimate
-from benchmark.plan import finished, lacks_weights, plan
+from benchmark.plan import finished, lacking, plan
 from benchmark.records import Store
 from benchmark.trackers import Tracked, trackers
 
+KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage, 130 interrupted."""
+    """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
+    Ctrl-C, 143 by SIGTERM."""
     args = tyro.cli(Args, args=argv, prog="python -m benchmark.run", config=(tyro.conf.FlagCreatePairsOff,))
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
@@ -34,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             store.prepare()
         jobs = plan(args)
         todo = [job for job in jobs if not finished(job, store, args.stale)]
-        again = sum(lacks_weights(job, store) for job in todo)
-        if again:
-            console.print(f"{again} finished runs kept no weights: --save-weights runs them again", highlight=False)
+        again = Counter(lacking(job, store) for job in todo)
+        for flag, count in again.items():
+            if flag:
+                console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
         if args.dry_run:
             terminal.show_plan(jobs, estimate(todo, store), console)
             return 0
@@ -45,17 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if todo:
             with terminal.Display({job.asked.run_id: cost(job.asked) for job in todo}, console) as display:
                 warn = functools.partial(console.print, highlight=False, markup=False)
-                engine.run_jobs(todo, args.jobs, Tracked(display, tracking, warn))
-        records = tables.write(store)
-        index = page.write(store, records)
+                engine.run_jobs(todo, args.jobs, Tracked(display, tracking, warn), args.timeout)
+        with locks.in_turn(store.runs):  # whoever renders last has seen every run
+            records = tables.write(store)
+            index = page.write(store, records)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "interrupted: finished runs and checkpoints are kept; the same command goes on from here", file=sys.stderr
-        )
-        return 130
+    except OSError as problem:  # a full disk, a folder that may not be read
+        print(f"error: {describe(problem)}; {KEPT}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as problem:
+        print(f"interrupted: {KEPT}", file=sys.stderr)
+        return getattr(problem, "code", 130)
     return terminal.show_results(jobs, records, index, console)
 
 

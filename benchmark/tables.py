@@ -13,14 +13,15 @@ from typing import Annotated
 
 import tyro
 
-from benchmark import formats, page, registry
+from benchmark import formats, locks, page, registry
 from benchmark.cell import Line
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.corruption_metrics import corruption_rows
-from benchmark.errors import UsageError, did_you_mean
-from benchmark.execute import code_of
+from benchmark.durable import write_atomically
+from benchmark.errors import UsageError, describe, did_you_mean
+from benchmark.execute import code_of, outdated
 from benchmark.paper import paper_rows
-from benchmark.records import Store, write_atomically
+from benchmark.records import Store
 from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
 from benchmark.spec import Record
 from benchmark.summary import summarise
@@ -71,13 +72,13 @@ def check(store: Store) -> list[str]:
 
 
 def stale(records: Sequence[Record]) -> list[str]:
-    """Ids of the runs that other code than today's made, as far as their method and dataset are known here.
+    """Ids of the runs that other code or versions than today's made, as far as their method and dataset are known here.
 
     It stands in no file: a table says what the records say, whatever has been edited since."""
     methods, datasets = registry.names("method"), registry.names("dataset")
     known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
     today = {pair: code_of(*pair) for pair in {(r.asked.method, r.asked.dataset) for r in known}}
-    return [r.run_id for r in known if r.ran.code != today[r.asked.method, r.asked.dataset]]
+    return [r.run_id for r in known if outdated(r, today[r.asked.method, r.asked.dataset])]
 
 
 def trace(store: Store, what: str) -> str:
@@ -150,12 +151,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 or "tables agree with the run records"
             )
             return 1 if wrong else 0
-        records = write(store)
-        print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
+        with locks.in_turn(store.runs):
+            records = write(store)
+            print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
         if old := stale(records):
-            print(f"{len(old)} of them were made by other code than today's; benchmark.run makes them again")
+            print(
+                f"{len(old)} of them were made by other code or versions than today's; benchmark.run makes them again"
+            )
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except OSError as problem:
+        print(f"error: {describe(problem)}", file=sys.stderr)
         return 2
     return 0
 

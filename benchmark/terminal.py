@@ -50,13 +50,19 @@ class Display:
         self.bars.stop()
 
     def started(self, job: Job) -> None:
-        self.tasks[job.asked.run_id] = self.bars.add_task(name(job), total=1.0, doing="loading")
+        run_id = job.asked.run_id
+        if run_id in self.tasks:  # a worker died, and the run is begun again
+            self.bars.remove_task(self.tasks[run_id])
+        self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing="loading")
 
     def progressed(self, job: Job, doing: str, share: float) -> None:
         run_id = job.asked.run_id
         self.shares[run_id] = max(self.shares[run_id], 0.95 * share)
         self.bars.update(self.tasks[run_id], completed=share, doing=doing)
         self._total()
+
+    def noticed(self, job: Job, what: str) -> None:
+        self.console.print(f"{name(job)}: {what}", markup=False, highlight=False, soft_wrap=True)
 
     def ended(self, job: Job, record: Record | None) -> None:
         run_id = job.asked.run_id
@@ -152,7 +158,9 @@ def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, co
     console.print(
         f"everything on one page: {index}   beside it: tables, figures, runs", highlight=False, soft_wrap=True
     )
-    unfinished = len(asked) - sum(record.status == "done" for record in mine)
-    if unfinished:
-        console.print(f"{unfinished} of {len(asked)} runs did not end well", style="bold red")
+    unfinished, elsewhere = len(asked) - sum(record.status == "done" for record in mine), len(asked) - len(mine)
+    if unfinished - elsewhere:
+        console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")
+    if elsewhere:
+        console.print(f"{elsewhere} of {len(asked)} runs are left to the process that is running them", style="bold")
     return 1 if unfinished else 0

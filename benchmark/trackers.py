@@ -25,7 +25,7 @@ class Tracked:
 
     def __init__(self, listener: Listener, trackers: dict[str, Tracker], warn: Callable[[str], None]):
         self.listener, self.trackers, self.warn = listener, trackers, warn
-        self.started, self.progressed = listener.started, listener.progressed
+        self.started, self.progressed, self.noticed = listener.started, listener.progressed, listener.noticed
 
     def ended(self, job: Job, record: Record | None) -> None:
         self.listener.ended(job, record)

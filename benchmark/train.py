@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import networks, records, weights
+from benchmark import checkpoints, networks, stopping, weights
 from benchmark.data import Loaded
 from benchmark.evaluate import accuracy, select
 from benchmark.loaders import load
@@ -46,8 +46,8 @@ class Training:
     """Sum of the losses since the last point of the curve."""
     normalisation: tuple[list[float], list[float]]
     """The network's mean and standard deviation."""
-    grown: bool = False
-    """Whether the pool is other than the training images."""
+    grown: int | None = None
+    """The step at which the pool last changed; None while it is the training images."""
     state: State = field(default_factory=dict)
     step: int = 0
     epoch_start: int = 0
@@ -58,31 +58,52 @@ class Training:
     """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights at the point of the curve that the recipe's selection rule chooses so far."""
+    notes: list[str] = field(default_factory=list)
+    """What went wrong and was got over; goes into the record's warnings."""
 
     def dump(self) -> dict[str, Any]:
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "meter": self.meter.state(),
-            "pool": [self.pool.x, self.pool.y] if self.grown else [],
             "loss_sum": self.loss_sum,
             "state": self.state,
-            "plain": [self.step, self.epoch_start, self.seconds, self.resumed],
+            "plain": [self.step, self.epoch_start, self.seconds, self.resumed, self.grown],
             "curve": self.curve,
             "best": self.best,
+            "notes": self.notes,
         }
 
-    def restore(self, saved: dict[str, Any], device: torch.device) -> None:
+    def save(self, folder: Path, code: str) -> None:
+        """Writes a checkpoint; one that cannot be written is noted, and training goes on."""
+        try:
+            pool = None if self.grown is None else (self.grown, [self.pool.x, self.pool.y])
+            checkpoints.save(folder, code, self.dump(), pool)
+        except OSError as problem:
+            if (note := f"a checkpoint could not be written: {problem.strerror}") not in self.notes:
+                self.notes.append(note)
+
+    def resume(self, folder: Path, code: str, device: torch.device) -> bool:
+        """Takes up the checkpoint in `folder`, if there is a sound one of the same code."""
+        try:
+            found = checkpoints.load(folder, code)
+        except checkpoints.DamagedError as problem:
+            self.notes.append(f"started anew: {problem}")
+            return False
+        if found is not None:
+            self.restore(*found, device)
+        return found is not None
+
+    def restore(self, saved: dict[str, Any], pool: list[Tensor] | None, device: torch.device) -> None:
         self.net.load_state_dict(saved["net"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.meter.restore(saved["meter"])
-        self.grown = bool(saved["pool"])
-        if self.grown:
-            (self.pool,) = resident([Images(*saved["pool"])], device)
+        if pool:
+            (self.pool,) = resident([Images(*pool)], device)
         self.loss_sum, self.state, self.best = (_to(saved[name], device) for name in ("loss_sum", "state", "best"))
-        self.step, self.epoch_start, self.seconds, self.resumed = saved["plain"]
+        self.step, self.epoch_start, self.seconds, self.resumed, self.grown = saved["plain"]
         self.resumed += 1
-        self.curve = saved["curve"]
+        self.curve, self.notes = saved["curve"], saved["notes"]
 
 
 def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None = None) -> Training:
@@ -116,7 +137,8 @@ def train(
     """Trains a run that has just begun, to the end of its budget.
 
     Takes up the checkpoint in `folder` where one was made by the same `code`; on a CPU the run then ends with the bits
-    of an undisturbed one. Raises DivergedError where the loss stops being finite, and whatever the method raises.
+    of an undisturbed one. Raises DivergedError where the loss stops being finite, StoppedError with a checkpoint
+    written where the process is to end, and whatever the method raises.
     """
     device, recipe, net, clock = torch.device(asked.device), asked.recipe, run.net, monotonic()
     images = run.pool
@@ -135,10 +157,8 @@ def train(
         return Images(torch.cat(seen), part.y.to(device))
 
     source = Source(images, val, len(images), recipe.batch_size, helper)
-    saved = records.load_checkpoint(folder, code)
     with run.meter.running(net), Feed(device) as feed:
-        if saved is not None:
-            run.restore(saved, device)
+        if run.resume(folder, code, device):
             sampler.restart(run.epoch_start)
         else:
             report("setting up", 0.0)
@@ -170,10 +190,12 @@ def train(
                 report("evaluating", done)
                 score(run, val, tests, done, recipe.selection, views)
             report("training", min(done, 1.0))
-            if monotonic() - saved_at > checkpoint_seconds:
+            if stopping.asked() or monotonic() - saved_at > checkpoint_seconds:
                 run.epoch_start, run.seconds = sampler.start, before + monotonic() - clock
-                records.save_checkpoint(folder, code, run.dump())
+                run.save(folder, code)
                 saved_at = monotonic()
+                if stopping.asked():
+                    raise stopping.StoppedError
         if not run.curve:
             score(run, val, tests, 1.0, recipe.selection, views)
     run.seconds = before + monotonic() - clock
@@ -185,7 +207,7 @@ def grow(run: Training, method: Method, source: Source, rng: Rng, sampler: Sampl
     if extra is not None:
         pool = run.pool + extra.to(run.pool.x.device)
         order = torch.randperm(len(pool), generator=Rng(rng.seed, run.step).generator("pool"))
-        run.pool, run.grown = pool[order.to(pool.x.device)], True
+        run.pool, run.grown = pool[order.to(pool.x.device)], run.step
         sampler.restart(run.step)
 
 

@@ -44,8 +44,9 @@ def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
-        "data_dir", "out", "device", "engine", "jobs", "plugin", "save_weights", "track", "weights",
-        "sensitivity_images", "evaluations", "checkpoint_seconds", "stale", "list", "dry_run",
+        "data_dir", "out", "device", "engine", "timeout", "jobs", "plugin", "save_weights", "track", "weights",
+        "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds", "deterministic", "stale",
+        "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -79,7 +80,7 @@ def test_a_run_from_start_to_tables(tmp_path: Path, capsys: pytest.CaptureFixtur
     for run_id in accuracy["run_id"].unique():
         folder = tmp_path / "runs" / run_id
         assert {path.name for path in folder.iterdir()} == {
-            "record.json", "curve.jsonl", "sensitivity.npy", "views.png",
+            "record.json", "curve.jsonl", "sensitivity.npy", "views.png", "SHA256SUMS",
         }  # fmt: skip
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}

@@ -60,7 +60,7 @@ def test_the_flag_changes_no_id_and_no_number_and_reruns_what_kept_nothing(
     capsys.readouterr()
     assert call(tmp_path, *words, "--save-weights", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "1 finished runs kept no weights: --save-weights runs them again" in shown
+    assert "1 finished runs were made without --save-weights and are run again" in shown
     assert "1 of 1 runs to do" in shown
     assert call(tmp_path, *words, "--save-weights") == 0
     assert "[1/1]" in capsys.readouterr().out
@@ -254,7 +254,9 @@ def test_a_failed_run_keeps_no_weights(tmp_path: Path, monkeypatch: pytest.Monke
     assert call(tmp_path, "--methods", "erm", "--save-weights", "--sensitivity-images", "2") == 1
     record = only(tmp_path)
     assert (record.status, record.weights) == ("failed", None)
-    assert {path.name for path in (tmp_path / "runs" / record.run_id).iterdir()} == {"record.json", "curve.jsonl"}
+    assert {path.name for path in (tmp_path / "runs" / record.run_id).iterdir()} == {
+        "record.json", "curve.jsonl", "SHA256SUMS",
+    }  # fmt: skip
 
 
 def test_the_package_itself_stays_light() -> None:

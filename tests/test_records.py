@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import records
+from benchmark import durable, records
 from benchmark.errors import UsageError
-from benchmark.records import BusyError, Store
+from benchmark.locks import BusyError
+from benchmark.records import Store
 from benchmark.spec import Asked, canonical_json
 from tests import toy
 from tests.handmade import record
@@ -32,6 +34,8 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert store.read_all() == [record("erm", 0)]
     assert not list(store.runs.glob(".partial-*"))
     assert (store.runs / run_id / "curve.jsonl").read_text() == '{"step": 1, "val": 50.0}\n'
+    checked = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=store.runs / run_id, check=False)
+    assert checked.returncode == 0
 
 
 def test_a_second_record_of_a_run_replaces_the_first(tmp_path: Path) -> None:
@@ -93,30 +97,15 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path: Path) -> None
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    records.write_atomically(path, b"old")
+    durable.write_atomically(path, b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        records.write_atomically(path, b"new")
+        durable.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-
-
-def test_checkpoints_of_other_code_or_damaged_ones_are_not_taken_up(tmp_path: Path) -> None:
-    records.save_checkpoint(tmp_path, "code", {"x": torch.ones(2)})
-    state = records.load_checkpoint(tmp_path, "code")
-    assert state is not None
-    assert torch.equal(state["x"], torch.ones(2))
-    assert records.load_checkpoint(tmp_path, "other") is None
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:-40])
-    assert records.load_checkpoint(tmp_path, "code") is None
-    path.write_bytes(b"")
-    assert records.load_checkpoint(tmp_path, "code") is None
-    path.unlink()
-    assert records.load_checkpoint(tmp_path, "code") is None
 
 
 def test_the_run_id_depends_on_what_was_asked_and_on_nothing_else() -> None:

@@ -63,15 +63,17 @@ def test_a_streamed_run_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: py
         again = begin(asked, Growing(), loaded)
         train(again, asked, Growing(), loaded, folder, code="c")
         assert again.resumed == 1
-        assert again.grown
+        assert again.grown == 2
         assert all(torch.equal(v, again.net.state_dict()[name]) for name, v in whole.net.state_dict().items())
 
 
-def test_a_checkpoint_holds_the_pool_only_where_it_has_grown() -> None:
+def test_a_checkpoint_holds_the_pool_only_where_it_has_grown(tmp_path: Path) -> None:
     trained = begin(toy.asked(), Growing(), toy.loaded())
-    assert trained.dump()["pool"] == []
-    trained.grown = True
-    assert len(trained.dump()["pool"]) == 2
+    trained.save(tmp_path, "c")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt"}
+    trained.grown = 5
+    trained.save(tmp_path, "c")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "pool-5.pt"}
 
 
 def test_parts_become_resident_in_order_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""Locks between processes. They die with the process that holds them, so none is ever stale."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+
+TRIES, PAUSE = 20, 0.05
+"""A process that clears up holds a lock for a moment; one that runs holds it for long."""
+
+
+class BusyError(Exception):
+    """Another process is running this run right now."""
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Makes and holds a lock file, and deletes it in the end. Raises BusyError where another process holds it."""
+    for _ in range(TRIES):
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                    raise BlockingIOError
+            except (BlockingIOError, FileNotFoundError):  # held, or deleted by its last holder while it was opened here
+                sleep(PAUSE)
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+    raise BusyError(path.name)
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Waits until no other process is at this folder, and keeps others waiting."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
