@@ -53,7 +53,7 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
                         message = crew.died(worker, job)
                         if message is None:
                             continue
-                elif timeout is not None and monotonic() - worker.since > timeout:
+                elif timeout is not None and worker.since and monotonic() - worker.since > timeout:
                     message = crew.overdue(worker, job)
                 else:
                     continue

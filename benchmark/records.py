@@ -139,8 +139,9 @@ class Store:
 
     def views(self, records: Iterable[Record]) -> dict[str, bytes]:
         """The pictures of augmented images (views.png) of all runs that have one, by run id."""
-        paths = {record.run_id: self.runs / record.run_id / "views.png" for record in records}
-        return {run_id: path.read_bytes() for run_id, path in paths.items() if path.is_file()}
+        run_ids = [record.run_id for record in records]
+        there = [run_id for run_id in run_ids if (self.runs / run_id / "views.png").is_file()]
+        return {run_id: self._content(run_id, "views.png") for run_id in there}
 
     def finish(self, record: Record, curve: list[dict[str, Any]], files: Mapping[str, bytes] = {}) -> None:
         """Writes a run's files into its work folder and moves the folder into place in one rename.

@@ -34,19 +34,22 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         self.job: Job | None = None
-        self.since = 0.0
+        self.since: float | None = None
+        """When it told that it had begun; starting a process is no part of a run."""
 
     def give(self, job: Job) -> None:
-        self.job, self.since = job, monotonic()
+        self.job, self.since = job, None
         with suppress(OSError):  # it is dead, which reading from it will show
             self.pipe.send(job)
 
     def heard(self) -> Any:
         """Its next message. Raises EOFError where the process died: killed, out of memory, segmentation fault."""
         try:
-            return self.pipe.recv()
+            message = self.pipe.recv()
         except OSError as problem:
             raise EOFError from problem
+        self.since = self.since or monotonic()
+        return message
 
 
 class Crew:
@@ -149,7 +152,9 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int)
             try:
                 registry.load_plugins(plugins)
                 while True:
-                    pipe.send(execute_or_leave(pipe.recv(), _Pipe(pipe)))
+                    job = pipe.recv()
+                    pipe.send(("beginning", 0.0))
+                    pipe.send(execute_or_leave(job, _Pipe(pipe)))
             except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):

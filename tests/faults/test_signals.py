@@ -1,0 +1,96 @@
+"""Ctrl-C, SIGTERM, and workers that die or hang, as the terminal and the cluster send them."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmark.records import Store
+from tests.faults.harness import plugin, results, start, words
+
+SLOW = ["--seeds", "0", "--steps", "40", "--checkpoint-seconds", "1000"]
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Iterator[Path]:
+    """A file in which the method `slow` counts its steps."""
+    steps = tmp_path / "steps"
+    plugin(tmp_path, "slow", f"time.sleep(0.1); open({str(steps)!r}, 'a').write('.')")
+    yield steps
+
+
+def wait_for(condition: object, seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path, number: signal.Signals, code: int) -> None:
+    command = words(tmp_path, tmp_path / "out", "--methods", "slow", *SLOW, plugins=[tmp_path / "slow.py"])
+    process = start(command, tmp_path / "log")
+    wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)
+    began = time.monotonic()
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == code
+    assert time.monotonic() - began < 5
+    assert "the same command goes on from here" in (tmp_path / "log").read_text()
+    done = tell.stat().st_size
+    again = start(command, tmp_path / "log")
+    again.join()
+    assert again.exitcode == 0
+    assert tell.stat().st_size == 40  # no step was done twice
+    assert done < 40
+    (record,) = Store(tmp_path / "out").read_all()
+    assert record.ran.resumed == 1
+    whole = start(words(tmp_path, tmp_path / "whole", *command[command.index("--methods"):],
+                        plugins=[tmp_path / "slow.py"]), tmp_path / "log")  # fmt: skip
+    whole.join()
+    assert results(tmp_path / "whole") == results(tmp_path / "out")
+
+
+def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "hanging", f"open({str(tmp_path / 'there')!r}, 'w'); time.sleep(1000)")
+    command = words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, plugins=[path])
+    for times, least, most, codes in ((1, 2.9, 5, {130}), (2, 0, 2, {-signal.SIGINT})):
+        (tmp_path / "there").unlink(missing_ok=True)
+        process = start(command, tmp_path / "log")
+        wait_for((tmp_path / "there").exists)
+        began = time.monotonic()
+        for _ in range(times):
+            os.kill(process.pid or 0, signal.SIGINT)
+            time.sleep(0.3)
+        process.join(60)
+        assert process.exitcode in codes
+        assert least <= time.monotonic() - began < most
+
+
+def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(tmp_path: Path, tell: Path) -> None:
+    """One call with a run that is killed once, one that hangs, one that is slow and is interrupted."""
+    once = tmp_path / "once"
+    dying = plugin(tmp_path, "dying", f"if rng.step == 2 and not os.path.exists({str(once)!r}): "
+                   f"open({str(once)!r}, 'w'); os.kill(os.getpid(), 9)")  # fmt: skip
+    hanging = plugin(tmp_path, "hanging", "time.sleep(1000)")
+    slow = tmp_path / "slow.py"
+    command = words(tmp_path, tmp_path / "out", "--methods", "dying", "hanging", "slow", *SLOW, "--jobs", "2",
+                    "--timeout", "30", "--checkpoint-seconds", "0", plugins=[dying, hanging, slow])  # fmt: skip
+    process = start(command, tmp_path / "log")
+    wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)
+    wait_for(lambda: len(Store(tmp_path / "out").read_all()) == 1 or tell.stat().st_size >= 30)
+    began = time.monotonic()
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert time.monotonic() - began < 5
+    assert list((tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt"))
+    said = (tmp_path / "log").read_text()
+    assert "toyset/same dying seed 0: its worker process died (exit code -9)" in said
+    (record,) = [record for record in Store(tmp_path / "out").read_all() if record.asked.method == "dying"]
+    assert record.status == "done"
+    assert record.ran.resumed == 1
+    assert "its worker process died (exit code -9)" in record.warnings[0]
