@@ -50,7 +50,7 @@ class Job:
         """What is asked for now and a finished run has not, so that it has to be run again; empty where it has all."""
         if self.save_weights and record.weights is None:
             return "--save-weights"
-        return "--deterministic" if self.deterministic and not record.ran.machine["deterministic"] else ""
+        return "--deterministic" if self.deterministic and not record.ran.machine.get("deterministic") else ""
 
     def outdated(self, record: Record) -> str:
         """What made a record that would not make it today: other code or versions; empty where it is as today."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 from torch import Tensor
 
 Status = Literal["done", "failed", "diverged"]
@@ -157,6 +157,15 @@ class Ran(Noun):
     """Mean and standard deviation of the network's inputs, one for each channel; None where it was not built."""
     resumed: int = 0
     """How many times the run was taken up from a checkpoint."""
+
+    @field_validator("machine")
+    @classmethod
+    def _says_what_timings_share(cls, machine: dict[str, Any]) -> dict[str, Any]:
+        packages, gpu = machine.get("packages"), machine.get("gpu") or {"cuda": "", "driver": ""}
+        whole = isinstance(packages, dict) and "torch" in packages and "threads" in machine
+        if not (whole and isinstance(gpu, dict) and {"cuda", "driver"} <= gpu.keys()):
+            raise ValueError("torch's version, the threads, or the CUDA and driver of a GPU are missing")
+        return machine
 
 
 class Domain(Noun):

@@ -70,6 +70,8 @@ def _answer(
 def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, pairs: Sequence[Pair]) -> str:
     """How far the best row is from ERM, or from the next where ERM is the best or absent."""
     text = f"{_name(first)} has the highest mean over the shifted domains, {_mean(rows, first)}"
+    if first not in {reference, *(pair.row for pair in pairs)} or not pairs:
+        return f"{text}, with no seed in common to compare it by."
     if first == reference:
         pair = max(pairs, key=lambda p: p.difference.mean)
         text += f"; {_name(pair.row)} comes next, {-pair.difference.mean:.1f} points below"

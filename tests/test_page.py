@@ -143,6 +143,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
+def test_rows_without_a_seed_in_common_have_a_page_too(tmp_path: Path) -> None:
+    fill(tmp_path, [record("erm", 0), record("augmix", 1, accuracy=60.0)])
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    assert "60.0 %, with no seed in common to compare it by." in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 def test_runs_that_all_failed_have_a_page_too(tmp_path: Path) -> None:
     lonely = fill(tmp_path, [failed("gud", 0)])
     assert draw(lonely, lonely.read_all()) == []

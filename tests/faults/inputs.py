@@ -13,6 +13,7 @@ from benchmark.spec import Asked
 from tests.faults.harness import Count, Ended, call, state, words
 from tests.handmade import fill, record
 
+HEALTH = list(HealthCheck)
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 NUMBER = st.sampled_from(
     ["0", "1", "-1", "2.5", "1e400", "nan", "inf", "99999999999999999999999", "0x10", "", "1_0", "²"]
@@ -61,7 +62,7 @@ SOURCE = TEXT | st.sampled_from(SOURCES)
 
 
 class Inputs:
-    """One store with two results, and every way of giving bad input beside it; each checks that nothing else changed."""
+    """A store with two results, and every way of giving bad input beside it; each checks that nothing else changed."""
 
     def __init__(self, folder: Path):
         self.folder, self.out = folder, folder / "out"
@@ -161,15 +162,22 @@ def inputs(folder: Path, times: int, *, derandomize: bool = True) -> Count:
         (0.12, made.plugin, (name, SOURCE)),
     ]
     for share, attempt, strategies in kinds:
-        fewest = max(2, round(share * times))
-
-        @settings(max_examples=fewest, derandomize=derandomize, deadline=None, database=None,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(st.tuples(*strategies))
-        def once(arguments: tuple[object, ...], attempt: Callable[..., str] = attempt) -> None:
-            count.tried += 1
-            wrong = attempt(*arguments)
-            count.wrong += [f"{attempt.__name__} {arguments!r}: {wrong}"] if wrong else []
-
-        once()
+        _try(count, attempt, strategies, max(2, round(share * times)), derandomize)
     return count
+
+
+def _try(
+    count: Count,
+    attempt: Callable[..., str],
+    strategies: tuple[st.SearchStrategy[object], ...],
+    times: int,
+    derandomize: bool,
+) -> None:
+    @settings(max_examples=times, derandomize=derandomize, deadline=None, database=None, suppress_health_check=HEALTH)
+    @given(st.tuples(*strategies))
+    def once(arguments: tuple[object, ...]) -> None:
+        count.tried += 1
+        wrong = attempt(*arguments)
+        count.wrong += [f"{attempt.__name__} {arguments!r}: {wrong}"] if wrong else []
+
+    once()

@@ -3,12 +3,14 @@
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from tests.faults.damage import damaged
+from tests.faults.harness import Count
 from tests.faults.inputs import inputs
 from tests.faults.kills import kills
 from tests.faults.plugins import ODD, odd_methods
@@ -30,12 +32,13 @@ class Args:
 def main() -> int:
     """Returns 0 where everything survived, else 1."""
     args, counts = tyro.cli(Args), []
-    for make in (
+    faults: tuple[Callable[[Path], Count], ...] = (
         lambda folder: odd_methods(folder, [*ODD, "writes_data"], args.seed),
         lambda folder: damaged(folder, args.damaged, args.seed),
         lambda folder: kills(folder, args.kills, args.seed),
         lambda folder: inputs(folder, args.inputs, derandomize=False),
-    ):
+    )
+    for make in faults:
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             counts.append(make(Path(folder)))

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,11 @@ SLOW = ["--seeds", "0", "--steps", "40", "--checkpoint-seconds", "1000"]
 
 
 @pytest.fixture
-def tell(tmp_path: Path) -> Iterator[Path]:
+def tell(tmp_path: Path) -> Path:
     """A file in which the method `slow` counts its steps."""
     steps = tmp_path / "steps"
     plugin(tmp_path, "slow", f"time.sleep(0.1); open({str(steps)!r}, 'a').write('.')")
-    yield steps
+    return steps
 
 
 def wait_for(condition: object, seconds: float = 200) -> None:
