@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup bench test lint types perf tables clean
+.PHONY: help setup bench test lint types perf soak tables clean
 
 help:
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
 	@echo "make test     run all tests              make lint    check style        make types   check types"
 	@echo "make perf     time operations against their peers, keep the JSON under results/perf/"
+	@echo "make soak     try faults and bad input, hundreds of times, and count (ARGS='--kills 5 --inputs 50')"
 	@echo "make tables   rebuild the tables of results/ from its run records"
 	@echo "make clean    remove the environment and caches; results stay"
 
@@ -40,6 +41,9 @@ perf: setup
 	mkdir -p results/perf
 	$(BIN)/python -m pytest tests/perf --override-ini 'addopts=--import-mode=importlib' -W default \
 	  --benchmark-json results/perf/benchmark.json $(ARGS)
+
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak $(ARGS)
 
 tables: setup
 	$(BIN)/python -m benchmark.tables $(ARGS)

@@ -72,10 +72,16 @@ class _Hashed:
 
     def __init__(self, file: BinaryIO):
         self.file, self.digest = file, hashlib.sha256()
+        self.problem: OSError | None = None
+        """Why it could not be written; torch.save raises an error of its own in its place."""
 
     def write(self, content: bytes) -> int:
         self.digest.update(content)
-        return self.file.write(content)
+        try:
+            return self.file.write(content)
+        except OSError as problem:
+            self.problem = problem
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -86,7 +92,12 @@ def _write(path: Path, value: Any) -> str:
     try:
         with beside.open("wb") as file:
             hashed = _Hashed(file)
-            torch.save(value, hashed)  # type: ignore[arg-type]
+            try:
+                torch.save(value, hashed)  # type: ignore[arg-type]
+            except RuntimeError:
+                if hashed.problem is None:
+                    raise
+                raise hashed.problem from None
             file.write(hashed.digest.digest())
             file.flush()
             os.fsync(file.fileno())

@@ -77,7 +77,7 @@ def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(t
     hanging = plugin(tmp_path, "hanging", "time.sleep(1000)")
     slow = tmp_path / "slow.py"
     command = words(tmp_path, tmp_path / "out", "--methods", "dying", "hanging", "slow", *SLOW, "--jobs", "2",
-                    "--timeout", "30", "--checkpoint-seconds", "0", plugins=[dying, hanging, slow])  # fmt: skip
+                    "--timeout", "15", "--checkpoint-seconds", "0", plugins=[dying, hanging, slow])  # fmt: skip
     process = start(command, tmp_path / "log")
     wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)
     wait_for(lambda: len(Store(tmp_path / "out").read_all()) == 1 or tell.stat().st_size >= 30)
