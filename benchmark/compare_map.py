@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import machine, networks
+from benchmark.durable import write_atomically
 from benchmark.errors import UsageError
 from benchmark.evaluate import accuracy
 from benchmark.fourier import radial_profile, radius, view31
-from benchmark.records import npy_bytes, write_atomically
+from benchmark.records import npy_bytes
 from benchmark.rng import key
 from benchmark.sensitivity_figures import side_by_side
 from benchmark.spec import Images
