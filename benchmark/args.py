@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.errors import UsageError
+from benchmark.spec import Precision
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Args:
     none are run again."""
     track: tuple[str, ...] = ()
     """Send curves and results of the runs that end to tensorboard, tensorboard:DIR (default OUT/tensorboard), wandb."""
+    precision: Precision = "fp32"
+    """fp32. tf32, on a GPU: rounded inputs of matrix products and convolutions. bf16: bfloat16 inside the network while
+    it trains and is attacked; it is scored in fp32. Other than fp32 makes a table of its own: docs/adr/0006."""
     weights: str | None = None
     """What networks start from: scratch, pretrained (timm's), or a .safetensors file. Default: the protocol's."""
     sensitivity_images: int | None = None

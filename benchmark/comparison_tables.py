@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.cell import Cell, Line, Summary, ids, interval, spread
-from benchmark.comparisons import cost_rows, length, rankings, references, seeds_of
+from benchmark.comparisons import cost_rows, length, network, rankings, references, seeds_of
 from benchmark.paper import paper_rows
 from benchmark.rows import by_row
 from benchmark.spec import Record
@@ -62,7 +62,7 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
         lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
         asked = here[0].asked
-        heading = f"{dataset}, source {source}, protocol {protocol}: {asked.recipe.network}; data {asked.fingerprint}"
+        heading = f"{dataset}, source {source}, protocol {protocol}: {network(here[0])}; data {asked.fingerprint}"
         found.append(Summary(f"{heading}; {machine}", lines, _dearest(part), str(key)))
     return found
 

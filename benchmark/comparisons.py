@@ -112,6 +112,12 @@ def length(record: Record) -> str:
     return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
 
 
+def network(record: Record) -> str:
+    """The network, with the precision of its arithmetic where that is other than float32."""
+    recipe = record.asked.recipe
+    return recipe.network if recipe.precision == "fp32" else f"{recipe.network} in {recipe.precision}"
+
+
 def setting(record: Record) -> str:
     """What runs under several budgets must share to stand in one table: all but method, seed and length, as a hash."""
     free = {"method", "settings", "variant", "seed", "budget", "seconds"}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmark import kernels, machine, registry
+from benchmark import kernels, machine, precision, registry
 from benchmark.card import card
 from benchmark.determinism import determinism
 from benchmark.errors import UsageError
@@ -142,11 +142,12 @@ def _train_and_measure(job: Job, folder: Path, report: Report, outcome: _Outcome
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
     outcome.notes += loaded.warnings
     kernels.prepare(device)
+    precision.use(asked.recipe.precision, device)
     with untouched(loaded):
         run = outcome.run = begin(asked, method, loaded, job.weights)
         train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
         parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
-        parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device)
+        parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device, asked.recipe.precision)
         report("mapping sensitivity", 1.0)
         parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
         outcome.files |= {"sensitivity.npy": map_file} if map_file else {}

@@ -1,8 +1,8 @@
 """What a run could cost at best on its device: the floors that the throughput table compares with.
 
 Bare passes: as many forward and backward passes through the same network, in batches of the same size, on images that
-are there already, with no augmentation, loss or optimiser. Device: the rate of large float32 matrix products and the
-bandwidth of a copy, measured here and now.
+are there already, with no augmentation, loss or optimiser. Device: the rate of large matrix products in the run's own
+precision and the bandwidth of a copy, measured here and now.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.spec import Floor
+from benchmark.precision import factor
+from benchmark.spec import Floor, Precision
 
 ROUNDS, LONGEST = 5, 2.0
 """Times that something is timed, and seconds after which it is enough."""
 
 
-def floor_of(net: nn.Module, x: torch.Tensor, forwards: float, backwards: float) -> Floor:
+def floor_of(
+    net: nn.Module, x: torch.Tensor, forwards: float, backwards: float, precision: Precision = "fp32"
+) -> Floor:
     """The floor of a run that took so many passes for each source image, in images.
 
     x: one batch, float32 [B,3,H,W] on the device. The network's mode, gradients and buffers are left alone.
@@ -36,7 +39,7 @@ def floor_of(net: nn.Module, x: torch.Tensor, forwards: float, backwards: float)
         for buffer, value in kept:
             buffer.copy_(value)
     per_image = (forwards * forward + backwards * max(0.0, both - forward)) / len(x)
-    matrix, copied = device_rates(x.device, torch.get_num_threads())
+    matrix, copied = device_rates(x.device, torch.get_num_threads(), precision)
     return Floor(
         images_per_second=1 / per_image,
         gflop_per_image=counter.get_total_flops() * (forwards + 2 * backwards) / 1e9,
@@ -46,10 +49,11 @@ def floor_of(net: nn.Module, x: torch.Tensor, forwards: float, backwards: float)
 
 
 @cache
-def device_rates(device: torch.device, threads: int) -> tuple[float, float]:
-    """GFLOP/s of a float32 matrix product, and GiB/s read and written by a copy. threads: part of what is measured."""
+def device_rates(device: torch.device, threads: int, precision: Precision) -> tuple[float, float]:
+    """GFLOP/s of a matrix product, and GiB/s read and written by a copy. threads: part of what is measured. precision:
+    the one in use (precision.use)."""
     side, mib = (8192, 1024) if device.type == "cuda" else (1024, 128)
-    a, source = torch.rand(side, side, device=device), torch.zeros(mib * 2**18, device=device)
+    a, source = factor(precision, device, side), torch.zeros(mib * 2**18, device=device)
     target = torch.empty_like(source)
     product = _seconds(lambda: a @ a, device)
     copy = _seconds(lambda: target.copy_(source), device)

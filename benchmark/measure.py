@@ -17,7 +17,7 @@ from benchmark.evaluate import select
 from benchmark.floors import floor_of
 from benchmark.method import Method
 from benchmark.rng import Rng, key
-from benchmark.spec import Accuracy, Asked, Domain, Images, Selection, Sensitivity, Throughput, Weights
+from benchmark.spec import Accuracy, Asked, Domain, Images, Precision, Selection, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
 from benchmark.train import Training
 
@@ -92,7 +92,7 @@ def picture_sheet(rows: Sequence[Tensor]) -> bytes:
     return buffer.getvalue()
 
 
-def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throughput:
+def throughput_of(run: Training, batch_size: int, device: torch.device, precision: Precision = "fp32") -> Throughput:
     """What the run cost, read off its meter, and what it could have cost at best."""
     meter = run.meter
     train_seconds, images = meter.total(), max(1, meter.images)
@@ -112,6 +112,6 @@ def throughput_of(run: Training, batch_size: int, device: torch.device) -> Throu
         forwards_per_image=forwards,
         backwards_per_image=backwards,
         peak_memory_mib=memory,
-        floor=floor_of(run.net, batch, forwards, backwards) if forwards else None,
+        floor=floor_of(run.net, batch, forwards, backwards, precision) if forwards else None,
         parameters=sum(parameter.numel() for parameter in run.net.parameters()),
     )

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.kernels.stem import Stem
+from benchmark.precision import autocasts
 from benchmark.resnets import Parts, resnet18, wide_resnet
+from benchmark.spec import Precision
 
 Channels = float | tuple[float, float, float]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,6 +29,8 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    precision: Precision = "fp32"
+    """What `forward` computes in; the parts called by themselves know of none."""
 
     def __init__(self, stem: nn.Module, trunk: nn.Module, head: nn.Linear, mean: Channels, std: Channels):
         super().__init__()
@@ -40,7 +44,12 @@ class Classifier(nn.Module):
         return out
 
     def forward(self, x: Tensor, features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits [B,K]; with `features`, (logits, penultimate features [B,D])."""
+        """Logits [B,K]; with `features`, (logits, penultimate features [B,D]). float32 in any precision."""
+        if autocasts(self.precision):
+            with torch.autocast(x.device.type, torch.bfloat16):
+                z = self.trunk(self.embed(x))
+                logits = self.head(z).float()
+            return (logits, z.float()) if features else logits
         z = self.trunk(self.embed(x))
         return (self.head(z), z) if features else self.head(z)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark import machine, networks, protocols, registry, weights
+from benchmark import machine, networks, precision, protocols, registry, weights
 from benchmark.args import Args, check_numbers
 from benchmark.errors import UsageError
 from benchmark.execute import Job
@@ -23,6 +23,7 @@ def plan(args: Args) -> list[Job]:
     if args.network is not None:
         networks.check(args.network)
     device = machine.choose_device(args.device)
+    precision.check(args.precision, device)
     session = datetime.now(UTC).isoformat(timespec="seconds")
     given = parse_settings(args.set)
     methods = [parse_method(text) for text in expand_all(args.methods)]
@@ -70,6 +71,7 @@ def ask(
     recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
     changes: dict[str, Any] = {"network": args.network, "steps": args.steps, "batch_size": args.batch_size}
     changes |= {"evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
+    changes |= {"precision": args.precision}
     recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
     method: Method = registry.make("method", name, fixed | settings)
     plain = registry.make("method", name, fixed).settings()
@@ -151,6 +153,7 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--batch-size", str(recipe.batch_size)] if args.batch_size else []
     words += ["--deterministic"] if args.deterministic else []
     words += ["--network", args.network] if args.network else []
+    words += ["--precision", recipe.precision] if recipe.precision != "fp32" else []
     words += ["--seconds", f"{asked.seconds:g}"] if asked.seconds is not None else []
     words += ["--weights", args.weights] if args.weights else []
     words += ["--data-dir", str(args.data_dir)] if args.data_dir else []

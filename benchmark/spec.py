@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from torch import Tensor
 
 Status = Literal["done", "failed", "diverged"]
+Precision = Literal["fp32", "tf32", "bf16"]
+"""What it means: precision.py."""
 Selection = Literal["source-val", "last", "oracle", "last-within-5", "source-val-views"]
 """source-val: best source validation accuracy, ties to the latest. last: the last evaluation. oracle: the best mean
 over the targets, which looks at them. last-within-5: the last with more than 0.95 of the best before it (SADA's code).
@@ -90,12 +92,15 @@ class Recipe(Noun):
     """How often the source validation part and the targets are scored, evenly over the budget."""
     sensitivity_images: int = Field(256, ge=0)
     """Validation images under the sensitivity map; 0 leaves the map out."""
+    precision: Precision = "fp32"
+    """Of the arithmetic. Left out of records where it is fp32."""
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `weights` where they are scratch, so that the ids of runs from before that field still hold."""
+        """Without younger fields at their defaults, so that the ids of runs from before them still hold."""
         found: dict[str, Any] = dump(self)
-        return {name: value for name, value in found.items() if name != "weights" or value != "scratch"}
+        younger = {"weights": "scratch", "precision": "fp32"}
+        return {name: value for name, value in found.items() if (name, value) not in younger.items()}
 
 
 class Asked(Noun):
@@ -220,7 +225,7 @@ class Floor(Noun):
     gflop_per_image: float
     """Arithmetic of those passes, in 10^9 operations per source image; a backward counts as two forwards."""
     matrix_gflops: float
-    """Measured rate of large float32 matrix products, in 10^9 operations per second."""
+    """Measured rate of large matrix products in the run's precision, in 10^9 operations per second."""
     copy_gib_per_second: float
     """Measured bandwidth of a copy, reading and writing."""
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark import accuracy_table, comparison_tables
 from benchmark.cell import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.comparisons import length
+from benchmark.comparisons import length, network
 from benchmark.rows import Maps, by_group, by_row, group_of, throughput_rows, where
 from benchmark.sensitivity import summaries
 from benchmark.spec import Record, canonical_json
@@ -48,7 +48,7 @@ def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]
 def _heading(record: Record) -> str:
     asked, recipe = record.asked, record.asked.recipe
     return (
-        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {recipe.network}, {recipe.optimizer} "
+        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer} "
         f"{recipe.lr:g}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}; "
         f"data {asked.fingerprint}"
     )

@@ -115,6 +115,7 @@ def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None 
     plain = networks.build(recipe.network, data.classes, key(asked.seed, "init"), recipe.weights)
     weights.load(plain, recipe.weights, weights_file)
     normalisation = plain.mean.flatten().tolist(), plain.std.flatten().tolist()
+    plain.precision = recipe.precision
     net = (
         method.wrap(plain).to(device).to(memory_format=torch.channels_last)
     )  # a third faster on a CPU, and what GPUs prefer

@@ -44,8 +44,8 @@ def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
-        "data_dir", "out", "device", "engine", "timeout", "jobs", "plugin", "save_weights", "track", "weights",
-        "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds", "deterministic", "stale",
+        "data_dir", "out", "device", "engine", "timeout", "jobs", "plugin", "save_weights", "track", "precision",
+        "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds", "deterministic", "stale",
         "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]

@@ -1,0 +1,51 @@
+"""The precision of a run's arithmetic, part of what was asked. Everything is stored in float32 under all three.
+
+fp32: float32 throughout. On a GPU this means float32 in convolutions too, which torch itself would round to TF32.
+tf32: a GPU's matrix products and convolutions round their inputs to ten bits of mantissa. A switch of the libraries, so
+it holds for the whole run: attacks, evaluation, and a random convolution that goes to cuDNN. Fourier transforms and the
+suite's own kernels do not know it.
+bf16: inside the network, bfloat16 where torch.autocast takes it (convolutions and matrix products), in every pass that
+may have a gradient: the loss's, the attacks', and those that make what an attack measures against. Logits and features
+leave it as float32, so parameters, their gradients and the optimiser, divergences, augmentations, images under attack
+and Fourier transforms are float32. Accuracies and the sensitivity map are taken in float32 (torch.inference_mode).
+"""
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import UsageError
+from benchmark.spec import Precision
+
+TF32_SINCE = (8, 0)
+"""The compute capability with which GPUs have TF32."""
+
+
+def check(precision: Precision, device: torch.device) -> None:
+    """Raises UsageError where the device does not have it."""
+    if precision != "tf32":
+        return
+    if device.type != "cuda":
+        raise UsageError("--precision tf32: only GPUs have it, and this run is on a CPU; use fp32 or bf16")
+    found = torch.cuda.get_device_capability(device)
+    if found < TF32_SINCE:
+        raise UsageError(
+            f"--precision tf32: GPUs have it from compute capability 8.0 on, and this one has {found[0]}.{found[1]}; "
+            "use fp32"
+        )
+
+
+def use(precision: Precision, device: torch.device) -> None:
+    """Sets the libraries' switches for a run; a CPU has none."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def autocasts(precision: Precision) -> bool:
+    """Whether a pass through a network of this precision, here and now, is one in bfloat16."""
+    return precision == "bf16" and not torch.is_inference_mode_enabled()
+
+
+def factor(precision: Precision, device: torch.device, side: int) -> Tensor:
+    """A square matrix whose product with itself is computed in this precision, after `use`."""
+    return torch.rand(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
