@@ -39,8 +39,8 @@ types: setup
 
 perf: setup
 	mkdir -p results/perf
-	$(BIN)/python -m pytest tests/perf --override-ini 'addopts=--import-mode=importlib' -W default \
-	  --benchmark-json results/perf/benchmark.json $(ARGS)
+	$(BIN)/python -m pytest tests/perf --override-ini 'addopts=--import-mode=importlib' -W default -rs \
+	  --benchmark-quiet --benchmark-json results/perf/$$(date -u +%Y-%m-%dT%H%M%SZ).json $(ARGS)
 
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak $(ARGS)

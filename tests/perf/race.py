@@ -11,13 +11,24 @@ from tests.perf.turns import take_turns
 
 REPEATS = 20
 """Calls between two synchronisations."""
+COPY = "a copy of as many bytes"
 
 
 def cuda() -> torch.device:
     """The device, or a skip."""
     if not torch.cuda.is_available():
-        pytest.skip("no CUDA device: kernels are timed on a GPU")
+        pytest.skip("no CUDA device: this is timed on a GPU")
     return torch.device("cuda")
+
+
+def repeated(work: Callable[[], Any]) -> Callable[[], None]:
+    """REPEATS calls of some work."""
+
+    def run() -> None:
+        for _ in range(REPEATS):
+            work()
+
+    return run
 
 
 def race(
@@ -27,23 +38,25 @@ def race(
     triton: Callable[[], Any],
     definition: Callable[[], Any],
     compiled: Callable[[], Any] | None = None,
+    share: float | None = None,
 ) -> None:
-    """moved: bytes that the operation has to read and write. compiled: if not the definition as it is, compiled."""
+    """moved: bytes that the operation has to read and write. compiled: if not the definition as it is, compiled.
+    share: of the copy bandwidth, to be reached; that a kernel has to beat both forms of its definition holds for all.
+    """
     source = torch.empty(moved // 2, dtype=torch.uint8, device=cuda())
     target = torch.empty_like(source)
     forms: dict[str, Callable[[], Any]] = {
         "Triton": triton,
         "eager": definition,
         "torch.compile": compiled or torch.compile(definition),
-        "a copy of as many bytes": lambda: target.copy_(source),
+        COPY: lambda: target.copy_(source),
     }
-
-    def repeated(form: Callable[[], Any]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(REPEATS):
-                form()
-
-        return run
-
-    contenders = {name: (REPEATS, repeated(form)) for name, form in forms.items()}
-    take_turns(request, f"{title}, {moved / 2**20:,.0f} MiB", contenders, rounds=15, cuda=True)
+    take_turns(
+        request,
+        f"{title}, {moved / 2**20:,.0f} MiB",
+        {name: (REPEATS, repeated(form)) for name, form in forms.items()},
+        targets={"eager": 1.0, "torch.compile": 1.0} | ({} if share is None else {COPY: share}),
+        bytes_moved=moved,
+        rounds=15,
+        cuda=True,
+    )

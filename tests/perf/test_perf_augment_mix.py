@@ -29,8 +29,8 @@ def pillow_way(image: Tensor, random: np.random.Generator) -> Tensor:
     return (1 - m) * image + m * mixture
 
 
-@pytest.mark.parametrize(("batch", "size"), [(128, 32), (8, 224)])
-def test_augmix_views(request: pytest.FixtureRequest, batch: int, size: int) -> None:
+@pytest.mark.parametrize(("batch", "size", "target"), [(128, 32, 8.0), (8, 224, 4.0)])
+def test_augmix_views(request: pytest.FixtureRequest, batch: int, size: int, target: float) -> None:
     generator, random = torch.Generator().manual_seed(0), np.random.default_rng(0)
     small = torch.randint(0, 256, (batch, 3, size // 4, size // 4), generator=generator).float() / 255
     x = torch.nn.functional.interpolate(small, size=(size, size), mode="bilinear").clamp(0, 1)
@@ -58,6 +58,7 @@ def test_augmix_views(request: pytest.FixtureRequest, batch: int, size: int) -> 
                 "torchvision v2": (batch, lambda: [torchvision(image) for image in bytes_]),
                 "timm": (batch, lambda: [to_tensor(timm(picture)) for picture in pictures]),
             },
+            targets={"Pillow": target},
         )
     finally:
         torch.set_num_threads(before)

@@ -22,4 +22,5 @@ def test_views(request: pytest.FixtureRequest, batch: int, size: int, ops: tuple
         2 * x.numel() * x.element_size(),
         lambda: augment_mix.views_triton(x, *slots),
         lambda: augment_mix.views_torch(x, *slots),
+        share=0.6,
     )
