@@ -28,7 +28,9 @@ def resident(parts: Sequence[Images], device: torch.device) -> list[Images]:
 
 
 def take(images: Images, index: Tensor, device: torch.device) -> Images:
-    """The images at these positions (int64, on the CPU), on the device."""
+    """The images at these positions (int64), on the device."""
+    if images.x.is_cuda and not index.is_cuda:
+        index = index.pin_memory().to(images.x.device, non_blocking=True)  # from other memory the host would wait
     return images[index.to(images.x.device)].to(device)
 
 

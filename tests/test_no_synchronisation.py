@@ -1,20 +1,25 @@
-"""A training step on a GPU never makes the host wait: torch raises where one would."""
+"""A training step on a GPU never makes the host wait: torch raises where one would. The batch, the loader, every
+method's loss in each of its phases, the gradient and the optimiser."""
 
 from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from benchmark import networks
+from benchmark import loaders, networks
 from benchmark.method import Method, Rng, Source
-from benchmark.spec import Images
+from benchmark.optimise import Sampler, make_optimizer, set_rate
+from benchmark.precision import use
+from benchmark.spec import Images, Precision, Recipe
+from benchmark.stream import take
 from tests import toy
 from tests.test_methods import METHODS, make
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+PHASES = 4
+"""Calls of `expand` before the steps; by then M-ADA has images of its own, and tests each step on them."""
 
 
 @pytest.fixture
@@ -23,23 +28,72 @@ def strict() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def prepared(name: str) -> tuple[Method, torch.nn.Module, torch.optim.Optimizer, Images, dict[str, object]]:
-    method, device = make(name), torch.device("cuda")
-    net = method.wrap(networks.build("mini_convnet", 4, 0)).to(device).to(memory_format=torch.channels_last)
-    pool = toy.images(64, 0).to(device)
-    source = Source(pool, toy.images(32, 1).to(device), len(pool), 16, lambda helper, rng: None)
-    state = method.setup(net, source, Rng(0, on=device))
-    return method, net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9), pool[:16], state
+class Prepared:
+    """A method on the toy problem, set up and with a pool of its own where it makes one."""
+
+    def __init__(self, name: str, device: torch.device, recipe: Recipe = toy.RECIPE):
+        self.method: Method = make(name)
+        self.device, self.recipe, self.sampler = device, recipe, Sampler(0, recipe)
+        plain = networks.build(recipe.network, 4, 0)
+        plain.precision = recipe.precision
+        self.net = self.method.wrap(plain).to(device).to(memory_format=torch.channels_last)
+        self.pool = toy.images(64, 0).to(device)
+        self.optimizer = make_optimizer(self.net, recipe)
+        source = Source(self.pool, toy.images(32, 1).to(device), len(self.pool), 16, lambda helper, rng: None)
+        self.state: dict[str, Any] = self.method.setup(self.net, source, Rng(0, on=device))
+        for step in range(PHASES):
+            more: Images | None = self.method.expand(self.net, source, Rng(0, step, on=device), step, self.state)
+            self.pool = self.pool if more is None else self.pool + more
+
+    def step(self, step: int, progress: float) -> None:
+        rng = Rng(0, step, progress, self.device)
+        set_rate(self.optimizer, self.recipe, progress)
+        batch = take(self.pool, self.sampler.index(step, len(self.pool)), self.device)
+        x = loaders.load(batch.unit(), self.recipe.loader, rng).contiguous(memory_format=torch.channels_last)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.loss(self.net, x, batch.y, rng, self.state).backward()
+        self.optimizer.step()
+
+
+def take_steps(prepared: Prepared, progress: float) -> None:
+    for step, mode in enumerate(("default", "error"), PHASES):  # the first step compiles kernels and fills tables
+        torch.cuda.set_sync_debug_mode(mode)
+        prepared.step(step, progress)
+
+
+@METHODS
+def test_what_is_stepped_through_is_the_whole_method(name: str) -> None:
+    prepared = Prepared(name, CPU)
+    assert prepared.state.get("phase", 1) == 1
+    assert len(prepared.pool) == (128 if name == "gud" else 64)
+    before = [parameter.clone() for parameter in prepared.net.parameters()]
+    prepared.step(PHASES, 0.5)
+    assert not all(torch.equal(*pair) for pair in zip(before, prepared.net.parameters(), strict=True))
 
 
 @METHODS
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("progress", [0.0, 0.5])
-def test_a_step_does_not_wait(name: str, progress: float) -> None:
-    method, net, optimizer, batch, state = prepared(name)
-    for step, mode in enumerate(("default", "error")):  # the first step compiles kernels and fills tables
-        torch.cuda.set_sync_debug_mode(mode)
-        x = batch.unit().contiguous(memory_format=torch.channels_last)
-        optimizer.zero_grad(set_to_none=True)
-        method.loss(net, x, batch.y, Rng(0, step, progress, x.device), state).backward()
-        optimizer.step()
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.gpu
+@NO_GPU
+def test_a_step_does_not_wait(name: str, progress: float, optimizer: str) -> None:
+    take_steps(Prepared(name, CUDA, toy.RECIPE.model_copy(update={"optimizer": optimizer})), progress)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.gpu
+@NO_GPU
+def test_a_step_in_any_precision_does_not_wait(precision: Precision) -> None:
+    use(precision, CUDA)
+    take_steps(Prepared("augmix", CUDA, toy.RECIPE.model_copy(update={"precision": precision})), 0.5)
+    use("fp32", CUDA)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("loader", get_args(Recipe.model_fields["loader"].annotation))
+@pytest.mark.gpu
+@NO_GPU
+def test_no_loader_waits(loader: str) -> None:
+    take_steps(Prepared("erm", CUDA, toy.RECIPE.model_copy(update={"loader": loader})), 0.5)
