@@ -42,11 +42,16 @@ class Args:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
     engine: Literal["local", "ray"] = "local"
-    """Where runs execute: on this machine, or on a Ray cluster."""
+    """Where runs execute: on this machine, or on a Ray cluster (docs/scaling.md)."""
+    ray_address: str | None = None
+    """The cluster's head, HOST:PORT. Default: RAY_ADDRESS, this machine's cluster, or a new one on this machine."""
     timeout: float | None = None
     """Seconds that a run may take before it is ended as failed. Default: any number."""
     jobs: int = 1
-    """Runs at a time; each gets its share of the cores. Sharing makes timings noisier."""
+    """Runs at a time; each gets its share of the cores. With Ray: runs at a time on a GPU, or on a core with --device
+    cpu. Sharing makes timings noisier."""
+    nproc: int = 1
+    """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
     plugin: tuple[Path, ...] = ()
     """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
     save_weights: bool = False
@@ -83,6 +88,7 @@ def check_numbers(args: Args) -> None:
         ("--steps", args.steps, 1),
         ("--jobs", args.jobs, 1),
         ("--batch-size", args.batch_size, 1),
+        ("--nproc", args.nproc, 1),
         ("--evaluations", args.evaluations, 1),
         ("--sensitivity-images", args.sensitivity_images, 0),
         *(("--seeds", seed, 0) for seed in args.seeds),
@@ -97,10 +103,15 @@ def check_numbers(args: Args) -> None:
         raise UsageError(f"--checkpoint-seconds {args.checkpoint_seconds:g}: must be 0 or more")
     if args.timeout is not None and not args.timeout > 0:
         raise UsageError(f"--timeout {args.timeout:g}: must be more than 0 seconds")
-    if args.engine == "ray":
+    if args.timeout is not None and args.engine == "ray":
+        raise UsageError("--timeout ends a process of this machine: leave it out with --engine ray")
+    if args.nproc > 1 and (args.jobs > 1 or args.engine == "ray" or args.budget == "time"):
         raise UsageError(
-            "--engine ray is not part of this version; use --engine local, with --jobs for several runs at a time"
+            "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
+            "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
+    if args.ray_address is not None and args.engine != "ray":
+        raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):
         if not values:
             raise UsageError(f"{flag}: name at least one")

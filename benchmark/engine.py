@@ -7,7 +7,8 @@ from multiprocessing.connection import wait
 from time import monotonic
 
 from benchmark import stopping
-from benchmark.execute import Job, Listener, execute_or_leave
+from benchmark.execute import execute_or_leave
+from benchmark.job import Job, Listener
 from benchmark.spec import Record
 from benchmark.workers import Crew
 

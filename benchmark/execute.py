@@ -2,18 +2,20 @@
 
 import functools
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from benchmark import kernels, machine, precision, registry
+from benchmark import data, kernels, machine, parallel, precision, registry
 from benchmark.card import card
 from benchmark.determinism import determinism
 from benchmark.errors import UsageError
+from benchmark.job import Job, Listener
 from benchmark.locks import BusyError
 from benchmark.measure import accuracy_of, sensitivity_of, throughput_of, views_of, weights_of
 from benchmark.records import Store
@@ -21,59 +23,6 @@ from benchmark.shared import load_data, untouched
 from benchmark.spec import Asked, Ran, Record, Status
 from benchmark.timing import peak_memory_mib, reset_peak_memory
 from benchmark.train import DivergedError, Report, Training, begin, train
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run and all that a worker process needs to do it."""
-
-    asked: Asked
-    command: str
-    session: str
-    out: Path
-    data_dir: Path | None
-    plugins: tuple[Path, ...] = ()
-    checkpoint_seconds: float = 30.0
-    save_weights: bool = False
-    weights: Path | None = None
-    """The local file of the network's first weights, if the recipe's are those of one."""
-    deterministic: bool = False
-    notes: tuple[str, ...] = ()
-    """What has happened to the run so far; goes into its record's warnings."""
-
-    @property
-    def code(self) -> str:
-        """Hash of the code that this run depends on."""
-        return code_of(self.asked.method, self.asked.dataset)
-
-    def lacks(self, record: Record) -> str:
-        """What is asked for now and a finished run has not, so that it has to be run again; empty where it has all."""
-        if self.save_weights and record.weights is None:
-            return "--save-weights"
-        return "--deterministic" if self.deterministic and not record.ran.machine.get("deterministic") else ""
-
-    def outdated(self, record: Record) -> str:
-        """What made a record that would not make it today: other code or versions; empty where it is as today."""
-        return outdated(record, self.code)
-
-
-def code_of(method: str, dataset: str) -> str:
-    """Hash of the code that a run of this method on this dataset depends on."""
-    return machine.code_hash([registry.source_file("method", method), registry.source_file("dataset", dataset)])
-
-
-def outdated(record: Record, code: str) -> str:
-    """How today's code, of this hash, and packages differ from those that made a record; empty where they do not."""
-    return "other code" if record.ran.code != code else machine.other_versions(record.ran.machine)
-
-
-class Listener(Protocol):
-    """What is told of runs as they go; benchmark.terminal shows it to people."""
-
-    def started(self, job: Job) -> None: ...
-    def progressed(self, job: Job, doing: str, share: float) -> None: ...
-    def noticed(self, job: Job, what: str) -> None: ...
-    def ended(self, job: Job, record: Record | None) -> None: ...
 
 
 def execute_or_leave(job: Job, listener: Listener) -> Record | None:
@@ -84,36 +33,72 @@ def execute_or_leave(job: Job, listener: Listener) -> Record | None:
         return None
 
 
+Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
+"""A run's data, and the names of its classes."""
+
+
+class Outcome(NamedTuple):
+    """All that a run leaves behind: its record, its curve, and the contents by name of its other files."""
+
+    record: Record
+    curve: list[dict[str, Any]]
+    files: dict[str, bytes]
+
+
+def inputs(job: Job) -> Inputs:
+    """What a run works on. Raises UsageError where it is missing or damaged."""
+    asked = job.asked
+    loaded = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+    return loaded, registry.make("dataset", asked.dataset, asked.dataset_settings).layout(job.data_dir).classes
+
+
 def execute(job: Job, listener: Listener) -> Record:
     """Does one run and stores its record, whatever comes of it.
 
     Raises BusyError where another process is doing it, OSError where the store cannot be written, and StoppedError.
     """
-    asked, store = job.asked, Store(job.out)
-    with store.working(asked.run_id) as folder, determinism(job.deterministic) as unrepeatable:
-        earlier = store.read(asked.run_id)
-        if earlier and earlier.status == "done" and not job.outdated(earlier) and not job.lacks(earlier):
+    from benchmark.processes import perform_split  # noqa: PLC0415 - it imports this module
+
+    store = Store(job.out)
+    with store.working(job.asked.run_id) as folder:
+        earlier = store.read(job.asked.run_id)
+        if earlier and job.settled(earlier):
             return earlier
-        clock = monotonic()
-        outcome = _Outcome(notes=[*job.notes])
-        try:
-            _train_and_measure(job, folder, functools.partial(listener.progressed, job), outcome)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
-            outcome.failed(problem, asked)
-        parts, run = outcome.parts, outcome.run
-        warnings = [*outcome.notes, *(run.notes if run else []), *unrepeatable]
-        record = record_of(job, outcome.status, run, monotonic() - clock, warnings=warnings, **parts)
-        if earlier and _contradicts(earlier, record):
+        outcome = (perform_split if job.nproc > 1 else perform)(job, folder, listener)
+        if earlier and _contradicts(earlier, outcome.record):
             said = f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}"
-            record = record.model_copy(update={"warnings": [*warnings, said]})
-        if record.weights is not None:
-            outcome.files["card.md"] = card(record).encode()
-        store.finish(record, run.curve if run else [], outcome.files)
-        return record
+            outcome = noted(outcome, said)
+        store.finish(*outcome)
+        return outcome.record
+
+
+def noted(outcome: Outcome, what: str) -> Outcome:
+    """With one more warning in the record."""
+    record = outcome.record
+    return outcome._replace(record=record.model_copy(update={"warnings": [*record.warnings, what]}))
+
+
+def perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs] = inputs) -> Outcome:
+    """Does one run, whatever comes of it, and stores nothing but its checkpoints, in `folder`. read: gives its data.
+
+    Raises StoppedError.
+    """
+    clock, so_far = monotonic(), _SoFar(notes=[*job.notes])
+    with determinism(job.deterministic) as unrepeatable:
+        try:
+            _train_and_measure(job, folder, read, functools.partial(listener.progressed, job), so_far)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
+            so_far.failed(problem, job.asked)
+        run = so_far.run
+        warnings = [*so_far.notes, *(run.notes if run else []), *unrepeatable]
+        record = record_of(job, so_far.status, run, monotonic() - clock, warnings=warnings, **so_far.parts)
+    if record.weights is not None:
+        so_far.files["card.md"] = card(record).encode()
+    return Outcome(record, run.curve if run else [], so_far.files)
 
 
 @dataclass
-class _Outcome:
+class _SoFar:
     """What has come of a run so far."""
 
     status: Status = "done"
@@ -131,34 +116,33 @@ class _Outcome:
         self.parts, self.files = {"error": error.encode(errors="backslashreplace").decode()}, {}
 
 
-def _train_and_measure(job: Job, folder: Path, report: Report, outcome: _Outcome) -> None:
-    """Fills `outcome` step by step. Raises what the method raises, DivergedError and UsageError."""
-    asked, parts = job.asked, outcome.parts
+def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], report: Report, so_far: _SoFar) -> None:
+    """Fills `so_far` step by step. Raises what the method raises, DivergedError and UsageError."""
+    asked, parts = job.asked, so_far.parts
     device = torch.device(asked.device)
     reset_peak_memory(device)
     method = registry.make("method", asked.method, asked.settings)
-    loaded = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+    loaded, classes = read(job)
     if loaded.fingerprint != asked.fingerprint:
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
-    outcome.notes += loaded.warnings
+    so_far.notes += loaded.warnings
     kernels.prepare(device)
     precision.use(asked.recipe.precision, device)
     with untouched(loaded):
-        run = outcome.run = begin(asked, method, loaded, job.weights)
-        train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
+        run = so_far.run = begin(asked, method, loaded, job.weights)
+        with parallel.split(run.net):
+            train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
         parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
         parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device, asked.recipe.precision)
         report("mapping sensitivity", 1.0)
         parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
-        outcome.files |= {"sensitivity.npy": map_file} if map_file else {}
+        so_far.files |= {"sensitivity.npy": map_file} if map_file else {}
         if job.save_weights:
-            dataset = registry.make("dataset", asked.dataset, asked.dataset_settings)
-            classes = dataset.layout(job.data_dir).classes
-            parts["weights"], outcome.files["weights.safetensors"] = weights_of(run, asked, classes)
+            parts["weights"], so_far.files["weights.safetensors"] = weights_of(run, asked, classes)
         try:
-            outcome.files["views.png"] = views_of(run, asked, method, loaded.train)
+            so_far.files["views.png"] = views_of(run, asked, method, loaded.train)
         except Exception as problem:  # noqa: BLE001 - a plugin may raise anything here, and a run needs no picture
-            outcome.notes.append(f"no picture of the views: {traceback.format_exception_only(problem)[-1].strip()}")
+            so_far.notes.append(f"no picture of the views: {traceback.format_exception_only(problem)[-1].strip()}")
 
 
 def out_of_memory(batch_size: int, device: torch.device) -> str:
@@ -178,8 +162,8 @@ def _contradicts(earlier: Record, now: Record) -> bool:
 
 
 def record_of(job: Job, status: Status, run: Training | None, seconds: float, **parts: Any) -> Record:
-    """The record of a run that has ended, well or not. parts: what was measured, or the error."""
-    device = torch.device(job.asked.device)
+    """The record of a run that has ended, well or not, on this machine. parts: what was measured, or the error."""
+    device = torch.device(job.asked.device if torch.cuda.is_available() else "cpu")  # a lost run's GPU was elsewhere
     commit, dirty = machine.git_state()
     return Record(
         run_id=job.asked.run_id,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 
 from benchmark.errors import UsageError
 
@@ -58,10 +59,13 @@ RENDERING = {
     "palette",
     "paper",
     "plan",
+    "ray_engine",
+    "ray_task",
     "remote",
     "reproduce",
     "rows",
     "run",
+    "scaling",
     "sensitivity_figures",
     "sheet",
     "sources",
@@ -102,6 +106,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "load": round(os.getloadavg()[0], 2),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "packages": _versions(),
@@ -125,6 +130,7 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     gpu = machine.get("gpu") or {}
     parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
     parts += ["deterministic"] if machine.get("deterministic") else []
+    parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
 
 

@@ -7,6 +7,7 @@ from math import isnan, nextafter
 
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -112,6 +113,8 @@ def throughput_of(run: Training, batch_size: int, device: torch.device, precisio
         forwards_per_image=forwards,
         backwards_per_image=backwards,
         peak_memory_mib=memory,
-        floor=floor_of(run.net, batch, forwards, backwards, precision) if forwards else None,
+        floor=(
+            floor_of(run.net, batch, forwards, backwards, precision) if forwards and not dist.is_initialized() else None
+        ),
         parameters=sum(parameter.numel() for parameter in run.net.parameters()),
     )

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark import machine, networks, precision, protocols, registry, weights
+import torch
+
+from benchmark import machine, networks, precision, protocols, ray_engine, registry, weights
 from benchmark.args import Args, check_numbers
 from benchmark.errors import UsageError
-from benchmark.execute import Job
+from benchmark.job import Job
 from benchmark.method import Method
 from benchmark.records import Store
 from benchmark.shared import data_facts
@@ -22,8 +24,7 @@ def plan(args: Args) -> list[Job]:
     check_numbers(args)
     if args.network is not None:
         networks.check(args.network)
-    device = machine.choose_device(args.device)
-    precision.check(args.precision, device)
+    device = _device(args)
     session = datetime.now(UTC).isoformat(timespec="seconds")
     given = parse_settings(args.set)
     methods = [parse_method(text) for text in expand_all(args.methods)]
@@ -49,6 +50,7 @@ def plan(args: Args) -> list[Job]:
                             args.save_weights,
                             file,
                             args.deterministic,
+                            args.nproc,
                         )
                     )
     if not args.dry_run:
@@ -166,6 +168,19 @@ def command(asked: Asked, args: Args) -> str:
     ]
     words += ["--set", *changed] if changed else []
     return "python -m benchmark.run " + shlex.join(words)
+
+
+def _device(args: Args) -> torch.device:
+    """What the runs compute on. Raises UsageError where it is missing, too little, or without that precision."""
+    if args.engine == "ray":
+        device = ray_engine.choose_device(args.device, args.ray_address)
+    else:
+        device = machine.choose_device(args.device)
+    if args.engine == "local" or device.type == "cpu":  # a cluster's GPUs are not here to be asked
+        precision.check(args.precision, device)
+    if device.type == "cuda" and args.nproc > 1 and args.nproc > torch.cuda.device_count():
+        raise UsageError(f"--nproc {args.nproc}: each process takes a GPU, and there are {torch.cuda.device_count()}")
+    return device
 
 
 def finished(job: Job, store: Store, stale: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from benchmark import engine, locks, page, registry, tables, terminal
+from benchmark import engine, locks, page, ray_engine, registry, tables, terminal
 from benchmark.args import Args
 from benchmark.errors import UsageError, describe
 from benchmark.estimate import cost, estimate
@@ -50,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if todo:
             with terminal.Display({job.asked.run_id: cost(job.asked) for job in todo}, console) as display:
                 warn = functools.partial(console.print, highlight=False, markup=False)
-                engine.run_jobs(todo, args.jobs, Tracked(display, tracking, warn), args.timeout)
+                listener = Tracked(display, tracking, warn)
+                if args.engine == "ray":
+                    ray_engine.run_jobs(todo, args.jobs, listener)
+                else:
+                    engine.run_jobs(todo, args.jobs, listener, args.timeout)
         with locks.in_turn(store.runs):  # whoever renders last has seen every run
             records = tables.write(store)
             index = page.write(store, records)

@@ -19,7 +19,7 @@ from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.corruption_metrics import corruption_rows
 from benchmark.durable import write_atomically
 from benchmark.errors import UsageError, describe, did_you_mean
-from benchmark.execute import code_of, outdated
+from benchmark.job import code_of, outdated
 from benchmark.paper import paper_rows
 from benchmark.records import Store
 from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows

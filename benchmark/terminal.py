@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark import protocols, registry, summary, targets
-from benchmark.execute import Job
+from benchmark.job import Job
 from benchmark.spec import Record
 
 MANY = 10

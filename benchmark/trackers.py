@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmark.errors import UsageError, did_you_mean
-from benchmark.execute import Job, Listener
+from benchmark.job import Job, Listener
 from benchmark.records import Store
 from benchmark.spec import Record, canonical_json
 

@@ -16,7 +16,8 @@ import torch
 
 from benchmark import registry, stopping
 from benchmark.errors import UsageError
-from benchmark.execute import Job, Listener, execute_or_leave, record_of
+from benchmark.execute import execute_or_leave, record_of
+from benchmark.job import Job, Listener
 from benchmark.locks import BusyError
 from benchmark.records import Store
 from benchmark.spec import Record

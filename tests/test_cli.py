@@ -44,9 +44,9 @@ def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
-        "data_dir", "out", "device", "engine", "timeout", "jobs", "plugin", "save_weights", "track", "precision",
-        "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds", "deterministic", "stale",
-        "list", "dry_run",
+        "data_dir", "out", "device", "engine", "ray_address", "timeout", "jobs", "nproc", "plugin", "save_weights",
+        "track", "precision", "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds",
+        "deterministic", "stale", "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -240,7 +240,8 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--budget", "time"], "--seconds"),
         (["--seconds", "3"], "--budget time"),
         (["--device", "cuda"], "no CUDA device"),
-        (["--engine", "ray"], "--engine local"),
+        (["--ray-address", "localhost:6379"], "--engine ray"),
+        (["--nproc", "2", "--jobs", "2"], "--nproc splits one run"),
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
         (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),

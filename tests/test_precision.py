@@ -13,8 +13,9 @@ from benchmark import networks, precision, records, run
 from benchmark.args import Args
 from benchmark.errors import UsageError
 from benchmark.evaluate import accuracy
-from benchmark.execute import Job, execute
+from benchmark.execute import execute
 from benchmark.floors import device_rates
+from benchmark.job import Job
 from benchmark.kernels.stem import Stem
 from benchmark.method import Rng, Source
 from benchmark.networks import Classifier

@@ -10,6 +10,8 @@ import pytest
 from benchmark.records import Store
 from tests.faults.harness import plugin, results, start, words
 
+PROMPT = 15
+"""Seconds for what takes under five on a machine that does nothing else; a stuck process takes far longer."""
 SLOW = ["--seeds", "0", "--steps", "40", "--checkpoint-seconds", "1000"]
 
 
@@ -37,7 +39,7 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path, num
     os.kill(process.pid or 0, number)
     process.join(60)
     assert process.exitcode == code
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PROMPT
     assert "the same command goes on from here" in (tmp_path / "log").read_text()
     done = tell.stat().st_size
     again = start(command, tmp_path / "log")
@@ -56,7 +58,7 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path, num
 def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
     path = plugin(tmp_path, "hanging", f"open({str(tmp_path / 'there')!r}, 'w'); time.sleep(1000)")
     command = words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, plugins=[path])
-    for times, least, most, codes in ((1, 2.9, 5, {130}), (2, 0, 2, {-signal.SIGINT})):
+    for times, least, most, codes in ((1, 2.9, PROMPT, {130}), (2, 0, PROMPT - 5, {-signal.SIGINT})):
         (tmp_path / "there").unlink(missing_ok=True)
         process = start(command, tmp_path / "log")
         wait_for((tmp_path / "there").exists)
@@ -85,7 +87,7 @@ def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(t
     os.kill(process.pid or 0, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PROMPT
     assert list((tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt"))
     said = (tmp_path / "log").read_text()
     assert "toyset/same dying seed 0: its worker process died (exit code -9)" in said

@@ -1,0 +1,133 @@
+"""python -m benchmark.scaling: what a whole matrix of runs costs, from the cost that run records hold.
+
+    seconds of a run = steps x batch x passes x 3 x GFLOP of a forward / (rate x share)
+
+passes: forward-backward passes for each source image, of the records on this dataset or else of the method itself.
+share: the rate at which the method's records get through passes, of the rate at which ERM's do: what the method costs
+beside its passes. rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
+Evaluation and the sensitivity map are left out.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from heapq import heapreplace
+from itertools import count
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+import torch
+import tyro
+from tabulate import tabulate
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import networks, protocols, registry
+from benchmark.errors import UsageError
+from benchmark.plan import expand_all
+from benchmark.records import Store
+from benchmark.spec import Record
+
+
+@dataclass(frozen=True)
+class Args:
+    """Prints what a matrix of runs costs under the common protocol, on one source domain of each dataset."""
+
+    methods: tuple[str, ...] = ("all",)
+    """Method names, or `all`."""
+    datasets: tuple[str, ...] = ("digits", "pacs", "cifar10c", "cifar100c")
+    """Dataset names."""
+    seeds: int = 5
+    """How many seeds."""
+    gflops: float = 10_000.0
+    """The assumption: GFLOP/s that the training of ERM reaches on one device."""
+    devices: tuple[int, ...] = (1, 8, 64)
+    """Numbers of devices to spread the runs over, one run on each at a time."""
+    out: Path = Path("results/published")
+    """The records that the costs are taken from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 for bad usage."""
+    args = tyro.cli(Args, args=argv, prog="python -m benchmark.scaling")
+    try:
+        print(report(args))
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def report(args: Args) -> str:
+    """The tables that are printed. Raises UsageError for unknown names, and where records of ERM are missing."""
+    records = [record for record in Store(args.out).read_all() if record.status == "done"]
+    methods = expand_all(args.methods)
+    reached = {name: pass_rate(records, name) for name in {*methods, "erm"}}
+    lacking = [name for name, rate in reached.items() if rate is None]
+    if lacking:
+        raise UsageError(f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from")
+    rates = {name: rate for name, rate in reached.items() if rate is not None}
+    hours, rows = [], []
+    for name in methods:
+        share = rates[name] / rates["erm"]
+        each = [seconds(name, dataset, records, share * args.gflops) / 3600 for dataset in args.datasets]
+        hours += [hour for hour in each for _ in range(args.seeds)]
+        rows.append([name, f"{share:.2f}", *(f"{60 * hour:.1f}" for hour in each)])
+    runs = tabulate(rows, ["method", "share", *args.datasets], "pipe", disable_numparse=True)
+    spread = [(n, makespan(hours, n)) for n in args.devices]
+    lines = [[n, f"{span:.1f}", f"{sum(hours) / n / span:.0%}"] for n, span in spread]
+    ends = tabulate(lines, ["devices", "hours until all are done", "time at work"], "pipe", disable_numparse=True)
+    longest = max(hours)
+    enough = next(n for n in count(ceil(sum(hours) / longest)) if makespan(hours, n) <= 1.0001 * longest)
+    return (
+        f"In the records ERM's training reaches {rates['erm']:.1f} GFLOP/s. Minutes of one run on a device where it "
+        f"reaches {args.gflops:g} (assumed):\n\n{runs}\n\n{len(hours)} runs take {sum(hours):.1f} device-hours. The "
+        f"longest takes {longest:.1f} hours, and from {enough} devices on it alone decides when all are done:\n\n{ends}"
+    )
+
+
+def pass_rate(records: Sequence[Record], method: str) -> float | None:
+    """Median GFLOP/s of the passes of a method's training in the records, set-up and augmentation included in the time;
+    of its form without a variant where there is one."""
+    own = [r for r in records if r.asked.method == method and r.throughput]
+    found = [
+        r.throughput.images_per_second * r.throughput.passes_per_image * gflop(r.asked.dataset, r.asked.recipe.network)
+        for r in [r for r in own if not r.asked.variant] or own
+        if r.throughput
+    ]
+    return median(found) if found else None
+
+
+def seconds(method: str, dataset: str, records: Sequence[Record], gflops: float) -> float:
+    """Of one run under the common protocol, at so many GFLOP/s."""
+    recipe, _, _ = protocols.recipe_for("common", method, dataset)
+    known = [
+        r.throughput.passes_per_image
+        for r in records
+        if r.throughput and (r.asked.method, r.asked.dataset, r.asked.variant) == (method, dataset, "")
+    ]
+    passes = median(known) if known else registry.find("method", method).passes
+    return recipe.steps * recipe.batch_size * passes * gflop(dataset, recipe.network) / gflops
+
+
+@cache
+def gflop(dataset: str, network: str) -> float:
+    """10^9 operations of a forward and backward pass of one image of a dataset; a backward counts as two forwards."""
+    data = registry.make("dataset", dataset, {})
+    side = getattr(data, "size", 32)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        networks.build(network, len(data.classes), 0).eval()(torch.empty(1, 3, side, side))
+    return 3 * float(counter.get_total_flops()) / 1e9
+
+
+def makespan(hours: Sequence[float], devices: int) -> float:
+    """Hours until all runs are done, when the longest that is left goes to the device that is free first."""
+    busy = [0.0] * devices
+    for hour in sorted(hours, reverse=True):
+        heapreplace(busy, busy[0] + hour)
+    return max(busy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
