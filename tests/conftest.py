@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark import registry
 from benchmark.networks import Classifier
 
 if not torch.cuda.is_available():  # before any kernel is imported: Triton's run in its interpreter, on the CPU
@@ -29,6 +30,13 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("DG_REFEREE_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins_left() -> Iterator[None]:
+    """A test's plugins end with it: `all` means the same to the next one."""
+    yield
+    registry.load_plugins([])
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def test_a_session_prints_its_table_and_keeps_its_json(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # a session of its own, whoever runs this test
     pytester.makeconftest((ROOT / "tests" / "perf" / "conftest.py").read_text())
     pytester.makepyfile(
         """
