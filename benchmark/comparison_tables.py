@@ -75,9 +75,10 @@ def _dearest(part: pd.DataFrame) -> list[str]:
     costs = steps.groupby(["length", "method", "variant"], as_index=False)[["passes", "seconds"]].mean()
     top = max(costs.to_dict("records"), key=lambda entry: entry["seconds"])
     name = f"{top['method']}[{top['variant']}]" if top["variant"] else top["method"]
+    seconds = float(f"{top['seconds']:.3g}")
     return [
         f"With {top['length']}, {name} is the dearest: `--budget passes --steps {top['passes']:.0f}` or `--budget time "
-        f"--seconds {top['seconds']:.3g}` gives every row what it costs."
+        f"--seconds {seconds:g}` gives every row what it costs."
     ]
 
 

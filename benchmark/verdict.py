@@ -77,7 +77,9 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, pairs: Sequ
         text += f"; {_name(pair.row)} comes next, {-pair.difference.mean:.1f} points below"
     else:
         pair = next(p for p in pairs if p.row == first)
-        text += f", {pair.difference.mean:.1f} points above {_name(reference)}'s {_mean(rows, reference)}"
+        shared = rows[first].keys() == rows[reference].keys()
+        theirs = f"'s {_mean(rows, reference)}" if shared else " over the seeds that both have"
+        text += f", {pair.difference.mean:.1f} points above {_name(reference)}{theirs}"
     d = pair.difference
     if d.low is None or d.high is None or pair.p_holm is None:
         return f"{text}, from {d.n} {'seed' if d.n == 1 else 'seeds'} without a spread to judge it by."
