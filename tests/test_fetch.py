@@ -292,6 +292,7 @@ def test_an_archive_put_there_by_hand_is_used_and_kept(site: Site, tmp_path: Pat
         (tarred(INSIDE)[:60], "cannot be unpacked"),
         (b"<html>", "cannot be unpacked"),
     ],
+    ids=range(13),  # an archive holds the time it was made at, and its bytes as a name would differ between processes
 )
 def test_wicked_and_damaged_archives_place_nothing(site: Site, tmp_path: Path, content: bytes, message: str) -> None:
     root = tmp_path / "data"
