@@ -6,7 +6,8 @@ from benchmark import paper
 from benchmark.cell import Cell, Line, count, ids, interval, spread, why_empty
 from benchmark.comparisons import seeds_of
 from benchmark.overlap import overlaps
-from benchmark.spec import Record, Selection
+from benchmark.recipe import Selection
+from benchmark.spec import Record
 from benchmark.stats import estimate, supported_best
 from benchmark.targets import columns, measures, reached
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.errors import UsageError
-from benchmark.spec import Precision
+from benchmark.recipe import Precision
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
                     continue
                 if isinstance(message, Exception):
                     raise message
-                worker.job = None
+                crew.ended(worker, message)
                 listener.ended(job, message)
                 if message is not None:
                     ended.append(message)

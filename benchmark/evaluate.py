@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmark.spec import Images, Selection
+from benchmark.recipe import Selection
+from benchmark.spec import Images
 from benchmark.stream import chunks
 
 CHUNK = 100

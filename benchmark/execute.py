@@ -22,7 +22,8 @@ from benchmark.records import Store
 from benchmark.shared import load_data, untouched
 from benchmark.spec import Asked, Ran, Record, Status
 from benchmark.timing import peak_memory_mib, reset_peak_memory
-from benchmark.train import DivergedError, Report, Training, begin, train
+from benchmark.train import DivergedError, Report, train
+from benchmark.training import Training, begin
 
 
 def execute_or_leave(job: Job, listener: Listener) -> Record | None:

@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.precision import factor
-from benchmark.spec import Floor, Precision
+from benchmark.recipe import Precision
+from benchmark.spec import Floor
 
 ROUNDS, LONGEST = 5, 2.0
 """Times that something is timed, and seconds after which it is enough."""

@@ -17,10 +17,11 @@ from benchmark.data import Loaded
 from benchmark.evaluate import select
 from benchmark.floors import floor_of
 from benchmark.method import Method
+from benchmark.recipe import Precision, Selection
 from benchmark.rng import Rng, key
-from benchmark.spec import Accuracy, Asked, Domain, Images, Precision, Selection, Sensitivity, Throughput, Weights
+from benchmark.spec import Accuracy, Asked, Domain, Images, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
-from benchmark.train import Training
+from benchmark.training import Training
 
 SHOWN, LARGEST = 8, 96
 """Images in a picture of a method's views, and the pixels along the side of one."""

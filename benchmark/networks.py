@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.kernels.stem import Stem
 from benchmark.precision import autocasts
+from benchmark.recipe import Precision
 from benchmark.resnets import Parts, resnet18, wide_resnet
-from benchmark.spec import Precision
 
 Channels = float | tuple[float, float, float]
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

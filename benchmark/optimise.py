@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.recipe import Recipe
 from benchmark.rng import Rng, key
-from benchmark.spec import Images, Recipe
+from benchmark.spec import Images
 from benchmark.stream import take
 
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmark.corruptions.severities import GROUPS
+from benchmark.recipe import Noun
 from benchmark.rows import by_group, by_row, describe_group
-from benchmark.spec import Noun, Record
+from benchmark.spec import Record
 from benchmark.stats import Estimate, estimate
 from benchmark.targets import column, shifted
 

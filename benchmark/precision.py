@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import UsageError
-from benchmark.spec import Precision
+from benchmark.recipe import Precision
 
 TF32_SINCE = (8, 0)
 """The compute capability with which GPUs have TF32."""

@@ -18,7 +18,8 @@ from benchmark import parallel, registry
 from benchmark.execute import Outcome, inputs, perform, record_of
 from benchmark.job import Job, Listener
 from benchmark.spec import Record
-from benchmark.train import begin, train
+from benchmark.train import train
+from benchmark.training import begin
 
 GRACE = 10.0
 """Seconds that the first process has to say itself what another has failed of."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from benchmark.errors import UsageError, did_you_mean
-from benchmark.spec import Noun, Recipe
+from benchmark.recipe import Noun, Recipe
 
 
 class Protocol(Noun):

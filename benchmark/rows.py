@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from benchmark import machine
+from benchmark.recipe import Selection
 from benchmark.sensitivity import SensitivityMap, band_target_correlation, summaries
-from benchmark.spec import Record, Selection, Throughput, canonical_json
+from benchmark.spec import Record, Throughput, canonical_json
 from benchmark.timing import SHARES
 
 Maps = Mapping[str, SensitivityMap]

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from benchmark.recipe import Noun, Recipe, Selection
+
 Status = Literal["done", "failed", "diverged"]
-Precision = Literal["fp32", "tf32", "bf16"]
-"""What it means: precision.py."""
-Selection = Literal["source-val", "last", "oracle", "last-within-5", "source-val-views"]
-"""source-val: best source validation accuracy, ties to the latest. last: the last evaluation. oracle: the best mean
-over the targets, which looks at them. last-within-5: the last with more than 0.95 of the best before it (SADA's code).
-source-val-views: best accuracy on the method's own views of the source validation part (RandConv's code)."""
 
 
 @dataclass(frozen=True)
@@ -51,56 +47,6 @@ class Images:
             torch.cat([self.x if same else self.unit(), other.x if same else other.unit()]),
             torch.cat([self.y, other.y]),
         )
-
-
-class Noun(BaseModel):
-    """A frozen value with checked fields; unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Recipe(Noun):
-    """How a network is trained and chosen: everything that is equal for all methods of one comparison."""
-
-    network: str
-    """A name of networks.py, or timm:NAME; in a protocol also by_size, which a plan replaces (networks.by_size)."""
-    weights: str = "scratch"
-    """What the network starts from. scratch: weights drawn from the seed. timm:NAME.TAG: timm's pretrained weights, and
-    their normalisation. sha256:HASH: a local safetensors file. Left out of records where it is scratch."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = Field(1e-4, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine", "step"] = "constant"
-    """cosine: to zero over the budget. step: divided by ten after each `step_every` of the budget."""
-    step_every: float = Field(0.4, gt=0, le=1)
-    batch_size: int = Field(32, ge=1)
-    sampler: Literal["epoch", "sequential"] = "epoch"
-    """epoch: a fresh permutation each epoch. sequential: the pool's own order, round and round (GUD)."""
-    epoch_steps: int | None = Field(None, ge=1)
-    """Steps after which a fresh permutation is drawn even where images are left (RandConv: 250)."""
-    loader: Literal["plain", "jitter_log", "crop_flip", "pad_crop_flip"] = "plain"
-    """What is done to a batch before any method sees it. jitter_log: SADA's released loader. crop_flip: a random part
-    of the image, scaled to its size, and mirrored half of the time. pad_crop_flip: CIFAR's usual one, a crop shifted by
-    up to 4 pixels and a flip."""
-    selection: Selection = "source-val"
-    """The rule that heads the table and whose network the sensitivity map is taken of."""
-    steps: int = Field(10_000, ge=1)
-    """Length of the run under the `steps` budget, and the passes of the `passes` budget."""
-    evaluations: int = Field(10, ge=1)
-    """How often the source validation part and the targets are scored, evenly over the budget."""
-    sensitivity_images: int = Field(256, ge=0)
-    """Validation images under the sensitivity map; 0 leaves the map out."""
-    precision: Precision = "fp32"
-    """Of the arithmetic. Left out of records where it is fp32."""
-
-    @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without younger fields at their defaults, so that the ids of runs from before them still hold."""
-        found: dict[str, Any] = dump(self)
-        younger = {"weights": "scratch", "precision": "fp32"}
-        return {name: value for name, value in found.items() if (name, value) not in younger.items()}
 
 
 class Asked(Noun):
@@ -271,4 +217,4 @@ class Record(Noun):
     """Only where they were asked for."""
     error: str | None = None
     """For a run that did not end well: the end of its traceback."""
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from benchmark.spec import Record, Selection
+from benchmark.recipe import Selection
+from benchmark.spec import Record
 
 
 def column(domain: str) -> str:

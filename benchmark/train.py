@@ -2,25 +2,26 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmark import checkpoints, networks, stopping, weights
+from benchmark import stopping
 from benchmark.data import Loaded
 from benchmark.evaluate import accuracy, select
 from benchmark.loaders import load
-from benchmark.method import Method, Rng, Source, State
-from benchmark.optimise import Sampler, fit_erm, make_optimizer, set_rate
+from benchmark.method import Method, Rng, Source
+from benchmark.optimise import Sampler, fit_erm, set_rate
+from benchmark.recipe import Selection
 from benchmark.rng import key
-from benchmark.spec import Asked, Images, Selection
+from benchmark.spec import Asked, Images
 from benchmark.stream import Feed, chunks, resident
-from benchmark.timing import Meter, span
+from benchmark.timing import span
+from benchmark.training import Training
 
 Report = Callable[[str, float], None]
 """Called with what the run is doing and the share of its budget that is spent."""
@@ -32,96 +33,6 @@ EVAL_BATCH = 500
 
 class DivergedError(Exception):
     """The loss is no longer a finite number."""
-
-
-@dataclass
-class Training:
-    """One run in progress: everything that changes while it trains, and so everything that a checkpoint holds."""
-
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    meter: Meter
-    pool: Images
-    loss_sum: Tensor
-    """Sum of the losses since the last point of the curve."""
-    normalisation: tuple[list[float], list[float]]
-    """The network's mean and standard deviation."""
-    grown: int | None = None
-    """The step at which the pool last changed; None while it is the training images."""
-    state: State = field(default_factory=dict)
-    step: int = 0
-    epoch_start: int = 0
-    seconds: float = 0.0
-    """Wall-clock seconds so far, over all resumes."""
-    resumed: int = 0
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent."""
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """Weights at the point of the curve that the recipe's selection rule chooses so far."""
-    notes: list[str] = field(default_factory=list)
-    """What went wrong and was got over; goes into the record's warnings."""
-
-    def dump(self) -> dict[str, Any]:
-        return {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "meter": self.meter.state(),
-            "loss_sum": self.loss_sum,
-            "state": self.state,
-            "plain": [self.step, self.epoch_start, self.seconds, self.resumed, self.grown],
-            "curve": self.curve,
-            "best": self.best,
-            "notes": self.notes,
-        }
-
-    def save(self, folder: Path, code: str) -> None:
-        """Writes a checkpoint; one that cannot be written is noted, and training goes on."""
-        try:
-            pool = None if self.grown is None else (self.grown, [self.pool.x, self.pool.y])
-            checkpoints.save(folder, code, self.dump(), pool)
-        except OSError as problem:
-            if (note := f"a checkpoint could not be written: {problem.strerror}") not in self.notes:
-                self.notes.append(note)
-
-    def resume(self, folder: Path, code: str, device: torch.device) -> bool:
-        """Takes up the checkpoint in `folder`, if there is a sound one of the same code."""
-        try:
-            found = checkpoints.load(folder, code)
-        except checkpoints.DamagedError as problem:
-            self.notes.append(f"started anew: {problem}")
-            return False
-        if found is not None:
-            self.restore(*found, device)
-        return found is not None
-
-    def restore(self, saved: dict[str, Any], pool: list[Tensor] | None, device: torch.device) -> None:
-        self.net.load_state_dict(saved["net"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.meter.restore(saved["meter"])
-        if pool:
-            (self.pool,) = resident([Images(*pool)], device)
-        self.loss_sum, self.state, self.best = (_to(saved[name], device) for name in ("loss_sum", "state", "best"))
-        self.step, self.epoch_start, self.seconds, self.resumed, self.grown = saved["plain"]
-        self.resumed += 1
-        self.curve, self.notes = saved["curve"], saved["notes"]
-
-
-def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None = None) -> Training:
-    """A run at step 0: network, optimiser and pool on the device, nothing trained.
-
-    weights_file: where the recipe's weights are those of a local file. Raises UsageError where they do not fit.
-    """
-    device, recipe = torch.device(asked.device), asked.recipe
-    plain = networks.build(recipe.network, data.classes, key(asked.seed, "init"), recipe.weights)
-    weights.load(plain, recipe.weights, weights_file)
-    normalisation = plain.mean.flatten().tolist(), plain.std.flatten().tolist()
-    plain.precision = recipe.precision
-    net = (
-        method.wrap(plain).to(device).to(memory_format=torch.channels_last)
-    )  # a third faster on a CPU, and what GPUs prefer
-    optimizer = make_optimizer(net, recipe)
-    (pool,) = resident([data.train], device)
-    return Training(net, optimizer, Meter(device), pool, torch.zeros((), device=device), normalisation)
 
 
 def train(
@@ -247,12 +158,3 @@ def score(run: Training, val: Images, tests: dict[str, Images], progress: float,
     if select(run.curve, rule) == len(run.curve) - 1:
         run.best = {name: value.detach().clone() for name, value in run.net.state_dict().items()}
     run.loss_sum.zero_()
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    """`value` with every tensor in it on the device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {name: _to(inner, device) for name, inner in value.items()}
-    return [_to(inner, device) for inner in value] if isinstance(value, list) else value

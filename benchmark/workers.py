@@ -77,6 +77,13 @@ class Crew:
                 self.listener.started(job)
         return {worker.pipe: worker for worker in self.workers if worker.job is not None}
 
+    def ended(self, worker: Worker, record: Record | None) -> None:
+        """Frees a worker for the next run; one whose run failed goes, with the memory that the run may still hold."""
+        worker.job = None
+        if record is not None and record.status == "failed" and self.waiting and worker in self.workers:
+            worker.pipe.close()
+            self.replace(worker, self.waiting[0])
+
     def died(self, worker: Worker, job: Job) -> Record | None:
         """Gives the run of a worker that died back to those that wait, once; then stores that it failed."""
         worker.process.join()

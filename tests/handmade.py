@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from benchmark import records
+from benchmark.recipe import Selection
 from benchmark.records import Store
 from benchmark.sensitivity import SensitivityMap
-from benchmark.spec import Accuracy, Domain, Ran, Record, Selection, Sensitivity, Throughput
+from benchmark.spec import Accuracy, Domain, Ran, Record, Sensitivity, Throughput
 from benchmark.timing import SHARES
 from tests import toy
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from benchmark import checkpoints, stopping
 from benchmark.checkpoints import DamagedError
 from benchmark.method import Method, Rng, State, frozen
-from benchmark.train import begin, train
+from benchmark.train import train
+from benchmark.training import begin
 from tests import toy
 
 STATE = {"x": torch.arange(1000.0), "plain": [1, 2.5, "three"]}

@@ -15,7 +15,7 @@ from benchmark.errors import UsageError
 from benchmark.measure import weights_of
 from benchmark.records import Store
 from benchmark.spec import Record
-from benchmark.train import begin
+from benchmark.training import begin
 from tests import handmade, toy
 from tests.conftest import ROOT
 

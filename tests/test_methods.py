@@ -14,7 +14,8 @@ from benchmark.method import Method, Rng, Source
 from benchmark.networks import Classifier
 from benchmark.optimise import fit_erm
 from benchmark.spec import Images
-from benchmark.train import begin, train
+from benchmark.train import train
+from benchmark.training import begin
 from tests import toy
 from tests.conftest import ROOT
 

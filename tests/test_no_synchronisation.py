@@ -11,7 +11,8 @@ from benchmark import loaders, networks
 from benchmark.method import Method, Rng, Source
 from benchmark.optimise import Sampler, make_optimizer, set_rate
 from benchmark.precision import use
-from benchmark.spec import Images, Precision, Recipe
+from benchmark.recipe import Precision, Recipe
+from benchmark.spec import Images
 from benchmark.stream import take
 from tests import toy
 from tests.test_methods import METHODS, make

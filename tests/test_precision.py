@@ -21,11 +21,12 @@ from benchmark.method import Rng, Source
 from benchmark.networks import Classifier
 from benchmark.optimise import fit_erm
 from benchmark.plan import plan
+from benchmark.recipe import Precision, Recipe
 from benchmark.records import Store
 from benchmark.rows import group_of
-from benchmark.spec import Asked, Images, Precision, Recipe, Record
+from benchmark.spec import Asked, Images, Record
 from benchmark.summary import summarise
-from benchmark.train import begin
+from benchmark.training import begin
 from tests import toy
 from tests.conftest import ROOT
 from tests.handmade import record

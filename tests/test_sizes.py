@@ -8,7 +8,8 @@ from PIL import Image
 
 from benchmark import data, protocols, registry, run
 from benchmark.records import Store
-from benchmark.train import begin, train
+from benchmark.train import train
+from benchmark.training import begin
 from tests import toy
 
 

@@ -11,9 +11,11 @@ from benchmark import registry, stream
 from benchmark.evaluate import accuracy
 from benchmark.networks import build
 from benchmark.optimise import Sampler
-from benchmark.spec import Images, Recipe
+from benchmark.recipe import Recipe
+from benchmark.spec import Images
 from benchmark.stream import Feed, chunks, resident, take
-from benchmark.train import Training, begin, train
+from benchmark.train import train
+from benchmark.training import Training, begin
 from tests import toy
 from tests.test_train import Growing
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from benchmark import networks, run, weights
 from benchmark.errors import UsageError
 from benchmark.networks import build
+from benchmark.recipe import Recipe
 from benchmark.records import Store
-from benchmark.spec import Recipe
 
 NAME = "timm:mobilenetv3_small_050"
 TAG = f"{NAME}.lamb_in1k"

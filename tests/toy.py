@@ -3,7 +3,8 @@
 import torch
 
 from benchmark.data import Loaded
-from benchmark.spec import Asked, Images, Recipe
+from benchmark.recipe import Recipe
+from benchmark.spec import Asked, Images
 
 RECIPE = Recipe(network="mini_convnet", lr=1e-3, batch_size=16, steps=8, evaluations=2, sensitivity_images=0)
 

@@ -12,7 +12,7 @@ import pytest
 from benchmark import execute, plan, tables
 from benchmark.records import Store
 from tests.faults.damage import damaged
-from tests.faults.harness import call, results, start, state, words
+from tests.faults.harness import call, plugin, results, start, state, words
 from tests.faults.inputs import inputs
 from tests.faults.kills import kills
 from tests.faults.plugins import odd_methods
@@ -35,6 +35,20 @@ def test_odd_methods_cost_their_own_runs_only(tmp_path: Path) -> None:
     names = ["exits", "surrogates", "later_nan", "out_of_gpu_memory", "garbage", "writes_data"]
     count = odd_methods(tmp_path, names)
     assert (count.tried, count.wrong) == (6, [])
+
+
+def test_memory_that_a_run_leaks_is_not_the_next_run_s(tmp_path: Path) -> None:
+    """The method fills its process up to a limit of its own making, a little each step; --timeout asks for a worker."""
+    leak = "sys.leaked = [*getattr(sys, 'leaked', []), torch.ones(2**25)]"  # 128 MiB
+    size = "resource.getpagesize() * int(open('/proc/self/statm').read().split()[0])"
+    limit = f"resource.setrlimit(resource.RLIMIT_AS, ({size} + 2**30,) * 2)"
+    leaks = plugin(tmp_path, "leaks", f"{leak}\n        if rng.step == 0: {limit}")
+    more = ["--methods", "leaks", "erm", "--seeds", "0", "--steps", "30", "--timeout", "300"]
+    assert call(words(tmp_path, tmp_path / "out", *more, plugins=[leaks])).code == 1
+    found = {read.asked.method: read for read in Store(tmp_path / "out").read_all()}
+    assert found["leaks"].status == "failed"
+    assert "memory" in str(found["leaks"].error)
+    assert found["erm"].status == "done"
 
 
 def test_generated_input_gives_no_traceback_and_changes_nothing(tmp_path: Path) -> None:
