@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from benchmark import machine, networks
 from benchmark.durable import write_atomically
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, leave
 from benchmark.evaluate import accuracy
 from benchmark.fourier import radial_profile, radius, view31
 from benchmark.records import npy_bytes
@@ -190,4 +190,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

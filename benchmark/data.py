@@ -7,13 +7,12 @@ differ between two people's copies of "the same" data (subset, resize filter, la
 """
 
 import hashlib
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmark import decoded
-from benchmark.errors import UsageError, did_you_mean
+from benchmark.errors import UsageError, did_you_mean, leave
 from benchmark.method import frozen, settings_of
 from benchmark.remote import Remote
 from benchmark.spec import Images
@@ -182,4 +181,4 @@ def fingerprint_of(digests: dict[str, str]) -> str:
 if __name__ == "__main__":
     from benchmark.data_cli import main  # what it imports is benchmark.data, a second copy of this module
 
-    sys.exit(main())
+    leave(main)

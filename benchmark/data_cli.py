@@ -121,8 +121,7 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
     """Fetches what is missing or wrong; returns 1 where something could not be had."""
     remotes, failed = dataset.remotes(), 0
     if not remotes:
-        needs = "its files are yours to provide: docs/data.md" if dataset.needs_files else "it needs no files"
-        raise UsageError(f"dataset '{name}' has nothing to fetch; {needs}")
+        raise UsageError(f"dataset '{name}' has nothing to fetch; {_by_hand(dataset, root)}")
     substituted = {remote.instead_of for remote in remotes if remote.there(root)}
     for remote in remotes:
         if remote.instead_of or remote.path in substituted:
@@ -143,6 +142,21 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
             print(f"  {root / state.path}: {state.status}, {state.found}")
     print(f"{failed} could not be had" if failed else "everything is there")
     return 1 if failed else 0
+
+
+def _by_hand(dataset: data.Dataset, root: Path) -> str:
+    """What is missing of a dataset that no host offers for download, and where to put it."""
+    if not dataset.needs_files:
+        return "it needs no files"
+    missing: dict[str, None] = {}  # a set that keeps its order
+    for domain in dataset.layout(root).domains:
+        for split in ("train", "val", "test"):
+            try:
+                dataset.reads(domain, split, root)
+            except data.MissingDataError as problem:
+                missing[str(problem)] = None
+    said = "\n".join(("its files are yours to provide (docs/data.md):", *missing)) if missing else "its files are there"
+    return f"{said}\n`python -m benchmark.data verify` reads and counts them"
 
 
 def verify_all(command: Verify) -> int:

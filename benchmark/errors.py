@@ -1,7 +1,10 @@
-"""The one exception a user is meant to read: what was wrong, where, and what is allowed."""
+"""What a user is meant to read: what was wrong, where, and what is allowed; and how a command ends."""
 
 import difflib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class UsageError(Exception):
@@ -19,3 +22,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(names) or 'none'}"
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of `main`; quietly where the reader of its output is gone (`| head`)."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter's own flush would complain
+        code = 141  # as a shell counts a process that SIGPIPE ended
+    sys.exit(code)

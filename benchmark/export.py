@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmark import networks, registry
 from benchmark.card import card
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, leave
 from benchmark.evaluate import accuracy
 from benchmark.records import read_record
 from benchmark.shared import load_data
@@ -135,4 +135,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

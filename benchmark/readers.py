@@ -24,13 +24,14 @@ Resize = Literal["bilinear", "lanczos", "resize36_crop32"]
 MAX_PIXELS = 2**26  # of one image: 8192x8192, 200 MB decoded
 
 
-def data_folder(root: Path | None, dataset: str) -> Path:
-    """The folder given with --data-dir. Raises UsageError where it was not given, is not there or is empty."""
+def data_folder(root: Path | None, dataset: str, *, can_fetch: bool = True) -> Path:
+    """The folder given with --data-dir. Raises UsageError where it was not given, is not there, or is empty and
+    `benchmark.data fetch` can fill it."""
     if root is None:
         raise UsageError(f"dataset '{dataset}' reads files: name their folder with --data-dir DIR")
     if not root.is_dir():
         raise UsageError(f"--data-dir {root}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
-    if not any(root.iterdir()):
+    if can_fetch and not any(root.iterdir()):
         raise UsageError(
             f"--data-dir {root}: an empty folder; docs/datasets/{dataset}.md says which files go there, and "
             f"`python -m benchmark.data fetch {dataset} --data-dir {root}` fetches them"

@@ -14,7 +14,7 @@ from typing import Literal
 import tyro
 
 from benchmark import paper, registry, run
-from benchmark.errors import UsageError, did_you_mean
+from benchmark.errors import UsageError, did_you_mean, leave
 from benchmark.records import Store
 from benchmark.rows import by_row
 from benchmark.spec import Record
@@ -154,4 +154,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

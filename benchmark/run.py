@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmark import engine, locks, page, ray_engine, registry, tables, terminal
 from benchmark.args import Args
-from benchmark.errors import UsageError, describe
+from benchmark.errors import UsageError, describe, leave
 from benchmark.estimate import cost, estimate
 from benchmark.plan import finished, lacking, plan
 from benchmark.records import Store
@@ -71,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

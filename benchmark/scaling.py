@@ -24,7 +24,7 @@ from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import networks, protocols, registry
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, leave
 from benchmark.plan import expand_all
 from benchmark.records import Store
 from benchmark.spec import Record
@@ -130,4 +130,4 @@ def makespan(hours: Sequence[float], devices: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

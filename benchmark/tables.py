@@ -18,7 +18,7 @@ from benchmark.cell import Line
 from benchmark.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.corruption_metrics import corruption_rows
 from benchmark.durable import write_atomically
-from benchmark.errors import UsageError, describe, did_you_mean
+from benchmark.errors import UsageError, describe, did_you_mean, leave
 from benchmark.job import code_of, outdated
 from benchmark.paper import paper_rows
 from benchmark.records import Store
@@ -168,4 +168,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -38,14 +38,14 @@ class Dataset(data.Dataset):
     """Chance of each image to be of the validation part; the hash of its path below DIR decides."""
 
     def layout(self, root: Path | None) -> data.Layout:
-        found = _scan(readers.data_folder(root, "folder"))
+        found = _scan(readers.data_folder(root, "folder", can_fetch=False))
         classes = tuple(sorted({name for files in found.values() for _, name in files}))
         if len(classes) < 2:
             raise UsageError(f"--data-dir {root}: {len(classes) or 'no'} class with images found; {WANTED}")
         return data.Layout(classes, tuple(found), tuple(domain for domain, files in found.items() if files))
 
     def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
-        folder, classes = readers.data_folder(root, "folder"), self.layout(root).classes
+        folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
         files = _scan(folder).get(domain, [])
         if not files:
             raise data.MissingDataError(f"{folder / domain}: a domain without images; {WANTED}")
@@ -67,10 +67,12 @@ class Dataset(data.Dataset):
         return image_files.read(of, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
 
     def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
-        return [readers.data_folder(root, "folder")]  # all of it: what another domain holds decides the classes
+        return [
+            readers.data_folder(root, "folder", can_fetch=False)
+        ]  # all of it: what another domain holds decides the classes
 
     def warnings(self, root: Path | None) -> list[str]:
-        folder, classes = readers.data_folder(root, "folder"), self.layout(root).classes
+        folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
         absent = {domain: set(classes) - {name for _, name in files} for domain, files in _scan(folder).items()}
         return [f"{domain}: no image of {len(a)} classes: {', '.join(sorted(a))}" for domain, a in absent.items() if a]
 

@@ -1,9 +1,8 @@
 """UCI handwritten digits against blended, printed and noisy ones; needs no download.
 
 Source: the 1,797 images of scikit-learn (8x8, 17 grey levels), scaled to 32x32 by Pillow's bilinear filter and cut into
-blocks in the order of the file, where neighbours tend to come from one writer. Targets: made here of the held-out test
-block and of files of installed packages; nothing of the training and validation blocks enters them. All draws are
-integers of PCG64 and pixels are computed on integers, so that machines agree. Card: docs/datasets/minidigits.md.
+blocks in the order of the file, where neighbours tend to come from one writer. Targets: made of the held-out test block
+and of files of installed packages. Draws and pixels are integers. Card: docs/datasets/minidigits.md.
 """
 
 from collections.abc import Callable

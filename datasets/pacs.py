@@ -68,7 +68,7 @@ class Dataset(data.Dataset):
 
 def places(domain: str, split: data.Split, root: Path | None) -> tuple[Path, Path]:
     """The folder of a domain's images and the list of one split. Raises MissingDataError where one is absent."""
-    folder = readers.data_folder(root, "pacs")
+    folder = readers.data_folder(root, "pacs", can_fetch=False)
     name = f"{domain}_{SPLITS[split]}_kfold.txt"
     images = _first(folder, IMAGES, domain)
     listed = _first(folder, LISTS, name)

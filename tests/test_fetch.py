@@ -386,6 +386,25 @@ def test_a_substitute_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "keras_mnistm.pkl.gz" in tried
 
 
+def test_what_no_host_offers_is_named_with_its_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert data_cli.main(["fetch", "pacs", "--data-dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    for domain in ("art_painting", "cartoon", "photo", "sketch"):
+        assert f"pacs/{domain}: its images are missing. Put them here: {tmp_path}/PACS/kfold/{domain}" in said
+    assert "sketchx.eecs.qmul.ac.uk" in said
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    script = "import sys; from benchmark.errors import leave; leave(lambda: print('x' * 2**20) or 0)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
