@@ -67,9 +67,7 @@ class Dataset(data.Dataset):
         return image_files.read(of, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
 
     def reads(self, domain: str, split: data.Split, root: Path | None) -> list[Path]:
-        return [
-            readers.data_folder(root, "folder", can_fetch=False)
-        ]  # all of it: what another domain holds decides the classes
+        return [readers.data_folder(root, "folder", can_fetch=False)]  # all: other domains decide the classes, too
 
     def warnings(self, root: Path | None) -> list[str]:
         folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
