@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from benchmark.durable import sync_folder
+from benchmark.durable import replacing, sync_folder
 
 NAME = "checkpoint.pt"
 
@@ -88,23 +88,15 @@ class _Hashed:
 
 
 def _write(path: Path, value: Any) -> str:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            hashed = _Hashed(file)
-            try:
-                torch.save(value, hashed)  # type: ignore[arg-type]
-            except RuntimeError:
-                if hashed.problem is None:
-                    raise
-                raise hashed.problem from None
-            file.write(hashed.digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        hashed = _Hashed(file)
+        try:
+            torch.save(value, hashed)  # type: ignore[arg-type]
+        except RuntimeError:
+            if hashed.problem is None:
+                raise
+            raise hashed.problem from None
+        file.write(hashed.digest.digest())
     sync_folder(path.parent)
     return hashed.digest.hexdigest()
 
