@@ -17,19 +17,10 @@ from benchmark.args import Args
 from benchmark.plan import plan
 from benchmark.records import Store
 from tests.conftest import ROOT
+from tests.faults.harness import plugin
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "2", "--sensitivity-images", "2", "--device", "cpu"]
-RAISING = '''"""Raises in the middle."""
-from benchmark import method
-from torch.nn.functional import cross_entropy
-
-@method.frozen()
-class Method(method.Method):
-    def loss(self, net, x, y, rng, state):
-        if rng.step == 3:
-            raise RuntimeError("broken on purpose")
-        return cross_entropy(net(x), y)
-'''
+RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
 
 
 def call(out: Path, *words: str) -> int:
@@ -144,8 +135,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_method_that_raises_fails_its_own_run_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
-    path = tmp_path / "raising.py"
-    path.write_text(RAISING)
+    path = plugin(tmp_path, "raising", RAISES)
     words = ["--methods", "erm", "raising", "--plugin", str(path), "--jobs", jobs]
     assert call(tmp_path / "out", *words) == 1
     found = read(tmp_path / "out", "accuracy")
@@ -153,7 +143,7 @@ def test_a_method_that_raises_fails_its_own_run_only(
     assert set(found[found["method"] == "raising"]["status"]) == {"failed"}
     assert "broken on purpose" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()
     assert "broken on purpose" in capsys.readouterr().out
-    path.write_text(RAISING.replace("rng.step == 3", "False"))
+    plugin(tmp_path, "raising")
     assert call_fresh(tmp_path / "out", words) == 0  # mended: only the failed run is done again
     assert set(read(tmp_path / "out", "accuracy")["status"]) == {"done"}
 
@@ -165,11 +155,7 @@ def call_fresh(out: Path, words: list[str]) -> int:
 
 
 def test_a_worker_that_dies_costs_its_own_run_one_retry(tmp_path: Path) -> None:
-    path = tmp_path / "dying.py"
-    text = RAISING.replace(
-        'raise RuntimeError("broken on purpose")', "__import__('os').kill(__import__('os').getpid(), 9)"
-    )
-    path.write_text(text)
+    path = plugin(tmp_path, "dying", "if rng.step == 3: os.kill(os.getpid(), 9)")
     assert call_fresh(tmp_path / "out", ["--methods", "erm", "dying", "--plugin", str(path), "--jobs", "2"]) == 1
     found = {record.asked.method: record for record in Store(tmp_path / "out").read_all()}
     assert found["erm"].status == "done"
@@ -178,8 +164,7 @@ def test_a_worker_that_dies_costs_its_own_run_one_retry(tmp_path: Path) -> None:
 
 
 def test_changed_code_makes_a_run_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "plain.py"
-    path.write_text(RAISING.replace("rng.step == 3", "False"))
+    path = plugin(tmp_path, "plain")
     words = ["--methods", "plain", "--plugin", str(path)]
     assert call(tmp_path / "out", *words) == 0
     path.write_text(path.read_text() + "# changed\n")
@@ -292,8 +277,7 @@ def test_bad_input_loses_no_earlier_result(tmp_path: Path) -> None:
 
 
 def test_interruption_keeps_finished_runs_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "stopping.py"
-    path.write_text(RAISING.replace('raise RuntimeError("broken on purpose")', "raise KeyboardInterrupt"))
+    path = plugin(tmp_path, "stopping", "if rng.step == 3: raise KeyboardInterrupt")
     assert call(tmp_path / "out", "--methods", "erm", "stopping", "--plugin", str(path)) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
     assert [record.asked.method for record in Store(tmp_path / "out").read_all()] == ["erm"]

@@ -16,7 +16,7 @@ from benchmark.networks import Classifier
 from benchmark.optimise import fit_erm
 from benchmark.records import Store
 from tests import toy
-from tests.test_cli import RAISING
+from tests.faults.harness import plugin
 
 CASES = [(name, False) for name in ("erm", "augmix", "augmax", "gud", "mada", "randconv", "sada")]
 CASES += [(name, True) for name in ("erm", "augmix", "augmax", "mada")]
@@ -128,8 +128,7 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:
-    path = tmp_path / "raising.py"
-    path.write_text(RAISING)
+    path = plugin(tmp_path, "raising", "if rng.step == 3: raise RuntimeError('broken on purpose')")
     words = ["--methods", "raising", "--plugin", str(path), *SMALL, "--out", str(tmp_path / "out"), "--nproc", "2"]
     assert run.main(words) == 1
     (record,) = Store(tmp_path / "out").read_all()

@@ -11,19 +11,9 @@ import pytest
 from benchmark import run
 from benchmark.records import Store
 from benchmark.spec import Record
+from tests.faults.harness import plugin
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
-FAILING = '''"""Fails half way."""
-from benchmark import method
-from torch.nn.functional import cross_entropy
-
-@method.frozen()
-class Method(method.Method):
-    def loss(self, net, x, y, rng, state):
-        if rng.step == 3:
-            raise RuntimeError("broken on purpose")
-        return cross_entropy(net(x), y)
-'''
 
 
 class FakeWandb(types.ModuleType):
@@ -145,8 +135,8 @@ def test_a_tracker_that_fails_costs_a_warning_and_no_run(
 def test_a_failed_run_is_tracked_as_far_as_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    (tmp_path / "failing.py").write_text(FAILING)
-    words = ["--methods", "failing", "--plugin", str(tmp_path / "failing.py"), "--track", "wandb"]
+    failing = plugin(tmp_path, "failing", "if rng.step == 3: raise RuntimeError('broken on purpose')")
+    words = ["--methods", "failing", "--plugin", str(failing), "--track", "wandb"]
     assert call(tmp_path / "out", *words) == 1
     assert fake.calls[0][1]["config"]["status"] == "failed"
     assert [said["step"] for said in fake.runs()[0]] == [2]
