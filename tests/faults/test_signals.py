@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records import Store
-from tests.faults.harness import plugin, results, start, words
+from tests.faults.harness import call, plugin, results, start, words
 
 PROMPT = 15
 """Seconds for what takes under five on a machine that does nothing else; a stuck process takes far longer."""
@@ -78,11 +78,11 @@ def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(t
                    f"open({str(once)!r}, 'w'); os.kill(os.getpid(), 9)")  # fmt: skip
     hanging = plugin(tmp_path, "hanging", "time.sleep(1000)")
     slow = tmp_path / "slow.py"
-    command = words(tmp_path, tmp_path / "out", "--methods", "dying", "hanging", "slow", *SLOW, "--jobs", "2",
-                    "--timeout", "15", "--checkpoint-seconds", "0", plugins=[dying, hanging, slow])  # fmt: skip
+    more = ["--seeds", "0", "--steps", "200", "--jobs", "2", "--checkpoint-seconds", "0"]
+    command = words(tmp_path, tmp_path / "out", "--methods", "dying", "hanging", "slow", *more,
+                    plugins=[dying, hanging, slow])  # fmt: skip
     process = start(command, tmp_path / "log")
-    wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)
-    wait_for(lambda: len(Store(tmp_path / "out").read_all()) == 1 or tell.stat().st_size >= 30)
+    wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)  # it began in the worker that had ended the first run
     began = time.monotonic()
     os.kill(process.pid or 0, signal.SIGINT)
     process.join(60)
@@ -95,3 +95,14 @@ def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(t
     assert record.status == "done"
     assert record.ran.resumed == 1
     assert "its worker process died (exit code -9)" in record.warnings[0]
+
+
+def test_a_run_that_hangs_is_ended_and_says_so(tmp_path: Path) -> None:
+    hanging = plugin(tmp_path, "hanging", "time.sleep(1000)")
+    assert (
+        call(words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, "--timeout", "1", plugins=[hanging])).code
+        == 1
+    )
+    (record,) = Store(tmp_path / "out").read_all()
+    assert (record.status, record.error) == ("failed", "it took longer than --timeout 1 seconds and was ended")
+    assert "hanging, seed 0: failed" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()
