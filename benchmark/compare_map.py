@@ -164,8 +164,8 @@ def run(args: Args) -> None:
         write_atomically(args.out / "maps.npy", npy_bytes(maps))
         side_by_side({"published": published, **ours}, args.out / "maps")
         record = {
-            "command": "python -m benchmark.compare_map --data-dir DIR",
-            "asked": {"epochs": args.epochs, "images": args.images, "seed": args.seed},
+            "command": f"python -m benchmark.compare_map --data-dir {args.data_dir} --epochs {args.epochs} "
+            f"--images {args.images} --seed {args.seed} --out {args.out}",
             "test accuracy by epoch": scores,
             "clean accuracy": clean,
             "images": len(images) // 128 * 128,
