@@ -62,8 +62,18 @@ class Store:
         if record is not None and record.run_id != run_id:
             raise UsageError(f"{self.runs / run_id}: its contents belong to run {record.run_id}; it was moved")
         if record is not None:
-            self._content(run_id, "record.json")
+            for name in {"record.json", *self._listed(run_id)}:
+                self._content(run_id, name)
         return record
+
+    def _listed(self, run_id: str) -> list[str]:
+        """The names in SHA256SUMS; none where a record is older than that."""
+        sums = self.runs / run_id / SUMS
+        try:
+            lines = sums.read_text("utf-8").splitlines() if sums.is_file() else []
+        except (OSError, ValueError) as problem:
+            raise UsageError(f"{sums}: {problem}; move the run's folder away to run it again") from problem
+        return [Path(line.partition("  ")[2]).name for line in lines]
 
     def _content(self, run_id: str, name: str) -> bytes:
         """A file of a finished run. Raises UsageError where it is not what was written."""
