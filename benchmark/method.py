@@ -31,9 +31,8 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def frozen() -> Callable[[type[T]], type[T]]:
     """Decorator of every method and dataset: a frozen dataclass whose fields are checked against their annotations."""
-    decorate: Any = dataclass(
-        frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
-    )
+    config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False)
+    decorate: Any = dataclass(frozen=True, config=config)
     return decorate  # type: ignore[no-any-return]
 
 

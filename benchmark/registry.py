@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from benchmark import data, method
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.method import names_of
+from benchmark.spec import canonical_json
 
 Kind = Literal["method", "dataset"]
 _BASES: dict[Kind, type[Any]] = {"method": method.Method, "dataset": data.Dataset}
@@ -80,7 +81,8 @@ def source_file(kind: Kind, name: str) -> Path:
 def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
     """An instance with these settings; texts, as the command line gives them, are read by the field's own type.
 
-    Raises UsageError naming the field, the value and what is allowed.
+    Raises UsageError naming the field, the value and what is allowed; and where the settings, which a record holds, are
+    no plain values.
     """
     cls = find(kind, name)
     fields = names_of(cls)
@@ -88,11 +90,20 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
         if key not in fields:
             raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
     try:
-        return cls(**{key: _read(cls, key, value) for key, value in settings.items()})
+        made = cls(**{key: _read(cls, key, value) for key, value in settings.items()})
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join([name, *(str(part) for part in first["loc"][:1])])
         raise UsageError(f"{where}={first['input']}: {first['msg']}") from problem
+    try:
+        canonical_json(made.settings())
+    except Exception as problem:  # whatever a plugin does
+        file = source_file(kind, name)
+        raise UsageError(
+            f"{file}: the settings of {kind} '{name}' cannot go into a record ({type(problem).__name__}: {problem}); a "
+            "field is a number, a text, true, false, none, or a list of those"
+        ) from problem
+    return made
 
 
 def _read(cls: type[Any], key: str, value: Any) -> Any:

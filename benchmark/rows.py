@@ -68,9 +68,10 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
 
 
 def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Costs: one row for each run. relative_to_erm compares with ERM of the same seed, recipe and machine."""
+    """Costs: one row for each run. relative_to_erm compares with ERM of the same seed, recipe and machine that ran in
+    the same call of benchmark.run: of another day the ratio would measure what else the machine did."""
     reference = {
-        (group_of(r), where(r), r.asked.seed): r.throughput.images_per_second
+        (group_of(r), where(r), r.ran.session, r.asked.seed): r.throughput.images_per_second
         for r in records
         if r.throughput and r.asked.row == "erm"
     }
@@ -79,7 +80,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
         cost = record.throughput
         if cost is None:
             continue
-        erm = reference.get((group_of(record), where(record), record.asked.seed))
+        erm = reference.get((group_of(record), where(record), record.ran.session, record.asked.seed))
         low, high = cost.steady_iqr
         rows.append(
             _row(

@@ -1,7 +1,9 @@
 """The README's numbers are those of the committed run records, and its commands are those of the Makefile."""
 
+import json
 import re
 
+import pandas as pd
 import pytest
 
 from benchmark.records import Store
@@ -34,6 +36,30 @@ def test_the_tables_of_real_data_are_made_from_the_records(dataset: str) -> None
         pytest.skip("an installation without the published results")
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert front_table(dataset) in results
+
+
+def spell(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def speed_table() -> str:
+    """The newest file of `make perf` below results/published: ours beside its peers."""
+    newest = max((PUBLISHED / "perf").glob("*.json"))
+    rows = []
+    for info in (timed["extra_info"] for timed in json.loads(newest.read_text(encoding="utf-8"))["benchmarks"]):
+        (_, ours), *peers = info["rates"].items()
+        for peer, rate in peers:
+            least = info["targets"].get(peer)
+            cells = [spell(ours), peer, spell(rate), f"{ours / rate:.2f}", f"{least:g}" if least else ""]
+            rows.append([info["title"], *cells])
+    columns = ["what", "ours, per second", "peer", "peer, per second", "ratio", "asked for"]
+    return pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
+
+
+def test_the_speed_table_is_made_from_the_newest_file_of_make_perf() -> None:
+    if not PUBLISHED.is_dir():
+        pytest.skip("an installation without the published results")
+    assert speed_table() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def test_pictures_and_files_named_in_the_readme_exist() -> None:

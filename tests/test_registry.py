@@ -94,12 +94,25 @@ def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ({"weight": "heavy"}, "twice.weight=heavy"),
         ({"sizes": "a,b"}, "twice.sizes=a,b"),
         ({"weight": None}, "twice.weight=None"),
+        ({"weight": "1e400"}, "twice.weight=1e400: Input should be a finite number"),
+        ({"weight": float("nan")}, "twice.weight=nan: Input should be a finite number"),
     ],
 )
 def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     registry.load_plugins([plugin(tmp_path, "twice")])
     with pytest.raises(UsageError, match=says):
         registry.make("method", "twice", settings)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [("def settings(self): return 1 / 0", "ZeroDivisionError"), ("weight: object = print", "TypeError")],
+)
+def test_settings_that_no_record_can_hold_are_named(tmp_path: Path, body: str, says: str) -> None:
+    text = f"from benchmark import method\n\n\n@method.frozen()\nclass Method(method.Method):\n    {body}\n"
+    registry.load_plugins([plugin(tmp_path, "odd", text)])
+    with pytest.raises(UsageError, match=f"odd.py: the settings of method 'odd' cannot go into a record .{says}"):
+        registry.make("method", "odd", {})
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:

@@ -85,13 +85,14 @@ def test_sensitivities_are_recomputed_from_the_maps() -> None:
     assert {row["band"]: row["standard_error"] for row in found}["mean"] == "0.01"
 
 
-def test_cost_is_relative_to_erm_of_the_same_seed_and_machine() -> None:
+def test_cost_is_relative_to_erm_of_the_same_seed_machine_and_call() -> None:
     found = throughput_rows(RUNS)
     relative = dict(zip(found["run_id"], found["relative_to_erm"], strict=True))
     assert relative[RUNS[2].run_id] == 0.25
-    elsewhere = RUNS[0].model_copy(update={"ran": RUNS[0].ran.model_copy(update={"device_name": "another"})})
-    alone = throughput_rows([elsewhere, RUNS[2]])
-    assert alone.set_index("run_id")["relative_to_erm"].isna()[RUNS[2].run_id]
+    for change in ({"device_name": "another"}, {"session": "2026-01-02T00:00:00+00:00"}):
+        elsewhere = RUNS[0].model_copy(update={"ran": RUNS[0].ran.model_copy(update=change)})
+        alone = throughput_rows([elsewhere, RUNS[2]])
+        assert alone.set_index("run_id")["relative_to_erm"].isna()[RUNS[2].run_id]
 
 
 def test_runs_that_may_not_be_compared_stand_in_tables_of_their_own() -> None:
