@@ -80,12 +80,15 @@ def legend(figure: Figure, rows: Sequence[str], place: str = "lower") -> None:
     figure.legend(handles=handles, loc=f"outside {place} center", ncols=3, frameon=False, handletextpad=0.1)  # type: ignore[call-overload]
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes path.png and path.pdf, each in one rename and the same byte for byte when drawn again; returns the PNG."""
+def save(figure: Figure, path: Path, *, tight: bool = False) -> Path:
+    """Writes path.png and path.pdf, each in one rename and the same byte for byte when drawn again; returns the PNG.
+
+    tight: the page is as large as what is on it, for pictures of square axes, whose height the layout does not foresee.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, about in {"pdf": {"CreationDate": None}, "png": {"Software": None}}.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=about)
+        figure.savefig(buffer, format=kind, metadata=about, bbox_inches="tight" if tight else None, pad_inches=0.03)
         write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
         figure.set_layout_engine("none")  # it is laid out by now
     return path.with_name(f"{path.name}.png")

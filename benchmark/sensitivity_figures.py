@@ -57,7 +57,7 @@ def small_multiples(rows: Rows, path: Path) -> Path:
     with mpl.rc_context(palette.STYLE):
         titles = {name: _title(name, maps, 18) for name, maps in rows.items()}
         lines = 1 + max(title.count("\n") for title in titles.values())
-        figure = Figure(figsize=(palette.WIDTH, (0.85 + 0.13 * lines) * down + 1.1))
+        figure = Figure(figsize=(palette.WIDTH, (0.95 + 0.13 * lines) * down + 1.1))
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for axes in list(grid.flat)[len(rows) :]:
             axes.set_axis_off()
@@ -72,7 +72,7 @@ def small_multiples(rows: Rows, path: Path) -> Path:
             location="bottom", aspect=40, fraction=0.05, pad=0.02,
         )  # fmt: skip
         _caption(figure, rows, 70)
-        return palette.save(figure, path)
+        return palette.save(figure, path, tight=True)
 
 
 def radial_profiles(rows: Rows, path: Path) -> Path:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from benchmark import compare_map, fourier, networks, sensitivity, sensitivity_figures
@@ -701,6 +702,13 @@ def test_pictures_are_written_and_the_same_when_drawn_again(tmp_path: Path) -> N
     assert contents[0] == contents[1]
     assert len(contents[0]) == 8
     assert all(len(content) > 5000 for content in contents[0].values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_nothing_of_many_maps_is_cut_off(tmp_path: Path, count: int) -> None:
+    rows = {f"method_{i}[early_stop=per_sample]": [pictured(0)] for i in range(count)}
+    shown = np.asarray(Image.open(sensitivity_figures.small_multiples(rows, tmp_path / "all")).convert("L"))
+    assert min(edge.min() for edge in (shown[:3], shown[-3:], shown[:, :3], shown[:, -3:])) == 255
 
 
 def test_pictures_share_one_scale_and_refuse_maps_of_different_kinds() -> None:
