@@ -62,6 +62,20 @@ def test_the_speed_table_is_made_from_the_newest_file_of_make_perf() -> None:
     assert speed_table() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
+def test_the_reference_maps_are_those_of_their_record() -> None:
+    if not PUBLISHED.is_dir():
+        pytest.skip("an installation without the published results")
+    found = json.loads((PUBLISHED / "reference_map" / "record.json").read_text(encoding="utf-8"))["statistics"]
+    text = (ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
+    radii = [f"radius {r}" for r in (3, 6, 7, 9, 11, 15)]
+    for title, name in [("mean of the map", "mean"), ("centre", "centre"), *((radius, radius) for radius in radii)]:
+        cells = (f"{found[of][name]:.3f}" for of in ("published", "as called", "enhanced"))
+        assert f"| {title} | {' | '.join(cells)} |" in text
+    for title, name in (("mean \\|difference\\| to", "mean |difference|"), ("correlation with", "correlation")):
+        cells = (f"{found[of][name]:.3f}" for of in ("as called", "enhanced"))
+        assert f"| {title} the published map | | {' | '.join(cells)} |" in text
+
+
 def test_pictures_and_files_named_in_the_readme_exist() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).is_file(), path
