@@ -46,9 +46,8 @@ def listening(signals: tuple[signal.Signals, ...], grace: float | None = GRACE, 
         if grace is not None:
             signal.setitimer(signal.ITIMER_REAL, grace)
         if say:
-            cursor = (
-                b"\x1b[?25h" if sys.stderr.isatty() else b""
-            )  # live bars hide it, and a second signal shows nothing
+            # Live bars hide the cursor, and a second signal would leave it hidden.
+            cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""
             os.write(2, b"\nstopping: checkpoints are being written; once more ends at once\n" + cursor)
 
     def late(number: int, frame: FrameType | None) -> None:

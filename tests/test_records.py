@@ -80,6 +80,20 @@ def test_an_altered_map_is_refused(tmp_path: Path) -> None:
         store.map_of(made)
 
 
+def test_reading_a_run_checks_all_of_it_but_the_weights(tmp_path: Path) -> None:
+    made = record("erm", 0)
+    store = Store(tmp_path)
+    store.prepare()
+    with store.working(made.run_id):
+        store.finish(made, [], {"views.png": b"view", "weights.safetensors": b"large"})
+    folder = store.runs / made.run_id
+    (folder / "weights.safetensors").unlink()  # not even opened
+    assert store.read(made.run_id) == made
+    (folder / "views.png").write_bytes(b"VIEW")
+    with pytest.raises(UsageError, match=r"views\.png: it is not what was written"):
+        store.read(made.run_id)
+
+
 def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.prepare()
