@@ -1,5 +1,6 @@
 """What a user is meant to read: what was wrong, where, and what is allowed; and how a command ends."""
 
+import atexit
 import difflib
 import os
 import sys
@@ -25,11 +26,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def leave(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code of `main`; quietly where the reader of its output is gone (`| head`)."""
+    """Ends the process with the exit code of `main`: quietly where the reader of its output is gone (`| head`), and at
+    once where a signal ended it."""
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter's own flush would complain
         code = 141  # as a shell counts a process that SIGPIPE ended
+    if code > 128:  # what a signal ended is over in time only if torch is not taken apart, which takes seconds
+        atexit._run_exitfuncs()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -166,7 +166,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int)
             except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):
-        return
+        os._exit(0)  # all is stored, and the parent would wait seconds until torch is taken apart
 
 
 def _die_with_parent() -> None:

@@ -405,6 +405,19 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.returncode == 141
 
 
+@pytest.mark.parametrize(("code", "more"), [(0, b"taken apart\n"), (130, b"")])
+def test_what_a_signal_ends_is_not_taken_apart_first(code: int, more: bytes) -> None:
+    script = (
+        "import atexit; from benchmark.errors import leave\n"
+        "class Large:\n    def __del__(self): print('taken apart', flush=True)\n"
+        "large = Large(); atexit.register(print, 'tidied'); print('last words')\n"
+        f"leave(lambda: {code})"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    assert ended.returncode == code
+    assert ended.stdout == b"last words\ntidied\n" + more
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
