@@ -72,6 +72,9 @@ class Args:
     """How often each run is scored. Default: the protocol's."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
+    graphs: bool = False
+    """Replay a network's passes as CUDA graphs: the same numbers with fewer launches. Not yet seen on a GPU: compare
+    with a run without it (docs/adr/0007)."""
     deterministic: bool = False
     """Take torch's deterministic algorithms; a record names the operations that have none. A CPU needs no such flag."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
@@ -110,6 +113,8 @@ def check_numbers(args: Args) -> None:
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
             "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
+    if args.graphs and args.nproc > 1:
+        raise UsageError("--graphs: a pass that is split over processes cannot be replayed; leave out --nproc")
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from benchmark import data, kernels, machine, parallel, precision, registry
+from benchmark import data, graphs, kernels, machine, parallel, precision, registry
 from benchmark.card import card
 from benchmark.determinism import determinism
 from benchmark.errors import UsageError
@@ -131,7 +131,10 @@ def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], re
     precision.use(asked.recipe.precision, device)
     with untouched(loaded):
         run = so_far.run = begin(asked, method, loaded, job.weights)
-        with parallel.split(run.net):
+        replay = job.graphs and not method.second_order
+        if job.graphs and not replay:
+            so_far.notes.append(f"--graphs left out: {asked.method} differentiates a gradient, and a replay has none")
+        with parallel.split(run.net), graphs.replayed(run.net, replay):
             train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
         parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
         parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device, asked.recipe.precision)
@@ -180,7 +183,7 @@ def record_of(job: Job, status: Status, run: Training | None, seconds: float, **
             git_commit=commit,
             git_dirty=dirty,
             device_name=machine.device_name(device),
-            machine=machine.describe(device),
+            machine=machine.describe(device) | ({"graphs": True} if job.graphs else {}),
             resumed=run.resumed if run else 0,
             normalisation=run.normalisation if run else None,
         ),

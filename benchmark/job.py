@@ -23,6 +23,7 @@ class Job:
     weights: Path | None = None
     """The local file of the network's first weights, if the recipe's are those of one."""
     deterministic: bool = False
+    graphs: bool = False
     nproc: int = 1
     """Processes that the run's batches are split over."""
     notes: tuple[str, ...] = ()
@@ -37,7 +38,8 @@ class Job:
         """What is asked for now and a finished run has not, so that it has to be run again; empty where it has all."""
         if self.save_weights and record.weights is None:
             return "--save-weights"
-        return "--deterministic" if self.deterministic and not record.ran.machine.get("deterministic") else ""
+        flags = {"--deterministic": self.deterministic, "--graphs": self.graphs}
+        return next((flag for flag, on in flags.items() if on and not record.ran.machine.get(flag[2:])), "")
 
     def settled(self, record: Record) -> bool:
         """Whether a record is that of the run done, as today's code does it and with all that is asked for."""

@@ -129,7 +129,7 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     """What two timings must share to stand in one column: device, versions of torch and CUDA, and threads."""
     gpu = machine.get("gpu") or {}
     parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
-    parts += ["deterministic"] if machine.get("deterministic") else []
+    parts += [name for name in ("deterministic", "graphs") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
 

@@ -83,6 +83,8 @@ class Method:
     """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
+    second_order: ClassVar[bool] = False
+    """Whether `loss` differentiates a gradient, which a CUDA graph cannot (`--graphs` leaves such a method out)."""
     alone: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which `views` needs no `setup` and gives one view, fixed where benchmark.augmentation uses the method
     without the referee; None: it cannot be used so."""

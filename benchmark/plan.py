@@ -50,6 +50,7 @@ def plan(args: Args) -> list[Job]:
                             args.save_weights,
                             file,
                             args.deterministic,
+                            args.graphs,
                             args.nproc,
                         )
                     )
@@ -153,6 +154,7 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--evaluations", str(recipe.evaluations), "--sensitivity-images", str(recipe.sensitivity_images)]
     words += ["--device", asked.device]
     words += ["--batch-size", str(recipe.batch_size)] if args.batch_size else []
+    words += ["--graphs"] if args.graphs else []
     words += ["--deterministic"] if args.deterministic else []
     words += ["--network", args.network] if args.network else []
     words += ["--precision", recipe.precision] if recipe.precision != "fp32" else []
@@ -178,6 +180,8 @@ def _device(args: Args) -> torch.device:
         device = machine.choose_device(args.device)
     if args.engine == "local" or device.type == "cpu":  # a cluster's GPUs are not here to be asked
         precision.check(args.precision, device)
+    if args.graphs and device.type != "cuda":
+        raise UsageError("--graphs: only GPUs have CUDA graphs, and this run is on a CPU; leave it out")
     if device.type == "cuda" and args.nproc > 1 and args.nproc > torch.cuda.device_count():
         raise UsageError(f"--nproc {args.nproc}: each process takes a GPU, and there are {torch.cuda.device_count()}")
     return device

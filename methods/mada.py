@@ -53,6 +53,7 @@ class Method(wae.WaeSettings, method.Method):
     m_c B images a phase; in all 4.1 passes a step on the released digits recipe. And K autoencoders."""
 
     passes: ClassVar[float] = 4.1
+    second_order: ClassVar[bool] = True
     erm_at: ClassVar[Mapping[str, Any]] = {"phases": 0}
     toy: ClassVar[Mapping[str, Any]] = {"batch": 4, "interval": 3, "adv_steps": 2, "wae_epochs": 1}
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark import networks
+from benchmark import graphs, networks
 from benchmark.ascent import attack_mode
 from benchmark.consistency import jensen_shannon
 from benchmark.dual_norm import forward_views
@@ -47,6 +47,29 @@ def test_augmix_beside_identity_views(request: pytest.FixtureRequest, name: str,
         rounds=15,
         cuda=True,
     )
+
+
+@pytest.mark.gpu
+@CASES
+def test_replayed_passes_beside_launched_ones(request: pytest.FixtureRequest, name: str, batch: int) -> None:
+    net, x, y = problem(name, batch)
+    recorded, _, _ = problem(name, batch)
+
+    def passes(of: torch.nn.Module) -> None:
+        of.zero_grad(set_to_none=True)
+        F.cross_entropy(of(x), y).backward()
+
+    with graphs.replayed(recorded, wanted=True):
+        take_turns(
+            request,
+            f"passes with --graphs, {name}, {batch} images",
+            {
+                "replayed": (REPEATS, repeated(lambda: passes(recorded))),
+                "launched": (REPEATS, repeated(lambda: passes(net))),
+            },
+            rounds=15,
+            cuda=True,
+        )
 
 
 @pytest.mark.gpu
