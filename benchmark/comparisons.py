@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.rows import by_group, by_row, describe_group, group_of, where
+from benchmark.rows import by_group, by_row, describe_group, where
 from benchmark.spec import Record, canonical_json
 from benchmark.stats import Ranks, Seeds, average_ranks, best, compare
 from benchmark.targets import by_seed, columns, measures
@@ -58,6 +58,12 @@ def _place(record: Record) -> str:
     return f"{record.asked.dataset}/{record.asked.source}"
 
 
+def _breadth(members: Sequence[Record]) -> tuple[int, float]:
+    """How many methods a group compares, and over how long a budget."""
+    asked = members[0].asked
+    return len({record.asked.method for record in members}), asked.seconds or asked.recipe.steps
+
+
 Ranking = tuple[str, str, str]
 """Protocol, budget and device: what blocks must share to be ranked together."""
 
@@ -65,19 +71,19 @@ Ranking = tuple[str, str, str]
 def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, list[Record]], list[str]]]:
     """Average ranks over (dataset, source, target) cells: the ranks, the runs of each row, and the names of the cells.
 
-    Only rows that stand in every cell are ranked; nothing where that leaves fewer than two rows or cells."""
-    parts: dict[Ranking, list[list[Record]]] = {}
-    for members in by_group([r for r in records if r.accuracy]).values():
+    A source has one vote: where it was run with several networks or lengths, that with the most methods is taken, of
+    equal ones the longest. Only rows that stand in every cell are ranked; nothing where that leaves fewer than two rows
+    or cells."""
+    parts: dict[Ranking, dict[str, list[Record]]] = {}
+    for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
         asked = members[0].asked
-        parts.setdefault((asked.protocol, asked.budget, asked.device), []).append(members)
+        parts.setdefault((asked.protocol, asked.budget, asked.device), {})[_place(members[0])] = members
     found = {}
     for key, groups in sorted(parts.items()):
         blocks, names = [], []
         runs: dict[str, list[Record]] = {}
-        for members in groups:
-            rows, place = by_row(members), _place(members[0])
-            if [_place(other[0]) for other in groups].count(place) > 1:  # other networks, lengths or data of one source
-                place = f"{place} [{group_of(members[0])}]"
+        for place, members in sorted(groups.items()):
+            rows = by_row(members)
             for target in columns(members)[0]:
                 values = seeds_of(rows, target)
                 if values:

@@ -1,11 +1,12 @@
 """All pictures of the results, drawn from run records into OUT/figures."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import accuracy_figures, sensitivity_figures, training_figures
-from benchmark.comparisons import rankings
+from benchmark.comparisons import length, rankings
 from benchmark.records import Store
 from benchmark.rows import by_group, by_row
 from benchmark.spec import Record
@@ -32,11 +33,8 @@ def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
     """Draws every group of comparable runs, PNG and PDF: accuracy in each domain and against its price, ranks, learning
     curves, views, and the sensitivity maps together, one by one, and as radial profiles."""
     groups = by_group(records)
-    plain = {group: _stem(runs[0]) for group, runs in groups.items()}
-    drawn = []
-    for group, runs in groups.items():
-        unique = list(plain.values()).count(plain[group]) == 1
-        drawn += _draw(store, group, runs, plain[group] if unique else f"{plain[group]}_{group}")
+    stems = _stems({group: runs[0] for group, runs in groups.items()})
+    drawn = [picture for group, runs in groups.items() for picture in _draw(store, group, runs, stems[group])]
     return drawn + _ranks(store, records)
 
 
@@ -58,8 +56,20 @@ def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
     return drawn
 
 
-def _stem(record: Record) -> str:
-    return sensitivity_figures.slug(f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}")
+def _place(record: Record) -> str:
+    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}"
+
+
+def _stems(groups: Mapping[str, Record]) -> dict[str, str]:
+    """The file name of each group, from any one record of it: dataset, source and protocol; what shares those has its
+    length in it, and what shares that its group."""
+    found = dict.fromkeys(groups, "")
+    for more in (_place, length, None):
+        shared = Counter(found.values())
+        for group, stem in found.items():
+            if shared[stem] > 1 or not stem:
+                found[group] = sensitivity_figures.slug(f"{stem}_{more(groups[group]) if more else group}".lstrip("_"))
+    return found
 
 
 def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[Picture]:

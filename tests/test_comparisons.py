@@ -125,8 +125,12 @@ def test_ranks_over_datasets_and_targets() -> None:
     assert set(frame["cells"]) == {4}
     (shown,) = summarise(made, {})["ranks"]
     assert "minidigits/same a" in shown.footnotes[1]
-    both = summarise([*made, *(scored(record(m, 0, lr=0.5), {"a": 1.0}) for m in ("erm", "augmix"))], {})["ranks"]
-    assert "minidigits/same [" in both[0].footnotes[1]  # two groups of one source are told apart
+    narrow = [scored(record(m, 0, lr=0.5), {"a": v}) for m, v in (("erm", 9.0), ("augmix", 1.0))]
+    assert rank_rows([*narrow, *made]).equals(rank_rows(made))  # a source has one vote, that of the widest comparison
+    longer = [
+        scored(record(m, 0, steps=16), {"a": v, "b": v}) for m, v in (("erm", 9.0), ("augmix", 1.0), ("gud", 0.0))
+    ]
+    assert rank_rows([*longer, *made]).set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}
 
 
 def test_costs_of_all_budgets_stand_side_by_side() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import accuracy_figures, palette, training_figures
+from benchmark import accuracy_figures, figures, palette, training_figures
+from benchmark.rows import by_group
 from benchmark.spec import Record
 from tests.handmade import record
 
@@ -47,6 +48,15 @@ def test_a_row_looks_the_same_in_any_company() -> None:
     assert palette.look("mine").colour in palette.OTHERS
     assert palette._toned("#000000", 0.5) == "#808080"
     assert palette._toned("#ff8000", -0.5) == "#804000"
+
+
+def test_files_are_named_by_what_sets_their_group_apart() -> None:
+    made = [record("erm", 0), record("erm", 0, source="other"), record("erm", 0, source="other", steps=9)]
+    made += [record("erm", 0, lr=0.5, source="other", steps=9)]
+    stems = figures._stems({group: runs[0] for group, runs in by_group(made).items()})
+    alone, shorter, *same = stems.values()
+    assert (alone, shorter) == ("minidigits_same_common", "minidigits_other_common_8_steps")
+    assert sorted(same) == sorted(f"minidigits_other_common_9_steps_{group}" for group in list(stems)[2:])
 
 
 def test_the_front_keeps_what_no_other_beats_in_both() -> None:
