@@ -8,6 +8,7 @@ dg_referee.datasets, each naming a module), and files given with --plugin. A nam
 import functools
 import importlib
 import importlib.util
+import math
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -82,9 +83,11 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
     """An instance with these settings; texts, as the command line gives them, are read by the field's own type.
 
     Raises UsageError naming the field, the value and what is allowed; and where the settings, which a record holds, are
-    no plain values.
+    no plain values, or a method's passes no number.
     """
     cls = find(kind, name)
+    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
+        raise UsageError(f"{source_file(kind, name)}: passes = {cls.passes!r}: write a number above 0")
     fields = names_of(cls)
     for key in settings:
         if key not in fields:

@@ -104,6 +104,14 @@ def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, Any], says: 
         registry.make("method", "twice", settings)
 
 
+@pytest.mark.parametrize("passes", ["'three'", "0", "float('nan')", "None", "property(lambda self: 3.0)"])
+def test_passes_that_are_no_number_are_named(tmp_path: Path, passes: str) -> None:
+    text = f"from benchmark import method\n\n\n@method.frozen()\nclass Method(method.Method):\n    passes = {passes}\n"
+    registry.load_plugins([plugin(tmp_path, "odd", text)])
+    with pytest.raises(UsageError, match=r"odd\.py: passes = .*: write a number above 0"):
+        registry.make("method", "odd", {})
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [("def settings(self): return 1 / 0", "ZeroDivisionError"), ("weight: object = print", "TypeError")],
