@@ -26,16 +26,19 @@ def interval(values: Any) -> tuple[float, float]:
 
 
 def by_domain(records: Sequence[Record], path: Path) -> Path:
-    """Accuracy in each domain, the source's own last: every seed a point, their mean a marker, with a 95 % interval."""
+    """Accuracy in each domain, the source's own last: every seed a point, their mean a marker, with a 95 % interval.
+    Domains without data are only named."""
     done = [record for record in records if record.accuracy]
     outside, inside = columns(done)
-    targets, rows = [*outside, *inside], list(by_row(done))
+    rows = list(by_row(done))
     frame = pd.DataFrame(
         {"row": row, "target": target, "accuracy": value}
         for row, runs in by_row(done).items()
         for record in runs
         for target, value in reached(record, record.asked.recipe.selection).items()
     )
+    targets = [target for target in (*outside, *inside) if target in set(frame["target"])]
+    absent = [target for target in (*outside, *inside) if target not in targets]
     looks = [palette.look(row) for row in rows]
     common: dict[str, Any] = {
         "data": frame, "x": "accuracy", "y": "target", "order": targets, "hue": "row", "hue_order": rows,
@@ -52,7 +55,7 @@ def by_domain(records: Sequence[Record], path: Path) -> Path:
         for line, look in zip(means, looks, strict=True):
             line.set(markerfacecolor=look.colour if look.filled else "white", markeredgewidth=0.8)
         axes.set_yticks(range(len(targets)), [f"{t}\n(in-domain)" if t in inside else t for t in targets])
-        axes.set(xlabel="accuracy (%)", ylabel="")
+        axes.set(xlabel="\n".join(["accuracy (%)", *([f"no data: {', '.join(absent)}"] if absent else [])]), ylabel="")
         for i in range(1, len(targets)):
             axes.axhline(i - 0.5, color="0.8", linewidth=0.6)
         palette.legend(figure, rows)
