@@ -5,21 +5,20 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.cell import Cell, Line, Summary, ids, interval, spread
-from benchmark.comparisons import cost_rows, length, network, rankings, references, seeds_of
+from benchmark.comparisons import behind, cost_rows, length, network, pairs, rankings, seeds_of
 from benchmark.paper import paper_rows
 from benchmark.rows import by_row
 from benchmark.spec import Record
-from benchmark.stats import Pair, compare
+from benchmark.stats import Pair
 
 
 def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) -> Summary:
-    """Every row's mean over the shifted targets against ERM's and the best row's, seed by seed."""
+    """Every row's mean over the shifted targets against ERM's and the best row's, and a variant's against its method's,
+    seed by seed."""
     values, lines = seeds_of(rows, "mean"), []
-    for reference in references(values):
-        for pair in compare(values, reference):
-            common = values[pair.row].keys() & values[reference].keys()
-            used = ids([r for row in (pair.row, reference) for r in rows[row] if r.asked.seed in common])
-            lines.append(Line(pair.row, {name: Cell(t, used) for name, t in _pair(pair).items()}, used))
+    for pair in pairs(values):
+        runs = ids(behind(pair, values, rows))
+        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in _pair(pair).items()}, runs))
     return Summary(heading, lines, [], group)
 
 

@@ -1,14 +1,14 @@
 """Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from benchmark.rows import by_group, by_row, describe_group, where
 from benchmark.spec import Record, canonical_json
-from benchmark.stats import Ranks, Seeds, average_ranks, best, compare
+from benchmark.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.targets import by_seed, columns, measures
 
 
@@ -18,9 +18,24 @@ def seeds_of(members: Mapping[str, Sequence[Record]], measure: str) -> dict[str,
     return {row: values for row, values in found.items() if values}
 
 
-def references(rows: Mapping[str, Seeds]) -> list[str]:
-    """What every row is compared with: ERM, and the best row where that is another."""
-    return list(dict.fromkeys([*(["erm"] if "erm" in rows else []), best(rows)])) if rows else []
+def pairs(rows: Mapping[str, Seeds]) -> Iterator[Pair]:
+    """Every row against ERM, then against the best row where that is another; and each method's variants against the
+    method itself. A Holm family is what shares a `versus`."""
+    if not rows:
+        return
+    every = [*(["erm"] if "erm" in rows else []), best(rows)]
+    families = dict.fromkeys(every, rows)
+    for method in dict.fromkeys(row.partition("[")[0] for row in rows if "[" in row):
+        if method in rows:
+            families.setdefault(method, {row: rows[row] for row in rows if row.partition("[")[0] == method})
+    for versus, family in families.items():
+        yield from compare(family, versus)
+
+
+def behind(pair: Pair, values: Mapping[str, Seeds], rows: Mapping[str, Sequence[Record]]) -> list[Record]:
+    """The runs behind a pair: those of the seeds for which both rows have a value."""
+    common = values[pair.row].keys() & values[pair.versus].keys()
+    return [run for row in (pair.row, pair.versus) for run in rows[row] if run.asked.seed in common]
 
 
 DIFFERENCES = (
@@ -30,25 +45,21 @@ DIFFERENCES = (
 
 
 def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Tidy: one row for each row and measure against ERM and against the best; a Holm family is one reference and
-    measure within a group."""
+    """Tidy: one row for each of `pairs` and each measure; a Holm family is one reference and measure within a group."""
     out: list[dict[str, Any]] = []
     for members in by_group(records).values():
         rows = by_row(members)
         for measure in ["mean", "worst", *columns(members)[0]]:
             values = seeds_of(rows, measure)
-            for reference in references(values):
-                for pair in compare(values, reference):
-                    common = values[pair.row].keys() & values[reference].keys()
-                    used = [r.run_id for row in (pair.row, reference) for r in rows[row] if r.asked.seed in common]
-                    found = pair.difference
-                    out.append(
-                        describe_group(rows[pair.row][0])
-                        | {"target": measure, "versus": reference, "versus_is_best": reference == best(values)}
-                        | {"difference": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
-                        | {"p": pair.p, "p_holm": pair.p_holm, "n": found.n, "more_seeds": pair.more_seeds}
-                        | {"run_ids": " ".join(used)}
-                    )
+            for pair in pairs(values):
+                found = pair.difference
+                out.append(
+                    describe_group(rows[pair.row][0])
+                    | {"target": measure, "versus": pair.versus, "versus_is_best": pair.versus == best(values)}
+                    | {"difference": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
+                    | {"p": pair.p, "p_holm": pair.p_holm, "n": found.n, "more_seeds": pair.more_seeds}
+                    | {"run_ids": " ".join(run.run_id for run in behind(pair, values, rows))}
+                )
     frame = pd.DataFrame(out, columns=DIFFERENCES.split()).astype({"more_seeds": "Int64"})
     keys = ["dataset", "protocol", "group", "source"]
     return frame.sort_values(keys, kind="stable", ignore_index=True)

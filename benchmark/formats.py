@@ -24,8 +24,9 @@ docs/statistics.md.
 """,
     "differences": """\
 Mean over the shifted targets, row minus `versus`, paired by seed, in points. p: paired t-test, Holm-corrected over the
-rows that share a `versus`. More seeds to settle: how many would bring 0 outside the 95 % interval of this pair alone if
-mean and spread stayed as they are. The best row was picked by these same numbers, so its p-values flatter it.
+rows that share a `versus`: ERM, the best row, or, for variants of a method, the method itself. More seeds to settle:
+how many would bring 0 outside the 95 % interval of this pair alone if mean and spread stayed as they are. The best row
+was picked by these same numbers, so its p-values flatter it.
 """,
     "ranks": """\
 Average rank over (dataset, source, target) cells, 1 is best, equal accuracies share ranks; each cell is a mean over

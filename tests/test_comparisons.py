@@ -99,6 +99,19 @@ def test_differences_are_paired_by_seed_and_corrected() -> None:
     assert set(str(frame.loc[0, "run_ids"]).split()) <= {r.run_id for r in made}
 
 
+def test_variants_are_compared_with_their_method_in_a_family_of_their_own() -> None:
+    values = {"": (51.0, 53.0, 52.0), "lam=1": (50.0, 53.0, 53.0), "lam=2": (61.0, 64.0, 62.0)}
+    made = [record("augmix", seed, v, variant=name) for name, vs in values.items() for seed, v in enumerate(vs)]
+    made += [record("erm", seed, 40.0 + seed) for seed in range(3)]
+    made += [record("gud", seed, 41.0 + seed, variant="eta=2") for seed in range(3)]  # there is no plain gud
+    mean = difference_rows(made).query("target == 'mean'")
+    assert set(mean["versus"]) == {"erm", "augmix[lam=2]", "augmix"}
+    own = mean[mean["versus"] == "augmix"].set_index("variant")
+    assert own["difference"].to_dict() == {"lam=1": 0.0, "lam=2": pytest.approx(31 / 3)}
+    assert own["p_holm"]["lam=2"] == pytest.approx(2 * own["p"]["lam=2"])
+    assert [line.cells["versus"].text for line in summarise(made, {})["differences"][0].lines][-2:] == ["augmix"] * 2
+
+
 def test_only_a_supported_best_is_bold() -> None:
     clear = [record(m, s, v + s / 7 * (m == "erm")) for m, v in (("erm", 50.0), ("augmix", 90.0)) for s in range(4)]
     by_name = {line.label: line for line in lines(by_row(clear))}
