@@ -105,7 +105,9 @@ def seconds(method: str, dataset: str, records: Sequence[Record], gflops: float)
     known = [
         r.throughput.passes_per_image
         for r in records
-        if r.throughput and (r.asked.method, r.asked.dataset, r.asked.variant) == (method, dataset, "")
+        if r.throughput
+        and (r.asked.method, r.asked.dataset, r.asked.variant) == (method, dataset, "")
+        and (r.asked.budget, r.asked.recipe.steps) == ("steps", recipe.steps)  # GUD's phases cost as much in short ones
     ]
     passes = median(known) if known else registry.find("method", method).passes
     return recipe.steps * recipe.batch_size * passes * gflop(dataset, recipe.network) / gflops

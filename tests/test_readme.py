@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from benchmark import comparisons
 from benchmark.records import Store
+from benchmark.spec import Record
 from benchmark.summary import DETAILS, summarise
 from tests.conftest import ROOT
 
@@ -15,15 +17,35 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
 
 
+def published(dataset: str, *lengths: str) -> list[Record]:
+    """The records below results/published of one dataset and some lengths."""
+    found = [record for record in Store(PUBLISHED).read_all() if record.asked.dataset == dataset]
+    return [record for record in found if comparisons.length(record) in lengths]
+
+
 def front_table(dataset: str, length: str) -> str:
-    """Accuracy beside cost on one dataset, from the records of one length below results/published."""
-    records = [record for record in Store(PUBLISHED).read_all() if record.asked.dataset == dataset]
-    shown = summarise([record for record in records if comparisons.length(record) == length], {})
+    """Accuracy beside cost."""
+    shown = summarise(published(dataset, length), {})
     (accuracy,), (cost,) = shown["accuracy"], shown["throughput"]
     cells = accuracy.cells.drop(columns=["worst", *DETAILS, "runs"])
     speed = cost.cells.set_index("method")["relative to ERM"]
     cells.insert(len(cells.columns) - 1, "images/s, ERM = 1", [speed[method] for method in cells["method"]])
     return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def variants_table(dataset: str, length: str) -> str:
+    """Variants of a method against the method itself."""
+    (shown,) = summarise(published(dataset, length), {})["differences"]
+    lines = [line for line in shown.lines if line.label.startswith(f"{line.cells['versus'].text}[")]
+    cells = replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"])
+    return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def budgets_table(dataset: str, *lengths: str) -> str:
+    """Accuracy, passes and seconds of the rows that were run at every length."""
+    (shown,) = summarise(published(dataset, *lengths), {})["cost"]
+    lines = [line for line in shown.lines if all(cell.text != "not run" for cell in line.cells.values())]
+    return str(replace(shown, lines=lines).cells.drop(columns="runs").to_markdown(index=False, disable_numparse=True))
 
 
 def test_the_front_table_is_made_from_the_records() -> None:
@@ -32,12 +54,24 @@ def test_the_front_table_is_made_from_the_records() -> None:
     assert front_table("minidigits", "150 steps") in README
 
 
-@pytest.mark.parametrize(("dataset", "length"), [("digits", "1500 steps"), ("cifar10c", "2000 steps")])
+@pytest.mark.parametrize(
+    ("dataset", "length"),
+    [("digits", "1500 steps"), ("digits", "10000 steps"), ("cifar10c", "2000 steps"), ("minidigits", "200 steps")],
+)
 def test_the_tables_of_results_are_made_from_the_records(dataset: str, length: str) -> None:
     if not PUBLISHED.is_dir():
         pytest.skip("an installation without the published results")
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert front_table(dataset, length) in results
+
+
+def test_the_tables_of_quirks_and_budgets_are_made_from_the_records() -> None:
+    if not PUBLISHED.is_dir():
+        pytest.skip("an installation without the published results")
+    assert front_table("digits", "1500 steps") in README
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert variants_table("minidigits", "200 steps") in results
+    assert budgets_table("minidigits", "200 steps", "20 s") in results
 
 
 def spell(rate: float) -> str:
