@@ -1,8 +1,7 @@
 """M-ADA (Qiao, Zhao, Peng, CVPR 2020): adversarial images far from the source test each step taken on it.
 
-Learning to Learn Single Domain Generalization, algorithm 1. As in GUD, adversarial images are gathered in phases, now
-pushed away from the source by an autoencoder V; they do not join the source but test it: theta is updated so that one
-gradient step on the source also helps on them.
+Learning to Learn Single Domain Generalization, algorithm 1. Adversarial images are gathered in phases, as in GUD, but
+pushed away by an autoencoder V, and they test the source: one gradient step on the source has to help on them too.
 
     1. train V on the source; c = 0
     2. for t = 0, 1, ...:
