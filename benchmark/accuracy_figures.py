@@ -37,8 +37,9 @@ def by_domain(records: Sequence[Record], path: Path) -> Path:
         for record in runs
         for target, value in reached(record, record.asked.recipe.selection).items()
     )
-    targets = [target for target in (*outside, *inside) if target in set(frame["target"])]
-    absent = [target for target in (*outside, *inside) if target not in targets]
+    there = set(frame["target"])
+    targets = [target for target in (*outside, *inside) if target in there]
+    absent = [target for target in (*outside, *inside) if target not in there]
     looks = [palette.look(row) for row in rows]
     common: dict[str, Any] = {
         "data": frame, "x": "accuracy", "y": "target", "order": targets, "hue": "row", "hue_order": rows,

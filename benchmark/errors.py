@@ -5,6 +5,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NoReturn
 
 
@@ -27,15 +28,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def leave(main: Callable[[], int]) -> NoReturn:
     """Ends the process with the exit code of `main`: quietly where the reader of its output is gone (`| head`), and at
-    once where a signal ended it."""
+    once where a signal ended it, so that it is over in time."""
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter's own flush would complain
         code = 141  # as a shell counts a process that SIGPIPE ended
-    if code > 128:  # what a signal ended is over in time only if torch is not taken apart, which takes seconds
-        atexit._run_exitfuncs()
-        sys.stderr.flush()
-        os._exit(code)
+    if code > 128:
+        leave_at_once(code)
     sys.exit(code)
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """Ends the process as ever, but for taking its modules apart, which takes seconds with torch among them."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    os._exit(code)

@@ -63,13 +63,11 @@ def _place(record: Record) -> str:
 def _stems(groups: Mapping[str, Record]) -> dict[str, str]:
     """The file name of each group, from any one record of it: dataset, source and protocol; what shares those has its
     length in it, and what shares that its group."""
-    found = dict.fromkeys(groups, "")
-    for more in (_place, length, None):
+    found = {group: _place(record) for group, record in groups.items()}
+    for more in ({group: length(record) for group, record in groups.items()}, {group: group for group in groups}):
         shared = Counter(found.values())
-        for group, stem in found.items():
-            if shared[stem] > 1 or not stem:
-                found[group] = sensitivity_figures.slug(f"{stem}_{more(groups[group]) if more else group}".lstrip("_"))
-    return found
+        found = {group: f"{stem}_{more[group]}" if shared[stem] > 1 else stem for group, stem in found.items()}
+    return {group: sensitivity_figures.slug(stem) for group, stem in found.items()}
 
 
 def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[Picture]:

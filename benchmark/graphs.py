@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch._dynamo.config
 from torch import Tensor, nn
 
 KINDS = 64
@@ -42,9 +41,11 @@ def replayed(net: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    from torch._dynamo import config  # noqa: PLC0415 - it takes a second, and few runs ask for it
+
     kind = type(net)
     torch.compiler.reset()  # or kinds of an earlier run in this process would count
-    with torch._dynamo.config.patch(recompile_limit=KINDS), warnings.catch_warnings():
+    with config.patch(recompile_limit=KINDS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")  # torch's look
         net.__class__ = _replaying(kind)
         try:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmark import registry, stopping
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, leave_at_once
 from benchmark.execute import execute_or_leave, record_of
 from benchmark.job import Job, Listener
 from benchmark.locks import BusyError
@@ -166,7 +166,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int)
             except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):
-        os._exit(0)  # all is stored, and the parent would wait seconds until torch is taken apart
+        leave_at_once(0)  # all is stored, and the parent waits
 
 
 def _die_with_parent() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -15,12 +16,17 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
+NEEDS = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="an installation without the published results")
+
+
+@cache
+def everything() -> list[Record]:
+    return Store(PUBLISHED).read_all()
 
 
 def published(dataset: str, *lengths: str) -> list[Record]:
     """The records below results/published of one dataset and some lengths."""
-    found = [record for record in Store(PUBLISHED).read_all() if record.asked.dataset == dataset]
-    return [record for record in found if comparisons.length(record) in lengths]
+    return [r for r in everything() if r.asked.dataset == dataset and comparisons.length(r) in lengths]
 
 
 def front_table(dataset: str, length: str) -> str:
@@ -48,27 +54,24 @@ def budgets_table(dataset: str, *lengths: str) -> str:
     return str(replace(shown, lines=lines).cells.drop(columns="runs").to_markdown(index=False, disable_numparse=True))
 
 
-def test_the_front_table_is_made_from_the_records() -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("an installation without the published results")
+@NEEDS
+def test_the_tables_of_the_readme_are_made_from_the_records() -> None:
+    assert front_table("digits", "1500 steps") in README
     assert front_table("minidigits", "150 steps") in README
 
 
+@NEEDS
 @pytest.mark.parametrize(
     ("dataset", "length"),
     [("digits", "1500 steps"), ("digits", "10000 steps"), ("cifar10c", "2000 steps"), ("minidigits", "200 steps")],
 )
 def test_the_tables_of_results_are_made_from_the_records(dataset: str, length: str) -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("an installation without the published results")
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert front_table(dataset, length) in results
 
 
+@NEEDS
 def test_the_tables_of_quirks_and_budgets_are_made_from_the_records() -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("an installation without the published results")
-    assert front_table("digits", "1500 steps") in README
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert variants_table("minidigits", "200 steps") in results
     assert budgets_table("minidigits", "200 steps", "20 s") in results
@@ -92,15 +95,13 @@ def speed_table() -> str:
     return pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
 
 
+@NEEDS
 def test_the_speed_table_is_made_from_the_newest_file_of_make_perf() -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("an installation without the published results")
     assert speed_table() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
+@NEEDS
 def test_the_reference_maps_are_those_of_their_record() -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("an installation without the published results")
     found = json.loads((PUBLISHED / "reference_map" / "record.json").read_text(encoding="utf-8"))["statistics"]
     text = (ROOT / "docs" / "sensitivity.md").read_text(encoding="utf-8")
     radii = [f"radius {r}" for r in (3, 6, 7, 9, 11, 15)]
