@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup bench test lint types perf soak tables clean
+.PHONY: help setup bench test lint types perf gpu soak tables clean
 
 help:
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
 	@echo "make test     run all tests              make lint    check style        make types   check types"
 	@echo "make perf     time operations against their peers, keep the JSON under results/perf/"
+	@echo "make gpu      on a machine with a GPU: all that only it can show, in nine minutes, and one table (docs/gpu.md)"
 	@echo "make soak     try faults and bad input, hundreds of times, and count (ARGS='--kills 5 --inputs 50')"
 	@echo "make tables   rebuild the tables of results/ from its run records"
 	@echo "make clean    remove the environment and caches; results stay"
@@ -41,6 +42,10 @@ perf: setup
 	mkdir -p results/perf
 	$(BIN)/python -m pytest tests/perf --override-ini 'addopts=--import-mode=importlib' -W default -rs \
 	  --benchmark-quiet --benchmark-json results/perf/$$(date -u +%Y-%m-%dT%H%M%SZ).json $(ARGS)
+
+# Sets nothing up: the machines that lend a GPU may have no network. A .venv that is there is used, unless PYTHON is given.
+gpu:
+	@$(if $(and $(filter file,$(origin PYTHON)),$(wildcard .venv/ready)),$(BIN)/python,$(PYTHON)) -m tests.gpu $(ARGS)
 
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak $(ARGS)

@@ -47,9 +47,9 @@ class Args:
     """The cluster's head, HOST:PORT. Default: RAY_ADDRESS, this machine's cluster, or a new one on this machine."""
     timeout: float | None = None
     """Seconds that a run may take before it is ended as failed. Default: any number."""
-    jobs: int = 1
+    jobs: int | None = None
     """Runs at a time; each gets its share of the cores. With Ray: runs at a time on a GPU, or on a core with --device
-    cpu. Sharing makes timings noisier."""
+    cpu. Sharing makes timings noisier. Default: 1 on a CPU and with Ray; what one GPU takes (docs/gpu.md)."""
     nproc: int = 1
     """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
     plugin: tuple[Path, ...] = ()
@@ -72,9 +72,9 @@ class Args:
     """How often each run is scored. Default: the protocol's."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
-    graphs: bool = False
-    """Replay a network's passes as CUDA graphs: the same numbers with fewer launches. Not yet seen on a GPU: compare
-    with a run without it (docs/adr/0007)."""
+    launch: bool = False
+    """On a GPU, launch every operation instead of replaying captured steps: the same numbers, three times as slowly;
+    for debugging (docs/adr/0007)."""
     deterministic: bool = False
     """Take torch's deterministic algorithms; a record names the operations that have none. A CPU needs no such flag."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
@@ -108,13 +108,11 @@ def check_numbers(args: Args) -> None:
         raise UsageError(f"--timeout {args.timeout:g}: must be more than 0 seconds")
     if args.timeout is not None and args.engine == "ray":
         raise UsageError("--timeout ends a process of this machine: leave it out with --engine ray")
-    if args.nproc > 1 and (args.jobs > 1 or args.engine == "ray" or args.budget == "time"):
+    if args.nproc > 1 and ((args.jobs or 1) > 1 or args.engine == "ray" or args.budget == "time"):
         raise UsageError(
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
             "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
-    if args.graphs and args.nproc > 1:
-        raise UsageError("--graphs: a pass that is split over processes cannot be replayed; leave out --nproc")
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from benchmark import registry
+from benchmark.devices import on_gpu
 from benchmark.errors import UsageError
 from benchmark.method import Method, Rng
 
@@ -111,6 +112,6 @@ def _batch(x: Any, name: str) -> Tensor:
     plain = x.as_subclass(Tensor).reshape(-1, *x.shape[-3:]).float()
     if x.dtype == torch.uint8:
         return plain / 255
-    if not x.is_cuda and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
+    if not on_gpu(x) and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
         raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
     return plain

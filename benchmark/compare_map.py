@@ -91,7 +91,7 @@ def train(
     net = networks.build("digits_convnet", 10, seed)
     net.mean.zero_()
     net.std.fill_(1.0)
-    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(device).to(memory_format=networks.layout(net))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(key(seed, "compare"))
     scores, kept = [], {}
@@ -141,7 +141,7 @@ def run(args: Args) -> None:
     theirs = args.data_dir / "sada_sample_map.npy"
     if not theirs.is_file():
         raise UsageError(f"{theirs} is missing: the published map, float32 [31,31], zero in the centre")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = machine.choose_device("auto")
     console = Console()
     net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
     x, y = (part[: args.images] for part in grey(args.data_dir, train=False))

@@ -6,6 +6,7 @@ from time import perf_counter
 import torch
 
 from benchmark import networks, registry
+from benchmark.devices import on_gpu, whole
 from benchmark.job import Job
 from benchmark.records import Store
 from benchmark.shared import Facts, data_facts
@@ -42,14 +43,14 @@ def estimate(todo: Sequence[Job], store: Store) -> dict[str, float]:
 
 def seconds_per_pass(asked: Asked, facts: Facts) -> float:
     """Median time of a forward and backward pass of one batch of images of the run's size."""
-    device = asked.device if torch.cuda.is_available() else "cpu"  # a cluster may have what this machine lacks
+    device = whole(asked.device if torch.cuda.is_available() else "cpu")  # a cluster may have what this machine lacks
     net = networks.build(asked.recipe.network, 10, 0).to(device)
     x = torch.rand(asked.recipe.batch_size, 3, facts.height, facts.width, device=device)
     times = []
     for _ in range(5):
         start = perf_counter()
         net(x).square().mean().backward()
-        if device == "cuda":
+        if on_gpu(device):
             torch.cuda.synchronize()
         times.append(perf_counter() - start)
     return sorted(times)[2]

@@ -5,12 +5,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmark.devices import on_gpu
+from benchmark.networks import layout
 from benchmark.recipe import Selection
 from benchmark.spec import Images
 from benchmark.stream import chunks
 
-CHUNK = 100
-"""Images of one pass; more no longer fit a processor's cache."""
+CHUNK, GPU_CHUNK_PIXELS = 100, 4096 * 32 * 32
+"""Images of one pass: more no longer fit a processor's cache. On a GPU, pixels of one pass."""
 
 
 @torch.inference_mode()
@@ -20,8 +22,9 @@ def accuracy(net: nn.Module, images: Images) -> float:
     net.eval()
     device = next(net.parameters()).device
     hits = torch.zeros((), dtype=torch.int64, device=device)
-    for part in chunks(images, CHUNK, device):
-        hits += (net(part.unit().contiguous(memory_format=torch.channels_last)).argmax(dim=1) == part.y).sum()
+    size = max(CHUNK, GPU_CHUNK_PIXELS // images.x[0, 0].numel()) if on_gpu(device) else CHUNK
+    for part in chunks(images, size, device):
+        hits += (net(part.unit().contiguous(memory_format=layout(net))).argmax(dim=1) == part.y).sum()
     net.train(training)
     return 100 * int(hits) / len(images)
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from benchmark import data, graphs, kernels, machine, parallel, precision, registry
+from benchmark import capture, data, kernels, machine, parallel, precision, registry
 from benchmark.card import card
 from benchmark.determinism import determinism
+from benchmark.devices import whole
 from benchmark.errors import UsageError
 from benchmark.job import Job, Listener
 from benchmark.locks import BusyError
@@ -113,14 +114,14 @@ class _SoFar:
         self.status = "diverged" if isinstance(problem, DivergedError) else "failed"
         error = "".join(traceback.format_exception(problem)[-6:])[-4000:]
         if isinstance(problem, torch.OutOfMemoryError):
-            error += out_of_memory(asked.recipe.batch_size, torch.device(asked.device))
+            error += out_of_memory(asked.recipe.batch_size, whole(asked.device))
         self.parts, self.files = {"error": error.encode(errors="backslashreplace").decode()}, {}
 
 
 def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], report: Report, so_far: _SoFar) -> None:
     """Fills `so_far` step by step. Raises what the method raises, DivergedError and UsageError."""
     asked, parts = job.asked, so_far.parts
-    device = torch.device(asked.device)
+    device = whole(asked.device)
     reset_peak_memory(device)
     method = registry.make("method", asked.method, asked.settings)
     loaded, classes = read(job)
@@ -131,13 +132,12 @@ def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], re
     precision.use(asked.recipe.precision, device)
     with untouched(loaded):
         run = so_far.run = begin(asked, method, loaded, job.weights)
-        replay = job.graphs and not method.second_order
-        if job.graphs and not replay:
-            so_far.notes.append(f"--graphs left out: {asked.method} differentiates a gradient, and a replay has none")
-        with parallel.split(run.net), graphs.replayed(run.net, replay):
+        with parallel.split(run.net), capture.capturing(device, wanted=not job.launch):
             train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
         parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
-        parts["throughput"] = throughput_of(run, asked.recipe.batch_size, device, asked.recipe.precision)
+        batch_size, in_precision = asked.recipe.batch_size, asked.recipe.precision
+        with capture.capturing(device, wanted=not job.launch):  # anew: the steps' pool of memory is gone with them
+            parts["throughput"] = throughput_of(run, batch_size, device, in_precision, sharing=job.sharing)
         report("mapping sensitivity", 1.0)
         parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
         so_far.files |= {"sensitivity.npy": map_file} if map_file else {}
@@ -167,7 +167,7 @@ def _contradicts(earlier: Record, now: Record) -> bool:
 
 def record_of(job: Job, status: Status, run: Training | None, seconds: float, **parts: Any) -> Record:
     """The record of a run that has ended, well or not, on this machine. parts: what was measured, or the error."""
-    device = torch.device(job.asked.device if torch.cuda.is_available() else "cpu")  # a lost run's GPU was elsewhere
+    device = whole(job.asked.device if torch.cuda.is_available() else "cpu")  # a lost run's GPU was elsewhere
     commit, dirty = machine.git_state()
     return Record(
         run_id=job.asked.run_id,
@@ -183,7 +183,9 @@ def record_of(job: Job, status: Status, run: Training | None, seconds: float, **
             git_commit=commit,
             git_dirty=dirty,
             device_name=machine.device_name(device),
-            machine=machine.describe(device) | ({"graphs": True} if job.graphs else {}),
+            machine=machine.describe(device)
+            | ({"launch": True} if job.launch else {})
+            | ({"sharing": job.sharing} if job.sharing > 1 else {}),
             resumed=run.resumed if run else 0,
             normalisation=run.normalisation if run else None,
         ),

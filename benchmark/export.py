@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmark import networks, registry
 from benchmark.card import card
+from benchmark.devices import on_gpu
 from benchmark.errors import UsageError, leave
 from benchmark.evaluate import accuracy
 from benchmark.records import read_record
@@ -99,7 +100,7 @@ def compare(run_dir: Path, data_dir: Path | None) -> Iterator[Compared]:
     parts = [("source validation", data.val, reached.source_val[rule])]
     parts += [(name, images, known[name]) for name, images in data.test.items()]
     for name, images, recorded in parts:
-        slack = 0.0 if asked.device == "cpu" else max(0.1, 100.001 / len(images))
+        slack = max(0.1, 100.001 / len(images)) if on_gpu(asked.device) else 0.0
         yield Compared(name, len(images), recorded, accuracy(net, images), slack)
 
 

@@ -49,8 +49,10 @@ over n seeds. docs/sensitivity.md defines the waves and the bands.
 Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed in the
 same call of benchmark.run, where there was one; steady: median [quartiles] after the warm-up; shares of the training
 time; passes: forward-backward passes per source image (a forward counts 1/3, a backward 2/3). Two floors, set-up left
-out: `of bare passes` is the rate's share of what the same passes alone reach, in batches of the same size, on images
+out: `of bare passes` is the rate's share of what the same passes alone reach, in batches of the same sizes, on images
 that are there already; `of matrix rate` is their arithmetic's share of the measured rate of large matrix products.
+Where steps were replayed from CUDA graphs, shares are those of launched steps at the start of the run. On a GPU that
+several runs shared (`sharing`: how many at a time), steady and both floors would be those of all of them: left empty.
 """,
 }
 

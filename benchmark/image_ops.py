@@ -78,7 +78,7 @@ def sample_mix(
     device = generator.device
 
     def shares(count: int) -> Tensor:
-        gamma = torch._standard_gamma(torch.full((batch, count), alpha, dtype=torch.float64, device=device), generator)
+        gamma = torch._standard_gamma(_full(batch, count, alpha, device), generator)
         return (gamma / gamma.sum(dim=1, keepdim=True)).float()
 
     def integers(low: int, high: int, *shape: int) -> Tensor:
@@ -88,7 +88,7 @@ def sample_mix(
     slots = (batch, width, deepest)
     w, m, depths = shares(width), shares(2)[:, 0], integers(shallowest, deepest + 1, batch, width)
     op = _choice(tuple(ops), device)[integers(0, len(ops), *slots)]
-    op = op.where(torch.arange(deepest, device=device) < depths[..., None], -1)
+    op = op.where(_places(deepest, device) < depths[..., None], -1)
     level = 0.1 + (severity - 0.1) * torch.rand(slots, generator=generator, device=device, dtype=torch.float64)
     return MixDraws(w, m, depths, op, level, 2 * integers(0, 2, *slots) - 1)
 
@@ -145,6 +145,16 @@ _MAXIMUM = {
     "posterize": 4.0, "rotate": 30.0, "solarize": 256.0, "shear_x": 0.3, "shear_y": 0.3,
     "color": 1.8, "contrast": 1.8, "brightness": 1.8, "sharpness": 1.8,
 }  # fmt: skip
+
+
+@cache
+def _full(batch: int, count: int, alpha: float, device: torch.device) -> Tensor:
+    return torch.full((batch, count), alpha, dtype=torch.float64, device=device)
+
+
+@cache
+def _places(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device)
 
 
 @cache

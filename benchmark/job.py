@@ -23,7 +23,10 @@ class Job:
     weights: Path | None = None
     """The local file of the network's first weights, if the recipe's are those of one."""
     deterministic: bool = False
-    graphs: bool = False
+    launch: bool = False
+    """Whether operations are launched one by one where a captured step could be replayed."""
+    sharing: int = 1
+    """Runs at a time, this one included, on the machine."""
     nproc: int = 1
     """Processes that the run's batches are split over."""
     notes: tuple[str, ...] = ()
@@ -38,7 +41,7 @@ class Job:
         """What is asked for now and a finished run has not, so that it has to be run again; empty where it has all."""
         if self.save_weights and record.weights is None:
             return "--save-weights"
-        flags = {"--deterministic": self.deterministic, "--graphs": self.graphs}
+        flags = {"--deterministic": self.deterministic, "--launch": self.launch}
         return next((flag for flag, on in flags.items() if on and not record.ran.machine.get(flag[2:])), "")
 
     def settled(self, record: Record) -> bool:

@@ -80,9 +80,9 @@ def _contrast(grey: Tensor, factor: Tensor) -> Tensor:
 def load(x: Tensor, loader: str, rng: Rng) -> Tensor:
     """A batch as the recipe's loader gives it."""
     if loader == "crop_flip":
-        return crop_flip(x, sample_crop_flip(len(x), x.shape[2], x.shape[3], rng.generator("loader")))
+        return crop_flip(x, rng.draw("loader", sample_crop_flip, len(x), x.shape[2], x.shape[3]))
     if loader == "pad_crop_flip":
-        return pad_crop_flip(x, sample_pad_crop_flip(len(x), rng.generator("loader")))
+        return pad_crop_flip(x, rng.draw("loader", sample_pad_crop_flip, len(x)))
     if loader == "jitter_log":
-        return jitter_log(x, sample_jitter_log(len(x), rng.generator("loader")))
+        return jitter_log(x, rng.draw("loader", sample_jitter_log, len(x)))
     return x

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from benchmark.devices import on_gpu, whole
 from benchmark.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -90,12 +91,12 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+    return whole("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
 
 
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return torch.cuda.get_device_name(device) if on_gpu(device) else _processor()
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "packages": _versions(),
     }
-    if device.type == "cuda":
+    if on_gpu(device):
         properties = torch.cuda.get_device_properties(device)
         described["gpu"] = {
             "name": properties.name,
@@ -129,7 +130,7 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     """What two timings must share to stand in one column: device, versions of torch and CUDA, and threads."""
     gpu = machine.get("gpu") or {}
     parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
-    parts += [name for name in ("deterministic", "graphs") if machine.get(name)]
+    parts += [name for name in ("deterministic", "launch") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import traceback
 from collections.abc import Sequence
 from math import isnan, nextafter
 
@@ -14,12 +15,13 @@ from torch.nn.functional import interpolate
 
 from benchmark import records, sensitivity
 from benchmark.data import Loaded
+from benchmark.devices import on_gpu
 from benchmark.evaluate import select
 from benchmark.floors import floor_of
 from benchmark.method import Method
 from benchmark.recipe import Precision, Selection
 from benchmark.rng import Rng, key
-from benchmark.spec import Accuracy, Asked, Domain, Images, Sensitivity, Throughput, Weights
+from benchmark.spec import Accuracy, Asked, Domain, Floor, Images, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
 from benchmark.training import Training
 
@@ -94,15 +96,23 @@ def picture_sheet(rows: Sequence[Tensor]) -> bytes:
     return buffer.getvalue()
 
 
-def throughput_of(run: Training, batch_size: int, device: torch.device, precision: Precision = "fp32") -> Throughput:
-    """What the run cost, read off its meter, and what it could have cost at best."""
+def throughput_of(
+    run: Training, batch_size: int, device: torch.device, precision: Precision = "fp32", *, sharing: int = 1
+) -> Throughput:
+    """What the run cost, read off its meter, and what it could have cost at best.
+
+    sharing: runs at a time. On a GPU that others use as well nothing bare can be timed, so there is no floor.
+    """
     meter = run.meter
     train_seconds, images = meter.total(), max(1, meter.images)
     setup_seconds = meter.seconds["setup"]
     steady, quartiles = meter.steady(batch_size)
     forwards, backwards = meter.forwards / images, meter.backwards / images
     memory = peak_memory_mib(device)
-    batch = run.pool[:batch_size].unit().to(device)
+    alone = sharing == 1 or not on_gpu(device)
+    floor = (
+        _floor(run, batch_size, device, precision) if meter.forwards and alone and not dist.is_initialized() else None
+    )
     return Throughput(
         images_per_second=images / (setup_seconds + train_seconds),
         steady_images_per_second=steady,
@@ -114,8 +124,17 @@ def throughput_of(run: Training, batch_size: int, device: torch.device, precisio
         forwards_per_image=forwards,
         backwards_per_image=backwards,
         peak_memory_mib=memory,
-        floor=(
-            floor_of(run.net, batch, forwards, backwards, precision) if forwards and not dist.is_initialized() else None
-        ),
+        floor=floor,
         parameters=sum(parameter.numel() for parameter in run.net.parameters()),
+        replayed=meter.replays / max(1, run.step),
     )
+
+
+def _floor(run: Training, batch_size: int, device: torch.device, precision: Precision) -> Floor | None:
+    """The floor of the run; None, and a note, where it cannot be measured, because a trained run is worth more."""
+    try:
+        batch = run.pool[:batch_size].unit().to(device)
+        return floor_of(run.net, batch, run.meter.counted, max(1, run.meter.images), precision)
+    except Exception as problem:  # noqa: BLE001 - a plugin's network may raise anything, and memory may be short
+        run.notes.append(f"no floor: {traceback.format_exception_only(problem)[-1].strip()}")
+        return None

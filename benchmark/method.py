@@ -7,7 +7,7 @@ A method never sees a target domain, never builds the network's optimiser, never
 does not modify its inputs, and leaves the network in the train/eval mode in which it found it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
@@ -83,8 +83,10 @@ class Method:
     """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
-    second_order: ClassVar[bool] = False
-    """Whether `loss` differentiates a gradient, which a CUDA graph cannot (`--graphs` leaves such a method out)."""
+    replayable: ClassVar[bool] = False
+    """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark/capture.py). Say so
+    where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
+    never waits for the device (`.item()`, `if tensor:`). Without it steps are launched, with the same numbers."""
     alone: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which `views` needs no `setup` and gives one view, fixed where benchmark.augmentation uses the method
     without the referee; None: it cannot be used so."""
@@ -94,6 +96,10 @@ class Method:
     def wrap(self, net: nn.Module) -> nn.Module:
         """Changes the network once, before the optimiser is built (AugMax: dual BatchNorm)."""
         return net
+
+    def kind(self, rng: Rng) -> Hashable:
+        """All that `loss` decides by `rng.progress` or `rng.step`; steps of one kind run the same operations."""
+        return ()
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         """Prepares the method once, timed as set-up (SADA: the sensitivity map; M-ADA: the autoencoder)."""

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.ascent import attack_mode
+from benchmark.devices import on_gpu
 from benchmark.kernels.augment_mix import mix
 from benchmark.timing import span
 
@@ -91,7 +92,7 @@ def attack(
             moving = left > 0
             if early_stop == "reference":
                 moving = moving.any().expand_as(moving)
-            if not moving.is_cuda and not moving.any():  # a GPU takes the rest as steps of nothing, and need not wait
+            if not on_gpu(moving) and not moving.any():  # a GPU takes the rest as steps of nothing, and need not wait
                 break
             loss = F.cross_entropy(logits, y if targets is None else targets, reduction="sum")
             grad_m, grad_q = torch.autograd.grad(loss if targets is None else -loss, (m, q))

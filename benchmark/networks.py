@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.devices import on_gpu
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.kernels.stem import Stem
 from benchmark.precision import autocasts
@@ -31,6 +32,8 @@ class Classifier(nn.Module):
     std: Tensor
     precision: Precision = "fp32"
     """What `forward` computes in; the parts called by themselves know of none."""
+    rows_on_gpu: bool = False
+    """Whether a GPU is faster with a channel's rows side by side than with channels last; see `layout`."""
 
     def __init__(self, stem: nn.Module, trunk: nn.Module, head: nn.Linear, mean: Channels, std: Channels):
         super().__init__()
@@ -69,6 +72,7 @@ def convnet(num_classes: int, *, normalised: bool = True, glorot: bool = False) 
     )  # fmt: skip
     mean, std = (0.5, 0.5) if normalised else (0.0, 1.0)
     net = Classifier(Stem(3, 64, 5), trunk, nn.Linear(1024, num_classes), mean, std)
+    net.rows_on_gpu = True
     if glorot:
         for layer in net.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
@@ -101,6 +105,13 @@ NETWORKS: dict[str, Callable[[int], Classifier]] = {
     "wrn_16_4": partial(residual, make=wide_resnet, depth=16, widen=4),
     "resnet18_cifar": partial(residual, make=resnet18),
 }
+
+
+def layout(net: nn.Module) -> torch.memory_format:
+    """How images and weights of `net` lie in memory where it is: channels last, a third faster on a CPU, and twice as
+    fast for residual networks on a GPU; there they would cost the digits ConvNet a copy of every image and back."""
+    rows = getattr(net, "rows_on_gpu", False) and on_gpu(next(net.parameters()))
+    return torch.contiguous_format if rows else torch.channels_last
 
 
 def timm_config(name: str) -> Any:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.capture import Loop
+from benchmark.devices import on_gpu
 from benchmark.recipe import Recipe
 from benchmark.rng import Rng, key
 from benchmark.spec import Images
@@ -48,21 +50,29 @@ def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng
     """Trains `net` in place with plain cross-entropy under the recipe: the helper network that a method may ask for."""
     optimizer, sampler = make_optimizer(net, recipe), Sampler(key(rng.seed, "helper"), recipe)
     net.train()
+
+    def work(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(net(Images(x, y).unit()), y).backward()
+        optimizer.step()
+
+    loop = Loop(work)
     for step in range(steps):
         set_rate(optimizer, recipe, step / steps)
         batch = take(images, sampler.index(step, len(images)), rng.on)
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(batch.unit()), batch.y).backward()
-        optimizer.step()
+        loop(batch.x, batch.y)
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all parameters of `net`."""
+    """The recipe's optimiser over all parameters of `net`. On a GPU its learning rate is a tensor there, which a
+    captured step reads anew."""
+    gpu = on_gpu(next(net.parameters()))
+    lr = torch.tensor(recipe.lr, device=next(net.parameters()).device) if gpu else recipe.lr
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.Adam(net.parameters(), lr=lr, weight_decay=recipe.weight_decay, fused=True, capturable=gpu)
     return torch.optim.SGD(
         net.parameters(),
-        lr=recipe.lr,
+        lr=lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
@@ -78,4 +88,7 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) 
         "step": 0.1 ** math.floor(progress / recipe.step_every + 1e-9),
     }[recipe.schedule]
     for group in optimizer.param_groups:
-        group["lr"] = recipe.lr * factor
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = recipe.lr * factor
+        elif recipe.schedule != "constant":
+            group["lr"].fill_(recipe.lr * factor)

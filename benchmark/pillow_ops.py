@@ -15,6 +15,8 @@ from functools import wraps
 import torch
 from torch import Tensor
 
+from benchmark.devices import on_gpu
+
 BLOCK = 2**15
 """Pixels that a CPU interpolates at a time, so that what is in use stays in its cache."""
 
@@ -110,7 +112,7 @@ def translate(x: Tensor, pixels: Tensor) -> Tensor:
 def _in_blocks(resample: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     @wraps(resample)
     def in_blocks(x: Tensor, values: Tensor) -> Tensor:
-        images = max(1, BLOCK // (x.shape[2] * x.shape[3])) if x.device.type == "cpu" else len(x)
+        images = max(1, BLOCK // (x.shape[2] * x.shape[3])) if not on_gpu(x) else len(x)
         return torch.cat([resample(*block) for block in zip(x.split(images), values.split(images), strict=True)])
 
     return in_blocks

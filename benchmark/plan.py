@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from benchmark import machine, networks, precision, protocols, ray_engine, registry, weights
 from benchmark.args import Args, check_numbers
+from benchmark.devices import on_gpu
 from benchmark.errors import UsageError
 from benchmark.job import Job
 from benchmark.method import Method
@@ -49,15 +51,30 @@ def plan(args: Args) -> list[Job]:
                             args.checkpoint_seconds,
                             args.save_weights,
                             file,
-                            args.deterministic,
-                            args.graphs,
-                            args.nproc,
+                            deterministic=args.deterministic,
+                            launch=args.launch,
+                            nproc=args.nproc,
                         )
                     )
     if not args.dry_run:
         for tag in {job.asked.recipe.weights for job in jobs if job.asked.recipe.weights.startswith("timm:")}:
             weights.fetch(tag)
-    return list({job.asked.run_id: job for job in jobs}.values())
+    different = list({job.asked.run_id: job for job in jobs}.values())
+    sharing = at_a_time(args, device, len(different))
+    return [replace(job, sharing=sharing) for job in different]
+
+
+GPU_JOBS, GPU_MANY = 2, 16
+"""Runs at a time on one GPU where nobody says, and the fewest runs for which starting a second process pays: replayed
+steps of one run keep the card busy, so a second one fills the gaps between runs alone (docs/gpu.md)."""
+
+
+def at_a_time(args: Args, device: torch.device, runs: int) -> int:
+    """How many of so many runs this machine does at a time: as asked for, or what its device takes."""
+    if args.jobs is None:
+        alone = args.engine != "local" or args.nproc > 1 or not on_gpu(device) or runs < GPU_MANY
+        return 1 if alone else GPU_JOBS
+    return min(args.jobs, runs)
 
 
 def ask(
@@ -104,7 +121,7 @@ def ask(
         seed=seed,
         budget=args.budget,
         seconds=args.seconds,
-        device="cuda" if device == "cuda" else "cpu",
+        device="cuda" if on_gpu(device) else "cpu",
     )
     return asked, file
 
@@ -154,7 +171,7 @@ def command(asked: Asked, args: Args) -> str:
     words += ["--evaluations", str(recipe.evaluations), "--sensitivity-images", str(recipe.sensitivity_images)]
     words += ["--device", asked.device]
     words += ["--batch-size", str(recipe.batch_size)] if args.batch_size else []
-    words += ["--graphs"] if args.graphs else []
+    words += ["--launch"] if args.launch else []
     words += ["--deterministic"] if args.deterministic else []
     words += ["--network", args.network] if args.network else []
     words += ["--precision", recipe.precision] if recipe.precision != "fp32" else []
@@ -178,11 +195,9 @@ def _device(args: Args) -> torch.device:
         device = ray_engine.choose_device(args.device, args.ray_address)
     else:
         device = machine.choose_device(args.device)
-    if args.engine == "local" or device.type == "cpu":  # a cluster's GPUs are not here to be asked
+    if args.engine == "local" or not on_gpu(device):  # a cluster's GPUs are not here to be asked
         precision.check(args.precision, device)
-    if args.graphs and device.type != "cuda":
-        raise UsageError("--graphs: only GPUs have CUDA graphs, and this run is on a CPU; leave it out")
-    if device.type == "cuda" and args.nproc > 1 and args.nproc > torch.cuda.device_count():
+    if on_gpu(device) and args.nproc > 1 and args.nproc > torch.cuda.device_count():
         raise UsageError(f"--nproc {args.nproc}: each process takes a GPU, and there are {torch.cuda.device_count()}")
     return device
 

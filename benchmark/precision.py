@@ -13,6 +13,7 @@ and Fourier transforms are float32. Accuracies and the sensitivity map are taken
 import torch
 from torch import Tensor
 
+from benchmark.devices import on_gpu
 from benchmark.errors import UsageError
 from benchmark.recipe import Precision
 
@@ -24,7 +25,7 @@ def check(precision: Precision, device: torch.device) -> None:
     """Raises UsageError where the device does not have it."""
     if precision != "tf32":
         return
-    if device.type != "cuda":
+    if not on_gpu(device):
         raise UsageError("--precision tf32: only GPUs have it, and this run is on a CPU; use fp32 or bf16")
     found = torch.cuda.get_device_capability(device)
     if found < TF32_SINCE:
@@ -36,7 +37,7 @@ def check(precision: Precision, device: torch.device) -> None:
 
 def use(precision: Precision, device: torch.device) -> None:
     """Sets the libraries' switches for a run; a CPU has none."""
-    if device.type == "cuda":
+    if on_gpu(device):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
 

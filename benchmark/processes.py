@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from benchmark import parallel, registry
+from benchmark.devices import on_gpu
 from benchmark.execute import Outcome, inputs, perform, record_of
 from benchmark.job import Job, Listener
 from benchmark.spec import Record
@@ -93,7 +94,7 @@ class _Said:
 def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any, Any]") -> None:
     """One of the processes. It sends its Outcome (the first) or why it failed (the others)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the parent ends this process
-    cuda = job.asked.device == "cuda"
+    cuda = on_gpu(job.asked.device)
     if cuda:
         torch.cuda.set_device(rank)
     else:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from benchmark.devices import on_gpu, whole
 from benchmark.errors import UsageError
 from benchmark.execute import Outcome, inputs, noted, record_of
 from benchmark.job import Job, Listener
@@ -57,7 +58,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
     gpus = ray.cluster_resources().get("GPU", 0)
     if name == "cuda" and not gpus:
         raise UsageError("--device cuda: no node of the Ray cluster has a GPU; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and gpus else "cpu")
+    return whole("cuda" if name != "cpu" and gpus else "cpu")
 
 
 def run_jobs(jobs: Iterable[Job], sharing: int, listener: Listener) -> list[Record]:
@@ -130,7 +131,7 @@ class _Driver:
             self.data[key] = self.ray.put(pack(inputs(job)))
         files = {path: path.read_bytes() for path in (*job.plugins, job.weights) if path}
         parcel = Parcel(job.code, flight.folder, files)
-        gpus = self.share if asked.device == "cuda" else 0
+        gpus = self.share if on_gpu(asked.device) else 0
         task = self.ray.remote(work).options(num_cpus=self.share, num_gpus=gpus, max_retries=0)
         self.flights[task.remote(job, parcel, self.data[key], self.news.actor)] = flight
 

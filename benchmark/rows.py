@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark import machine
+from benchmark.devices import on_gpu
 from benchmark.recipe import Selection
 from benchmark.sensitivity import SensitivityMap, band_target_correlation, summaries
 from benchmark.spec import Record, Throughput, canonical_json
@@ -80,8 +81,9 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
         cost = record.throughput
         if cost is None:
             continue
+        shared = shares_gpu(record)
         erm = reference.get((group_of(record), where(record), record.ran.session, record.asked.seed))
-        low, high = cost.steady_iqr
+        low, high = (None, None) if shared else cost.steady_iqr
         rows.append(
             _row(
                 record,
@@ -92,19 +94,31 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
                 peak_memory_mib=cost.peak_memory_mib,
                 passes_per_image=cost.passes_per_image,
                 machine=where(record),
-                steady_images_per_second=cost.steady_images_per_second,
+                steady_images_per_second=None if shared else cost.steady_images_per_second,
                 steady_q25=low,
                 steady_q75=high,
                 train_seconds=cost.train_seconds,
                 parameters=cost.parameters,
-                **_floor(cost),
+                **({} if shared else _floor(cost)),
+                replayed=cost.replayed,
+                sharing=sharing(record),
             )
         )
     promised = "dataset protocol method device train_images_per_second augment_share relative_to_erm setup_seconds"
     more = "peak_memory_mib passes_per_image run_id source seed machine attack_share expand_share data_wait_share"
     last = "forward_backward_share steady_images_per_second steady_q25 steady_q75 train_seconds parameters"
     floor = "floor_images_per_second of_floor gflops of_matrix_rate matrix_gflops copy_gib_per_second"
-    return _frame(rows, f"{promised} {more} {last} {floor}")
+    return _frame(rows, f"{promised} {more} {last} {floor} replayed sharing")
+
+
+def sharing(record: Record) -> int:
+    """Runs at a time on the machine while this one ran, itself included; 1 in records that do not say."""
+    return int(record.ran.machine.get("sharing", 1))
+
+
+def shares_gpu(record: Record) -> bool:
+    """Whether other runs used its GPU: the clock of a step there is that of all of them."""
+    return sharing(record) > 1 and on_gpu(record.asked.device)
 
 
 def _floor(cost: Throughput) -> dict[str, float]:

@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 warn = functools.partial(console.print, highlight=False, markup=False)
                 listener = Tracked(display, tracking, warn)
                 if args.engine == "ray":
-                    ray_engine.run_jobs(todo, args.jobs, listener)
+                    ray_engine.run_jobs(todo, args.jobs or 1, listener)
                 else:
-                    engine.run_jobs(todo, args.jobs, listener, args.timeout)
+                    engine.run_jobs(todo, min(jobs[0].sharing, len(todo)), listener, args.timeout)
         with locks.in_turn(store.runs):  # whoever renders last has seen every run
             records = tables.write(store)
             index = page.write(store, records)

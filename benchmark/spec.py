@@ -167,7 +167,7 @@ class Floor(Noun):
     """The best that a run could do on its device (floors.py)."""
 
     images_per_second: float
-    """Source images per second with the same passes and nothing else."""
+    """Source images per second with the same passes, in batches of the same sizes, and nothing else."""
     gflop_per_image: float
     """Arithmetic of those passes, in 10^9 operations per source image; a backward counts as two forwards."""
     matrix_gflops: float
@@ -196,7 +196,10 @@ class Throughput(Noun):
     peak_memory_mib: float
     parameters: int
     floor: Floor | None = None
-    """None in records from before it was measured."""
+    """None in records from before it was measured, and where it could not be, or would have been that of neighbours on
+    the GPU."""
+    replayed: float = 0.0
+    """Share of the steps that were replayed from CUDA graphs, in [0,1]; `shares` are then those of launched steps."""
 
 
 class Record(Noun):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.ascent import attack_mode
+from benchmark.devices import on_gpu
 from benchmark.kernels.spectrum_step import Magnitude, Norm, ascend, to_amplitude, to_image
 from benchmark.method import frozen
 from benchmark.timing import span
@@ -126,7 +127,7 @@ def recon(amplitude: Tensor, phasor: Tensor, norm: Norm = "batch_max", magnitude
 
 def stop_is_free(device: torch.device) -> bool:
     """Whether looking at a result costs no synchronisation, so that leaving the loop early pays."""
-    return device.type == "cpu"
+    return not on_gpu(device)
 
 
 @span("attack")

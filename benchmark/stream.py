@@ -11,6 +11,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from benchmark.devices import on_gpu, together
 from benchmark.spec import Images
 
 RESIDENT_BYTES = 2 * 2**30
@@ -29,7 +30,7 @@ def resident(parts: Sequence[Images], device: torch.device) -> list[Images]:
 
 def take(images: Images, index: Tensor, device: torch.device) -> Images:
     """The images at these positions (int64), on the device."""
-    if images.x.is_cuda and not index.is_cuda:
+    if on_gpu(images.x) and not on_gpu(index):
         index = index.pin_memory().to(images.x.device, non_blocking=True)  # from other memory the host would wait
     return images[index.to(images.x.device)].to(device)
 
@@ -80,14 +81,60 @@ class Feed:
         return _send(part, self.device)
 
 
+class Batch:
+    """Where a training step finds its images: filled before the step, read in it.
+
+    fixed: always at the same place of the device's memory, as a captured step needs them.
+    """
+
+    def __init__(self, feed: Feed, fixed: bool):
+        self.feed, self.fixed = feed, fixed
+        self._pool: Images | None = None
+        self._index: Tensor | None = None
+        self._images: Images | None = None
+
+    def fill(self, pool: Images, index: Tensor, following: Callable[[], Tensor]) -> None:
+        """Prepares the images of `pool` at the positions `index` (int64, on the CPU); following: see Feed.batch."""
+        device = self.feed.device
+        if self.fixed and not _streams(pool, device):
+            self._pool, self._images = pool, None
+            self._index = _written(self._index, index.pin_memory() if on_gpu(device) else index, device)
+            return
+        batch = self.feed.batch(pool, index, following)
+        self._pool = None
+        if self.fixed and self._images is not None:
+            batch = Images(_written(self._images.x, batch.x, device), _written(self._images.y, batch.y, device))
+        self._images = batch
+
+    def read(self) -> Images:
+        """The images, on the device."""
+        if self._pool is not None and self._index is not None:
+            return self._pool[self._index]
+        assert self._images is not None
+        return self._images
+
+    def places(self) -> list[Tensor]:
+        """The tensors that `read` reads."""
+        images = self._pool if self._images is None else self._images
+        found = [] if images is None else [images.x, images.y]
+        return found if self._index is None else [*found, self._index]
+
+
+def _written(place: Tensor | None, value: Tensor, device: torch.device) -> Tensor:
+    """`value` on the device, written to `place` where it fits there."""
+    if place is None or place.shape != value.shape or place.dtype != value.dtype:
+        return value.to(device, copy=True, non_blocking=True)
+    return place.copy_(value, non_blocking=True)
+
+
 def _streams(images: Images, device: torch.device) -> bool:
-    return images.x.device != device or (device.type == "cpu" and images.x.nbytes > RESIDENT_BYTES)
+    return not together(images.x, device) or (not on_gpu(device) and images.x.nbytes > RESIDENT_BYTES)
 
 
 def _fetch(images: Images, at: Tensor | slice, device: torch.device) -> Images:
     """A copy of some images in the host's memory, pinned for a GPU."""
     part = images[at]
-    if device.type == "cuda":
+    if on_gpu(device):
         return Images(part.x.pin_memory(), part.y.pin_memory())
     return Images(part.x.clone(), part.y) if isinstance(at, slice) else part
 

@@ -7,7 +7,7 @@ import pandas as pd
 from benchmark import accuracy_table, comparison_tables
 from benchmark.cell import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.comparisons import length, network
-from benchmark.rows import Maps, by_group, by_row, group_of, throughput_rows, where
+from benchmark.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
 from benchmark.sensitivity import summaries
 from benchmark.spec import Record, canonical_json
 from benchmark.targets import measures
@@ -90,17 +90,20 @@ def _sensitivity_lines(rows: Rows, maps: Maps) -> list[Line]:
 
 def _throughput_lines(rows: Rows) -> list[Line]:
     frame = throughput_rows([r for runs in rows.values() for r in runs]).set_index("run_id", drop=False)
+    crowded = any(shares_gpu(r) for runs in rows.values() for r in runs)
     lines = []
     for row, runs in rows.items():
         mine, used = frame.loc[list(ids(runs))], ids(runs)
         relative = mine["relative_to_erm"].dropna().astype(float)
         middle = mine[["steady_images_per_second", "steady_q25", "steady_q75"]].astype(float).median()
-        texts = {"steady images/s": "{:.0f} [{:.0f}, {:.0f}]".format(*middle)}
+        texts = {"steady images/s": "–" if middle.isna().any() else "{:.0f} [{:.0f}, {:.0f}]".format(*middle)}
         texts |= {f"{share.replace('_', '-')} %": f"{100 * mine[f'{share}_share'].mean():.0f}" for share in SHARES}
         texts["passes/image"] = f"{mine['passes_per_image'].mean():.2f}"
         for share, title in (("of_floor", "of bare passes %"), ("of_matrix_rate", "of matrix rate %")):
             known = mine[share].dropna().astype(float)
             texts[title] = f"{100 * known.mean():.0f}" if len(known) else "–"
+        if crowded:
+            texts["sharing"] = " or ".join(map(str, sorted(mine["sharing"].unique())))
         texts["set-up s"] = f"{mine['setup_seconds'].mean():.1f}"
         texts["peak MiB"] = f"{mine['peak_memory_mib'].max():.0f}"
         cells = {

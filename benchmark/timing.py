@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.devices import on_gpu
+
 SHARES = ("augment", "attack", "expand", "data_wait", "forward_backward")
 PROC = Path("/proc/self")
-_active: list["Meter"] = []
+_active: list["Meter | None"] = []
 
 
 @contextmanager
@@ -27,10 +30,10 @@ def span(category: str) -> Iterator[None]:
 
     Use it as a decorator or in a `with` block. An inner span's time is not counted in the outer one.
     """
-    if not _active:
+    meter = active()
+    if meter is None:
         yield
         return
-    meter = _active[-1]
     start = meter.enter(category)
     try:
         yield
@@ -38,22 +41,72 @@ def span(category: str) -> Iterator[None]:
         meter.leave(start)
 
 
+def active() -> "Meter | None":
+    """The meter that spans report to; None outside a run, and while a step is captured instead of done."""
+    return _active[-1] if _active else None
+
+
+@contextmanager
+def unmetered() -> Iterator[None]:
+    """Nothing inside is clocked or counted: it is captured, not done."""
+    _active.append(None)
+    try:
+        yield
+    finally:
+        _active.pop()
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Images that went forward and backward through the network, by the size of their batch."""
+
+    forward: Counter[int] = field(default_factory=Counter)
+    backward: Counter[int] = field(default_factory=Counter)
+
+    def copy(self) -> "Passes":
+        return Passes(Counter(self.forward), Counter(self.backward))
+
+    def __sub__(self, earlier: "Passes") -> "Passes":
+        """What has come since."""
+        return Passes(self.forward - earlier.forward, self.backward - earlier.backward)
+
+    def add(self, more: "Passes") -> None:
+        self.forward.update(more.forward)
+        self.backward.update(more.backward)
+
+
 class Meter:
     """Adds up one run's training time by category, and counts passes through its network.
 
-    A meter's totals can be saved and given to a new one, so a resumed run reports the whole of it.
+    A replayed step (capture.py) has no spans of its own: its time is shared out as that of launched steps of its kind
+    was. A meter's totals can be saved and given to a new one, so a resumed run reports the whole of it.
     """
 
     def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
+        self.cuda = on_gpu(device)
         self.seconds: Counter[str] = Counter()
+        """Of all that was launched, by category."""
+        self.replayed: Counter[str] = Counter()
+        """Seconds of replayed steps, by kind."""
+        self.launched: dict[str, Counter[str]] = {}
+        """Seconds of launched steps by kind and category: how the time of replayed ones is shared out."""
         self.step_seconds: list[float] = []
         self.images = 0
-        self.forwards = 0
-        self.backwards = 0
+        self.replays = 0
+        self.counted = Passes()
         self._stack: list[str] = []
         self._paused = False
-        self._open: list[tuple[str, Any, Any, int]] = []
+        self._open: list[tuple[str, Any, Any, int, str | None]] = []
+
+    @property
+    def forwards(self) -> int:
+        """Images that went forward through the network."""
+        return self.counted.forward.total()
+
+    @property
+    def backwards(self) -> int:
+        """Images whose gradient went backward through it."""
+        return self.counted.backward.total()
 
     def _now(self) -> Any:
         if not self.cuda:
@@ -68,9 +121,9 @@ class Meter:
 
     def leave(self, start: Any) -> None:
         category, end = self._stack.pop(), self._now()
-        self._open.append((category, start, end, 1))
+        self._open.append((category, start, end, 1, None))
         if self._stack:
-            self._open.append((self._stack[-1], start, end, -1))
+            self._open.append((self._stack[-1], start, end, -1, None))
 
     @contextmanager
     def running(self, net: nn.Module) -> Iterator["Meter"]:
@@ -97,55 +150,74 @@ class Meter:
         return self
 
     def _count(self, net: nn.Module, args: Any, output: Any) -> None:
-        if self._paused:
+        if self._paused or active() is not self:
             return
         logits: Tensor = output[0] if isinstance(output, tuple) else output
-        self.forwards += len(logits)
+        self.counted.forward[len(logits)] += len(logits)
         if logits.requires_grad:
             logits.register_hook(lambda gradient: self._count_backward(len(gradient)))
 
     def _count_backward(self, images: int) -> None:
-        self.backwards += images
+        self.counted.backward[images] += images
 
     @contextmanager
-    def step(self, images: int) -> Iterator[None]:
-        """One training step over `images` source images; what no inner span claims is forward_backward."""
-        start = self.enter("forward_backward")
+    def step(self, images: int, kind: str | None = None, *, replayed: bool = False) -> Iterator[None]:
+        """One training step over `images` source images; what no inner span claims is forward_backward.
+
+        kind: of a launched step, where its shares are to stand for replayed steps; of a replayed one.
+        """
+        first = len(self._open)
+        start = self.enter("replayed" if replayed else "forward_backward")
         try:
             yield
         finally:
             self.leave(start)
-            self._open.append(("step", start, self._open[-1][2], 1))
+            self._open[first:] = [(*entry[:4], kind) for entry in self._open[first:]]
+            self._open.append(("step", start, self._open[-1][2], 1, None))
             self.images += images
+            self.replays += replayed
 
     def read(self) -> dict[str, float]:
         """Seconds by category so far; on a GPU this waits for the device."""
         if self.cuda and self._open:
             torch.cuda.synchronize()
-        for category, start, end, sign in self._open:
+        for category, start, end, sign, kind in self._open:
             seconds = start.elapsed_time(end) / 1000 if self.cuda else end - start
             if category == "step":
                 self.step_seconds.append(seconds)
+            elif category == "replayed":
+                self.replayed[str(kind)] += seconds
             else:
                 self.seconds[category] += sign * seconds
+                if kind is not None:
+                    self.launched.setdefault(kind, Counter())[category] += sign * seconds
         self._open.clear()
-        return dict(self.seconds)
+        found: dict[str, float] = dict(self.seconds)
+        for kind, seconds in self.replayed.items():
+            parts = self.launched.get(kind) or {"forward_backward": 1.0}
+            for category, part in parts.items():
+                found[category] = found.get(category, 0.0) + seconds * part / sum(parts.values())
+        return found
 
     def state(self) -> dict[str, Any]:
         """Totals so far, for a checkpoint."""
         self.read()
         return {
             "seconds": dict(self.seconds),
+            "replayed": dict(self.replayed),
+            "launched": {kind: dict(parts) for kind, parts in self.launched.items()},
             "step_seconds": self.step_seconds,
-            "images": self.images,
-            "forwards": self.forwards,
-            "backwards": self.backwards,
+            "images": [self.images, self.replays],
+            "forward": dict(self.counted.forward),
+            "backward": dict(self.counted.backward),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.seconds = Counter(state["seconds"])
+        self.seconds, self.replayed = Counter(state["seconds"]), Counter(state["replayed"])
+        self.launched = {kind: Counter(parts) for kind, parts in state["launched"].items()}
         self.step_seconds = list(state["step_seconds"])
-        self.images, self.forwards, self.backwards = state["images"], state["forwards"], state["backwards"]
+        self.images, self.replays = state["images"]
+        self.counted = Passes(Counter(state["forward"]), Counter(state["backward"]))
 
     def total(self) -> float:
         """Seconds of training so far: all categories but set-up and evaluation."""
@@ -154,8 +226,8 @@ class Meter:
 
     def shares(self) -> dict[str, float]:
         """Each category's part of the training time; the parts add up to 1."""
-        total = self.total()
-        return {share: self.seconds.get(share, 0.0) / total if total else 0.0 for share in SHARES}
+        seconds, total = self.read(), self.total()
+        return {share: seconds.get(share, 0.0) / total if total else 0.0 for share in SHARES}
 
     def steady(self, batch_size: int) -> tuple[float, tuple[float, float]]:
         """Median and quartiles of source images per second over the steps after the warm-up (a tenth, at least 5)."""
@@ -172,7 +244,8 @@ class Meter:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Starts a new peak, so that a run does not report that of an earlier one; on a CPU this works on Linux only."""
-    if device.type == "cuda":
+    if on_gpu(device):
+        torch.cuda.init()  # or torch does not know the device yet
         torch.cuda.reset_peak_memory_stats(device)
     elif PROC.exists():
         (PROC / "clear_refs").write_text("5", encoding="ascii")
@@ -180,7 +253,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 def peak_memory_mib(device: torch.device) -> float:
     """Peak memory: of the process on a CPU (its resident set), of the allocator on a GPU."""
-    if device.type == "cuda":
+    if on_gpu(device):
         return torch.cuda.max_memory_allocated(device) / 2**20
     if PROC.exists():
         lines = (PROC / "status").read_text(encoding="ascii").splitlines()

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmark import stopping
+from benchmark import capture, stopping
 from benchmark.data import Loaded
+from benchmark.devices import on_gpu, whole
 from benchmark.evaluate import accuracy, select
+from benchmark.held import held
 from benchmark.loaders import load
-from benchmark.method import Method, Rng, Source
+from benchmark.method import Method, Rng, Source, State
+from benchmark.networks import layout
 from benchmark.optimise import Sampler, fit_erm, set_rate
-from benchmark.recipe import Selection
+from benchmark.recipe import Recipe, Selection
 from benchmark.rng import key
 from benchmark.spec import Asked, Images
-from benchmark.stream import Feed, chunks, resident
+from benchmark.stream import Batch, Feed, chunks, resident
 from benchmark.timing import span
 from benchmark.training import Training
 
@@ -52,7 +55,7 @@ def train(
     of an undisturbed one. Raises DivergedError where the loss stops being finite, StoppedError with a checkpoint
     written where the process is to end, and whatever the method raises.
     """
-    device, recipe, net, clock = torch.device(asked.device), asked.recipe, run.net, monotonic()
+    device, recipe, net, clock = whole(asked.device), asked.recipe, run.net, monotonic()
     images = run.pool
     val, *parts = resident([data.val, *data.test.values()], device)
     tests = dict(zip(data.test, parts, strict=True))
@@ -76,31 +79,28 @@ def train(
             report("setting up", 0.0)
             with span("setup"):
                 run.state = method.setup(net, source, Rng(asked.seed, on=device))
-        saved_at, before = clock, run.seconds
+        steps, batch = steps_of(run, method, recipe, feed)
+        saved_at, before, last = clock, run.seconds, 1.0
         while (progress := spent(asked, run)) < 1:
             rng = Rng(asked.seed, run.step, progress, device)
             with span("expand"):
                 grow(run, method, source, rng, sampler)
             set_rate(run.optimizer, recipe, progress)
-            with run.meter.step(recipe.batch_size):
-                with span("data_wait"):
-                    n, step = len(run.pool), run.step
-                    batch = feed.batch(run.pool, sampler.index(step, n), partial(sampler.ahead, step + 1, n))
-                    x = batch.unit()
-                x = load(x, recipe.loader, rng).contiguous(memory_format=torch.channels_last)
-                run.optimizer.zero_grad(set_to_none=True)
-                loss = method.loss(net, x, batch.y, rng, run.state)
-                loss.backward()
-                run.optimizer.step()
+            n, step = len(run.pool), run.step
+            index, following = sampler.index(step, n), partial(sampler.ahead, step + 1, n)
+            if due(recipe, progress + max(0.0, progress - last)) > len(run.curve):  # as far as can be foreseen
+                steps.audit()
+            last = progress
+            steps.take(rng, run.state, partial(batch.fill, run.pool, index, following))
             run.step += 1
-            run.loss_sum += loss.detach()
             done = spent(asked, run)
-            due = min(recipe.evaluations, math.floor(done * recipe.evaluations + 1e-9))
-            if due > len(run.curve) or device.type == "cpu":  # reading the loss would stall a GPU at every step
+            scored = due(recipe, done) > len(run.curve)
+            if scored or not on_gpu(device):  # reading the loss would stall a GPU at every step
                 check_finite(run)
-            if due > len(run.curve):
+            if scored:
                 report("evaluating", done)
                 score(run, val, tests, done, recipe.selection, views)
+                steps.audit()
             report("training", min(done, 1.0))
             if stopping.asked() or monotonic() - saved_at > checkpoint_seconds:
                 run.epoch_start, run.seconds = sampler.start, before + monotonic() - clock
@@ -110,7 +110,41 @@ def train(
                     raise stopping.StoppedError
         if not run.curve:
             score(run, val, tests, 1.0, recipe.selection, views)
+    if steps.why:
+        run.notes.append(f"steps were launched, not replayed: {steps.why}")
     run.seconds = before + monotonic() - clock
+
+
+def steps_of(run: Training, method: Method, recipe: Recipe, feed: Feed) -> tuple[capture.Steps, Batch]:
+    """The run's training steps, and where each finds its batch."""
+    batch, modules = Batch(feed, fixed=capture.recorder() is not None), list(run.net.modules())
+    parameters, buffers = list(run.net.parameters()), list(run.net.buffers())
+
+    def step(rng: Rng, state: State) -> None:
+        images = batch.read()
+        x = load(images.unit(), recipe.loader, rng).contiguous(memory_format=layout(run.net))
+        run.optimizer.zero_grad(set_to_none=True)
+        loss = method.loss(run.net, x, images.y, rng, state)
+        loss.backward()
+        run.optimizer.step()
+        run.loss_sum += loss.detach()
+
+    steps = capture.Steps(
+        type(method).__module__.rpartition(".")[2],
+        step,
+        replayable=method.replayable,
+        kind=lambda rng: (
+            method.kind(rng),
+            bytes(module.training for module in modules),
+            bytes(parameter.requires_grad for parameter in parameters),
+        ),
+        pool=lambda: [run.pool.x, run.pool.y],
+        places=lambda: [*batch.places(), *parameters, *buffers],
+        images=recipe.batch_size,
+        discard=partial(run.optimizer.zero_grad, set_to_none=True),
+        held=partial(held, method, network=run.net),
+    )
+    return steps, batch
 
 
 def grow(run: Training, method: Method, source: Source, rng: Rng, sampler: Sampler) -> None:
@@ -131,6 +165,11 @@ def spent(asked: Asked, run: Training) -> float:
         return run.meter.passes() / (asked.recipe.steps * asked.recipe.batch_size)
     assert asked.seconds is not None
     return (run.meter.total() + run.meter.seconds["setup"]) / asked.seconds
+
+
+def due(recipe: Recipe, share: float) -> int:
+    """How often a run is to have been scored once this share of its budget is spent."""
+    return min(recipe.evaluations, math.floor(share * recipe.evaluations + 1e-9))
 
 
 def check_finite(run: Training) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmark import checkpoints, networks, weights
 from benchmark.data import Loaded
+from benchmark.devices import whole
 from benchmark.method import Method, State
 from benchmark.optimise import make_optimizer
 from benchmark.rng import key
@@ -80,6 +81,8 @@ class Training:
     def restore(self, saved: dict[str, Any], pool: list[Tensor] | None, device: torch.device) -> None:
         self.net.load_state_dict(saved["net"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = _to(group["lr"], device)
         self.meter.restore(saved["meter"])
         if pool:
             (self.pool,) = resident([Images(*pool)], device)
@@ -94,13 +97,13 @@ def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None 
 
     weights_file: where the recipe's weights are those of a local file. Raises UsageError where they do not fit.
     """
-    device, recipe = torch.device(asked.device), asked.recipe
+    device, recipe = whole(asked.device), asked.recipe
     plain = networks.build(recipe.network, data.classes, key(asked.seed, "init"), recipe.weights)
     weights.load(plain, recipe.weights, weights_file)
     normalisation = plain.mean.flatten().tolist(), plain.std.flatten().tolist()
     plain.precision = recipe.precision
-    # Channels-last is a third faster on a CPU, and what GPUs prefer.
-    net = method.wrap(plain).to(device).to(memory_format=torch.channels_last)
+    net = method.wrap(plain).to(device)
+    net.to(memory_format=networks.layout(net))
     optimizer = make_optimizer(net, recipe)
     (pool,) = resident([data.train], device)
     return Training(net, optimizer, Meter(device), pool, torch.zeros((), device=device), normalisation)

@@ -20,6 +20,8 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.capture import Loop
+from benchmark.devices import on_gpu
 from benchmark.method import frozen
 from benchmark.spec import Images
 from benchmark.stream import take
@@ -175,12 +177,14 @@ def train(images: Images, settings: WaeSettings, generator: torch.Generator) -> 
         )
     for module in (wae, critic):
         initialise(module.to_empty(device=generator.device), generator)
+    gpu = on_gpu(generator.device)
     optimizers = (
-        torch.optim.Adam(wae.parameters(), settings.wae_lr, fused=True),
-        torch.optim.Adam(critic.parameters(), settings.wae_lr, fused=True),
+        torch.optim.Adam(wae.parameters(), settings.wae_lr, fused=True, capturable=gpu),
+        torch.optim.Adam(critic.parameters(), settings.wae_lr, fused=True, capturable=gpu),
     )
+    step = Loop(lambda x, z: update((wae, critic), optimizers, x, z, settings))
     for _ in range(settings.wae_epochs):
         draws = sample_epoch(len(images), settings, generator)
         for index, z in zip(draws.order, draws.z, strict=True):
-            update((wae, critic), optimizers, take(images, index, generator.device).unit(), z, settings)
+            step(take(images, index, generator.device).unit(), z)
     return {name: weight.detach() for name, weight in wae.state_dict().items()}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.ascent import attack_mode
+from benchmark.devices import on_gpu
 from benchmark.fourier import released_basis, released_map
-from benchmark.kernels.wave_add import wave_add
-from benchmark.networks import Classifier
+from benchmark.networks import Classifier, layout
 from benchmark.rng import key
 from benchmark.spec import Images
 
@@ -38,7 +38,7 @@ def wrong(
     wave to [0,1]. batch: images of one forward pass. The modes of `net` are left as found.
     """
     device = next(net.parameters()).device
-    batch = batch or max(1, BATCH_PIXELS["cuda" if device.type == "cuda" else "cpu"] // images.x[0, 0].numel())
+    batch = batch or max(1, BATCH_PIXELS["cuda" if on_gpu(device) else "cpu"] // images.x[0, 0].numel())
     added = torch.cat([torch.zeros_like(added[:1]), added]).to(device)
     signs = torch.cat([torch.zeros_like(signs[:1]), signs]).to(device)
     out = torch.empty(signs.shape[:2], dtype=torch.bool, device=device)
@@ -55,13 +55,20 @@ def wrong(
     return out.cpu()
 
 
+def wave_add(x: Tensor, waves: Tensor, signs: Tensor, clamp: bool = False) -> Tensor:
+    """Images under many waves, x_i + s_ki b_k, cut to [0,1] or not: x [n,3,N,N], waves [K,N,N], signs [K,n,3]; the
+    result, [K n,3,N,N], is wave after wave."""
+    seen = (x + signs[..., None, None] * waves[:, None, None]).flatten(0, 1)
+    return seen.clamp(0, 1) if clamp else seen
+
+
 def perturbed(net: nn.Module, x: Tensor, clamp: bool = False) -> Callable[[Tensor, Tensor], Tensor]:
     """A function of waves [K,N,N] and signs [K,n,3]: the logits [K n,classes] of `net` on x + signs waves, x [n,3,N,N].
 
     A first convolution is linear, conv(x + s w) = conv(x) + s (conv(w) - conv(0)): it is done once for the images, and
     once for each wave in each channel alone, however many the images. Channels-last memory doubles a CPU's speed.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=layout(net))
     if clamp or not (isinstance(net, Classifier) and isinstance(net.stem, nn.Conv2d)):
 
         def plain(added: Tensor, signs: Tensor) -> Tensor:
@@ -78,7 +85,7 @@ def perturbed(net: nn.Module, x: Tensor, clamp: bool = False) -> Callable[[Tenso
         return z.permute(0, 2, 3, 1).flatten(1)
 
     def linear(added: Tensor, signs: Tensor) -> Tensor:
-        alone = (added[:, None, None] * one_channel).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        alone = (added[:, None, None] * one_channel).flatten(0, 1).contiguous(memory_format=layout(net))
         response = flat(net.embed(alone) - zero).view(len(added), 3, -1)
         z = torch.baddbmm(flat(clean).expand(len(added), -1, -1), signs, response)
         out: Tensor = net.head(net.trunk(z.view(-1, height, width, features).permute(0, 3, 1, 2)))

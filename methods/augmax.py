@@ -36,6 +36,7 @@ class Method(method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"early_stop": "per_sample"}
     attacks: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
 
     lam: NonNegativeFloat = 10.0
@@ -68,14 +69,14 @@ class Method(method.Method):
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
         """[x_adv, x_mix]"""
         ops = OPS if self.all_ops else NINE
-        draws = sample_mix(
-            2 * len(x), rng.generator("chains"), ops=ops, severity=self.severity, width=self.width, depth=self.depth
+        draws = rng.draw(
+            "chains", sample_mix, 2 * len(x), ops=ops, severity=self.severity, width=self.width, depth=self.depth
         )
         chains = apply_chains(to_uint8(x).repeat(2, 1, 1, 1), draws).to(x.dtype) / 255  # 1
         first, second = chains.chunk(2)
         with route(net, "A"):
             found = attack(
-                net, x, first, y, sample_start(len(x), self.width, rng.generator("ascent")),
+                net, x, first, y, rng.draw("ascent", sample_start, len(x), self.width),
                 steps=self.steps, step_size=self.step_size, tau=self.tau if self.attacker == "fat" else None,
                 early_stop=self.early_stop,
             )  # 2, 3  # fmt: skip

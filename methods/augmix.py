@@ -30,6 +30,7 @@ class Method(method.Method):
 
     passes: ClassVar[float] = 3.0
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
+    replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"jsd": False}
 
     severity: Annotated[float, Field(ge=0.1, le=10)] = 3.0
@@ -54,9 +55,10 @@ class Method(method.Method):
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
         ops = {"nine": NINE, "all": OPS}[self.ops] if isinstance(self.ops, str) else self.ops
         draws = [  # 1
-            sample_mix(
+            rng.draw(
+                f"augmix/{view}",
+                sample_mix,
                 len(x),
-                rng.generator(f"augmix/{view}"),
                 ops=ops,
                 severity=self.severity,
                 width=self.width,

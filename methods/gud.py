@@ -36,6 +36,7 @@ class Method(method.Method):
 
     passes: ClassVar[float] = 3.9
     attacks: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 

@@ -48,11 +48,11 @@ def sample_phase(c: int, source: int, pool: int, batch: int, generator: torch.Ge
 
 @method.frozen()
 class Method(wae.WaeSettings, method.Method):
-    """Cost: two forward and three backward passes a step once c > 0; T_adv + 1 forward and T_adv backward passes over
-    m_c B images a phase; in all 4.1 passes a step on the released digits recipe. And K autoencoders."""
+    """Cost: 2 forward and 3 backward passes a step once c > 0, T_adv + 1 and T_adv over m_c B images a phase: 4.1
+    passes a step on the released digits recipe; and K autoencoders."""
 
     passes: ClassVar[float] = 4.1
-    second_order: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     erm_at: ClassVar[Mapping[str, Any]] = {"phases": 0}
     toy: ClassVar[Mapping[str, Any]] = {"batch": 4, "interval": 3, "adv_steps": 2, "wae_epochs": 1}
 
@@ -87,7 +87,7 @@ class Method(wae.WaeSettings, method.Method):
             raise UsageError(f"mada needs {self.phases + 1} full batches of {self.batch}, not {source.original} images")
         none = source.images[:0]
         weights = wae.train(source.images, self, rng.generator("wae")) if self.beta else {}  # 1
-        return {"phase": 0, "x": none.unit(), "y": none.y, "wae": weights, "since": 0, "order": []}
+        return {"phase": 0, "x": none.unit(), "y": none.y, "wae": weights, "since": 0, "order": [], "at": none.y}
 
     def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
         c, images, pool = state["phase"], source.images, Images(state["x"], state["y"])
@@ -96,17 +96,17 @@ class Method(wae.WaeSettings, method.Method):
             at, at_pool = (part.flatten().to(images.y.device) for part in (draws.source, draws.pool))
             new = self._attack(net, images[at] + pool[at_pool].to(images.x.device), state)  # 5
             pool = pool + new.to(pool.x.device)  # 6
-            state.update(phase=c + 1, x=pool.x, y=pool.y, since=step, order=[])
+            state.update(phase=c + 1, x=pool.x, y=pool.y, since=step, order=[], at=pool.y[: source.batch_size].clone())
             if self.beta and c + 1 < self.phases:
                 state["wae"] = wae.train(new, self, rng.generator("wae"))
         if len(pool) and step >= state["since"] + len(state["order"]):  # a round through the pool is over
-            size = min(source.batch_size, len(pool))
-            order = wae.sample_batches(len(pool), len(pool) // size, size, rng.generator("pool"))
+            order = wae.sample_batches(len(pool), len(pool) // (b := len(state["at"])), b, rng.generator("pool"))
             state.update(since=step, order=order.to(images.y.device))
+        if len(pool):  # to where a replayed step reads it
+            state["at"].copy_(state["order"][step - state["since"]])
 
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
-        """What this batch would look like in the adversarial pool if a phase were due now."""
-        return [self._attack(net, Images(x, y), state).x]
+        return [self._attack(net, Images(x, y), state).x]  # as if a phase were due now
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
         on_source = F.cross_entropy(net(x), y)  # 7
@@ -115,6 +115,6 @@ class Method(wae.WaeSettings, method.Method):
         theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
         grads = torch.autograd.grad(on_source, list(theta.values()), create_graph=True, materialize_grads=True)
         inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 8
-        drawn = state["order"][(rng.step - state["since"]) % len(state["order"])]
-        on_pool = F.cross_entropy(functional_call(net, inner, state["x"][drawn].to(x)), state["y"][drawn].to(y))
+        x_c, y_c = state["x"][state["at"]].to(x), state["y"][state["at"]].to(y)
+        on_pool = F.cross_entropy(functional_call(net, inner, x_c), y_c)
         return (on_source + on_pool) / 2  # 9

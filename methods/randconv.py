@@ -43,6 +43,7 @@ class Method(method.Method):
     passes: ClassVar[float] = 3.0
     erm_at: ClassVar[Mapping[str, Any]] = {"identity_prob": 1.0, "lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"per_image": True}
+    replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"lam": 0.0, "views": "reference"}
 
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
@@ -83,9 +84,10 @@ class Method(method.Method):
         return loss + self.lam * jensen_shannon(*logits) if self.lam else loss  # 5
 
     def _convolve(self, x: Tensor, rng: Rng, view: int) -> Tensor:
-        draws = sample_random_conv(
+        draws = rng.draw(
+            f"random convolution {view}",
+            sample_random_conv,
             len(x) if self.per_image else 1,
-            rng.generator(f"random convolution {view}"),
             kernel_sizes=self.kernel_sizes,
             mixing=self.mixing,
             identity_prob=self.identity_prob,

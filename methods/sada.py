@@ -42,6 +42,7 @@ class Method(AmplitudeAttack, method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0, "lam_warmup": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"recon_norm": "image_max", "early_stop": "per_sample"}
     attacks: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"weight_map": "none", "warmup": 0.0, "n_views": 1}
     toy: ClassVar[Mapping[str, Any]] = {"map_images": 2, "num_steps": 2}
 
@@ -73,6 +74,9 @@ class Method(AmplitudeAttack, method.Method):
     bn_batching: Literal["separate", "joint"] = "separate"
     """For a network with BatchNorm: a pass for each view, as released, or one for all. Without, the same numbers."""
 
+    def kind(self, rng: Rng) -> bool:
+        return rng.progress < self.warmup
+
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         """{"w": float32 [N,N], the step of each frequency in fft2 layout}; empty for weight_map="none"."""
         if self.weight_map == "none":
@@ -89,23 +93,19 @@ class Method(AmplitudeAttack, method.Method):
         """n_views images of each x: AugMix views during the warm-up, attacked ones after it."""
         warm, v = rng.progress < self.warmup, x.repeat(self.n_views, 1, 1, 1)
         if warm or self.base == "augmix":
-            mixing = sample_mix(
-                len(v), rng.generator("augmix"),
-                ops=self.ops, severity=self.severity, width=self.width, depth=self.depth, alpha=self.alpha,
-            )  # fmt: skip
+            chains = {"ops": self.ops, "width": self.width, "depth": self.depth, "alpha": self.alpha}
+            mixing = rng.draw("augmix", sample_mix, len(v), severity=self.severity, **chains)
             v = augmix_view(v, mixing)  # 2
         v = v.view(self.n_views, *x.shape)
-        if not warm:
-            draws = sample_draws(v.shape, rng.generator("attack"), self)
-            v = attack(net, v, y, draws, self, weight=state.get("w"))  # 3 to 6
+        if not warm:  # 3 to 6
+            v = attack(net, v, y, rng.draw("attack", sample_draws, v.shape, config=self), self, weight=state.get("w"))
         return list(v)
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
         lam = self.lam_warmup if rng.progress < self.warmup else self.lam
         if lam == 0:
             return F.cross_entropy(net(x), y)
-        views = self.views(net, x, y, rng, state)
-        logits = forward_views(net, [x, *views], joint=self.bn_batching == "joint")  # 7
+        logits = forward_views(net, [x, *self.views(net, x, y, rng, state)], joint=self.bn_batching == "joint")  # 7
         return F.cross_entropy(logits[0], y) + lam * jensen_shannon(*logits)  # 8
 
 

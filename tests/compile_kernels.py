@@ -14,7 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from benchmark.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step, wave_add
+from benchmark.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step
+from benchmark.kernels.dispatch import triton_form
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32", torch.int64: "i64", torch.uint8: "u8",
@@ -52,13 +53,13 @@ def main() -> None:
     draws = torch.zeros(2, 3, 3, dtype=torch.int64), torch.zeros(2, 3, 3, dtype=torch.float64)
     augment_mix.views_triton(x, *draws, torch.rand(2, 3), torch.rand(2))
     augment_mix.chains_triton(augment_mix.to_uint8(x), *draws)
+    triton_form("augment_triton").launch(x, *draws, torch.rand(2, 3), torch.rand(2), torch.empty_like(x), split=True)
     large = torch.rand(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     augment_mix.views_triton(large, *draws, torch.rand(2, 3), torch.rand(2))
     one = torch.zeros(1, 1, 1, dtype=torch.int64)
     augment_mix.views_triton(x[:1, :, :1, :1], one, one.double(), torch.rand(1, 1), torch.rand(1))
     jensen_shannon.jensen_shannon_triton(torch.randn(3, 32, 10))
     jensen_shannon.jensen_shannon_triton(torch.randn(4, 32, 1000))
-    wave_add.wave_add_triton(x, torch.rand(5, 32, 32), torch.ones(5, 2, 3), clamp=True)
     parts = torch.full((2,), 3), torch.rand(2, 3, 3, 7, 7), torch.rand(2), torch.rand(2) > 0.5
     random_convolution.random_convolution_triton(x, *parts, torch.rand(2, 3), "clamp")
     z = torch.randn(3, 2, 3, 8, 8, dtype=torch.complex64)

@@ -37,7 +37,7 @@ def test_the_flags_are_frozen() -> None:
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
         "data_dir", "out", "device", "engine", "ray_address", "timeout", "jobs", "nproc", "plugin", "save_weights",
         "track", "precision", "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds",
-        "graphs", "deterministic", "stale", "list", "dry_run",
+        "launch", "deterministic", "stale", "list", "dry_run",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -226,8 +226,6 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--seconds", "3"], "--budget time"),
         (["--device", "cuda"], "no CUDA device"),
         (["--ray-address", "localhost:6379"], "--engine ray"),
-        (["--graphs", "--device", "cpu"], "--graphs: only GPUs have CUDA graphs"),
-        (["--graphs", "--nproc", "2"], "--graphs: a pass that is split over processes"),
         (["--nproc", "2", "--jobs", "2"], "--nproc splits one run"),
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),

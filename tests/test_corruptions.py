@@ -400,6 +400,22 @@ def test_the_sheet() -> None:
     assert picture.size == (sheet.LABEL + 6 * step, 19 * step)
 
 
+def on_a_cut(x: Tensor, name: str, severity: int, drawn: dict[str, Tensor]) -> float:
+    """The share of bytes whose value is a whole number where it is cut to one: rounding decides which byte it gives."""
+    constants = severities.constants(name, severity, *x.shape[2:])
+    value = CORRUPTIONS[name].apply(x.double() / 255, constants, drawn) * 255 + 2**-10
+    return ((value - value.round()).abs() < 1e-9).double().mean().item()
+
+
+def test_zoom_blur_alone_has_values_on_a_cut() -> None:
+    """Enlarged from 96 to 97 pixels, a value is a sum of bytes by multiples of 1/96 times 1/96, and a mean of twelve
+    such can lie at a whole number less 2^-10, which is where bytes are cut. That 7 of 221,184 do was found in exact
+    fractions as well."""
+    x = photographs(8, 96, 96)
+    assert on_a_cut(x, "zoom_blur", 5, {}) == 7 / x.numel()
+    assert on_a_cut(x, "gaussian_blur", 5, {}) == on_a_cut(x, "defocus_blur", 5, {}) == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -411,8 +427,10 @@ def test_a_gpu_draws_the_same_and_gives_the_same_bytes(name: str) -> None:
             here, there = (sample(name, severity, i, side, side) for i in (ids, ids.cuda()))
             assert all(torch.equal(values, there[key].cpu()) for key, values in here.items())
             ours, theirs = corrupt(x, name, severity, ids), corrupt(x.cuda(), name, severity, ids).cpu()
-            assert (ours != theirs).double().mean() <= 1e-5
-            assert change(ours, theirs) <= 1e-5
+            # zoom_blur's values on a cut (the test above) may each fall to either side, by one level.
+            bound = max(1e-5, on_a_cut(x, name, severity, here)) if name == "zoom_blur" else 1e-5
+            assert (ours != theirs).double().mean() <= bound
+            assert change(ours, theirs) <= bound
 
 
 def test_keys_are_the_projects_own() -> None:

@@ -17,8 +17,9 @@ from scipy import signal, special
 from torch import Tensor
 
 from benchmark.image_ops import OPS, magnitudes, sample_mix
-from benchmark.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step, wave_add
+from benchmark.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step
 from benchmark.kernels.augment_mix import to_uint8
+from benchmark.kernels.dispatch import triton_form
 from benchmark.random_conv import sample_random_conv
 from tests.test_image_ops import from_pillow, pillow, to_pillow
 
@@ -79,23 +80,6 @@ def logits(shape: Any, dtype: torch.dtype, generator: torch.Generator) -> list[A
 def scipy_divergence(z: Array) -> Array:
     p = special.softmax(z, axis=2)
     return np.asarray((p * (special.log_softmax(z, axis=2) - np.log(p.mean(axis=0).clip(1e-7, 1)))).sum(2).mean())
-
-
-def waves_inputs(clamp: bool) -> Callable[..., list[Any]]:
-    def inputs(case: Any, dtype: torch.dtype, generator: torch.Generator) -> list[Any]:
-        images, waves, side, _ = case
-        x = torch.rand(images, 3, side, side, generator=generator, dtype=dtype)
-        signs = 2 * torch.randint(2, (waves, images, 3), generator=generator) - 1
-        return [x, torch.randn(waves, side, side, generator=generator, dtype=dtype), signs.to(dtype), clamp]
-
-    return inputs
-
-
-def plain_waves(x: Array, waves: Array, signs: Array, clamp: bool) -> Array:
-    out = np.empty((len(waves) * len(x), *x.shape[1:]))
-    for k, i, c in np.ndindex(len(waves), len(x), 3):
-        out[k * len(x) + i, c] = x[i, c] + signs[k, i, c] * waves[k]
-    return out.clip(0, 1) if clamp else out
 
 
 def convolution_inputs(clamp: str, per_image: bool, largest: int = 7) -> Callable[..., list[Any]]:
@@ -189,14 +173,12 @@ class Kernel:
 
 SMALL = [(2, 3, 13, 21), (0, 3, 8, 8), (1, 3, 1, 1)]
 """The interpreter takes a second for some twenty operations; the first has two tiles of pixels."""
-if DEVICE.type == "cuda":
-    SMALL += augment_mix.CASES
+if DEVICE.type == "cuda":  # every size is compiled for itself: an odd one is there already
+    SMALL += augment_mix.CASES[:2]
 KERNELS = {
     "chains": Kernel(augment_mix, "chains", chains_inputs, pillow_chains, 0, cases=SMALL[:1] + SMALL[3:]),
     "views": Kernel(augment_mix, "views", views_inputs, pillow_views, cases=SMALL),
     "jensen_shannon": Kernel(jensen_shannon, "jensen_shannon", logits, scipy_divergence, 1e-5, gradient=True),
-    "wave_add": Kernel(wave_add, "wave_add", waves_inputs(False), plain_waves, 1e-6),
-    "wave_add, clamped": Kernel(wave_add, "wave_add", waves_inputs(True), plain_waves, 1e-6),
     "ascend": Kernel(spectrum_step, "ascend", ascend_inputs(False), numpy_ascend),
     "ascend, weighted and bounded": Kernel(spectrum_step, "ascend", ascend_inputs(True), numpy_ascend),
     "to_image, bright": Kernel(spectrum_step, "to_image", image_inputs("batch_max", "abs", True), numpy_image),
@@ -325,11 +307,56 @@ def test_no_gradient_where_all_values_are_the_largest(value: complex) -> None:
 
 def test_views_of_one_image_are_drawn_from_the_image_where_it_lies() -> None:
     """Three views of each of two images: the same as of a batch in which the images are repeated."""
-    x, *draws = views_inputs((6, 3, 5, 7), torch.float32, torch.Generator().manual_seed(0))
+    x, *draws = views_inputs((6, 3, 13, 21), torch.float32, torch.Generator().manual_seed(0))
     want = augment_mix.views_torch(x[:2].repeat(3, 1, 1, 1), *draws)
     for form in (augment_mix.views, augment_mix.views_triton):
         found = form(x[:2].to(DEVICE), *(value.to(DEVICE) for value in draws))
         assert torch.equal(found.cpu(), want)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"split": True}, {"held": 0}, {"held": 0, "pixels": 128, "scratch": 20_000}],
+    ids=["held", "a program a chain", "one tile", "tiles and parts"],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_every_form_of_augment_mix_has_the_bits_of_the_definition(settings: Any, layout: torch.memory_format) -> None:
+    """Two views of each of two images, an odd size of several tiles; then chains of an image of one pixel."""
+    x, *draws = views_inputs((4, 3, 13, 21), torch.float32, torch.Generator().manual_seed(0))
+    x, seen = x[:2].contiguous(memory_format=layout), moved(draws, to_device)
+    want = augment_mix.views_torch(x.repeat(2, 1, 1, 1), *draws)
+    triton = triton_form("augment_triton")
+    with poisoned():
+        found = torch.empty_like(want, device=DEVICE, memory_format=layout)
+        triton.launch(x.to(DEVICE), *seen, found, **settings)
+    assert torch.equal(found.cpu(), want)
+    byte, *draws = chains_inputs((1, 3, 1, 1), torch.uint8, torch.Generator().manual_seed(0))
+    rows = torch.empty(1, draws[0].shape[1], 3, 1, 1, dtype=torch.uint8, device=DEVICE)
+    triton.launch(byte.to(DEVICE), *moved(draws, to_device), None, None, rows, **settings)
+    assert torch.equal(rows.cpu(), augment_mix.chains_torch(byte, *draws))
+
+
+def test_a_byte_becomes_the_fraction_that_a_division_gives() -> None:
+    level = torch.arange(256, dtype=torch.int32, device=DEVICE)
+    one, found = torch.ones(1, 1, device=DEVICE), torch.empty(1, 3, 16, 16, device=DEVICE)
+    grey = (level * 0x010101).view(1, 1, 256)
+    triton_form("augment_triton_mix").launch(torch.zeros_like(found), grey, one, one[0], found)
+    assert torch.equal(found.flatten(2).cpu(), (level.cpu().float() / 255).expand(1, 3, 256))
+
+
+def test_images_too_large_for_the_kernels_counts_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment_mix, "on_triton", lambda x: True)
+    monkeypatch.setattr(augment_mix, "views_triton", lambda *_: "triton")
+    monkeypatch.setattr(augment_mix, "chains_triton", lambda *_: "triton")
+    monkeypatch.setattr(augment_mix, "views_torch", lambda *_: "torch")
+    monkeypatch.setattr(augment_mix, "views_cpu", lambda *_: "torch")
+    monkeypatch.setattr(augment_mix, "chains_torch", lambda *_: "torch")
+    monkeypatch.setattr(augment_mix, "chains_cpu", lambda *_: "torch")
+    for side, form in ((1448, "triton"), (1449, "torch")):
+        x, draws = torch.zeros(1).expand(1, 3, side, side), torch.zeros(1, 1, 1, dtype=torch.int64)
+        given: Any = draws, draws.double(), torch.ones(1, 1), torch.ones(1)
+        assert augment_mix.views(x, *given) == form
+        assert augment_mix.chains(x.byte(), *given[:2]) == form
 
 
 @pytest.mark.parametrize("name", KERNELS)

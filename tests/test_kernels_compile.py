@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import ROOT
 
 pytest.importorskip("triton.backends.nvidia", reason="no Triton with a compiler for NVIDIA")
-WANTED = {"augment", "divergence", "add", "convolve", "_ascend", "_peak", "_finish", "_sums", "_slope"}
+WANTED = {"hold", "mix", "pack_images", "step", "finish"}
+WANTED |= {"divergence", "convolve", "_ascend", "_peak", "_finish", "_sums", "_slope"}
 
 
 def test_every_kernel_compiles_and_rounds_where_the_definition_does() -> None:

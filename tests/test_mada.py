@@ -372,7 +372,8 @@ def meta_state() -> tuple[Perceptron, Tensor, Tensor, State]:
     x, pool = (torch.rand(n, 3, 2, 2, generator=generator, dtype=torch.float64) for n in (4, 6))
     y, pool_y = torch.tensor([0, 1, 2, 1]), torch.tensor([2, 1, 0, 0, 1, 2])
     order = torch.tensor([[0, 3, 5], [4, 1, 2]])
-    return Perceptron(), x, y, {"phase": 1, "x": pool, "y": pool_y, "wae": {}, "since": 6, "order": order}
+    state = {"phase": 1, "x": pool, "y": pool_y, "wae": {}, "since": 6, "order": order, "at": order[1].clone()}
+    return Perceptron(), x, y, state
 
 
 def test_parity_meta_gradient_against_finite_differences() -> None:
@@ -408,10 +409,18 @@ def test_parity_meta_gradient_against_finite_differences() -> None:
 
 def test_each_step_has_its_own_pool_batch() -> None:
     net, x, y, state = meta_state()
-    losses = [float(mada.Method().loss(net, x, y, Rng(0, step), state).detach()) for step in (6, 7)]
+    state["x"] = state["x"].float()
+    place, method = state["at"], mada.Method(phases=1)
+
+    def loss(step: int) -> float:
+        method.expand(net, source_of(toy_images(4), batch_size=3), Rng(0, step), step, state)
+        return float(method.loss(net, x, y, Rng(0, step), state).detach())
+
+    losses = [loss(step) for step in (6, 7)]
     state["order"] = state["order"].flip(0)
-    assert losses == [float(mada.Method().loss(net, x, y, Rng(0, step), state).detach()) for step in (7, 6)]
+    assert losses == [loss(step) for step in (7, 6)]
     assert losses[0] != losses[1]
+    assert state["at"] is place  # where a captured step reads it
 
 
 def test_frozen_and_unused_parameters_take_no_part() -> None:

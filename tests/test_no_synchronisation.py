@@ -18,6 +18,8 @@ from tests import toy
 from tests.test_methods import METHODS, make
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+PROTOTYPE = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
+"""torch says so the first time in each process."""
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PHASES = 4
 """Calls of `expand` before the steps; by then M-ADA has images of its own, and tests each step on them."""
@@ -73,6 +75,7 @@ def test_what_is_stepped_through_is_the_whole_method(name: str) -> None:
 
 
 @METHODS
+@PROTOTYPE
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("progress", [0.0, 0.5])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -82,6 +85,7 @@ def test_a_step_does_not_wait(name: str, progress: float, optimizer: str) -> Non
     take_steps(Prepared(name, CUDA, toy.RECIPE.model_copy(update={"optimizer": optimizer})), progress)
 
 
+@PROTOTYPE
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.gpu
@@ -92,6 +96,7 @@ def test_a_step_in_any_precision_does_not_wait(precision: Precision) -> None:
     use("fp32", CUDA)
 
 
+@PROTOTYPE
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("loader", get_args(Recipe.model_fields["loader"].annotation))
 @pytest.mark.gpu

@@ -83,7 +83,7 @@ def spell(rate: float) -> str:
 
 def speed_table() -> str:
     """The newest file of `make perf` below results/published: ours beside its peers."""
-    newest = max((PUBLISHED / "perf").glob("*.json"))
+    newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
     rows = []
     for info in (timed["extra_info"] for timed in json.loads(newest.read_text(encoding="utf-8"))["benchmarks"]):
         (_, ours), *peers = info["rates"].items()

@@ -14,7 +14,7 @@ from benchmark import formats, tables
 from benchmark.errors import UsageError
 from benchmark.records import Store
 from benchmark.rows import accuracy_rows, throughput_rows
-from benchmark.spec import Record
+from benchmark.spec import Floor, Record
 from benchmark.summary import summarise
 from tests.conftest import ROOT
 from tests.handmade import error_map, failed, fill, record
@@ -93,6 +93,84 @@ def test_cost_is_relative_to_erm_of_the_same_seed_machine_and_call() -> None:
         elsewhere = RUNS[0].model_copy(update={"ran": RUNS[0].ran.model_copy(update=change)})
         alone = throughput_rows([elsewhere, RUNS[2]])
         assert alone.set_index("run_id")["relative_to_erm"].isna()[RUNS[2].run_id]
+
+
+FLOOR = Floor(images_per_second=400.0, gflop_per_image=0.4, matrix_gflops=200.0, copy_gib_per_second=10.0)
+ALONE = ("steady_images_per_second", "steady_q25", "steady_q75", "floor_images_per_second", "of_floor", "gflops",
+         "of_matrix_rate", "matrix_gflops", "copy_gib_per_second")  # fmt: skip
+"""Columns that say nothing of a run with neighbours on its GPU."""
+
+
+def on(device: str, seed: int = 0, *, replayed: float = 0.0, **machine: object) -> Record:
+    """A run of ERM on this device, with a floor. machine: what its record says of the machine beside the usual."""
+    made = record("erm", seed, device=device)
+    assert made.throughput is not None
+    throughput = made.throughput.model_copy(update={"floor": FLOOR, "replayed": replayed})
+    about = {**made.ran.machine, **machine}
+    ran = made.ran.model_copy(update={"machine": about})
+    return made.model_copy(update={"throughput": throughput, "ran": ran, "sensitivity": None})
+
+
+def test_a_shared_gpu_has_neither_a_steady_rate_nor_a_floor() -> None:
+    files = tables.render([on("cuda", sharing=4), on("cuda", 1, sharing=4)], {})
+    for row in rows(files["throughput.csv"]):
+        assert {row[name] for name in ALONE} == {""}
+        assert (row["sharing"], row["train_images_per_second"]) == ("4", "100")
+    (shown,) = summarise([on("cuda", sharing=4), on("cuda", 1, sharing=4)], {})["throughput"]
+    (cells,) = shown.cells.to_dict("records")
+    assert {cells[name] for name in ("steady images/s", "of bare passes %", "of matrix rate %")} == {"–"}
+    assert cells["sharing"] == "4"
+    assert cells["images/s"] == "100 ± 0"
+    text = files["throughput.md"].decode().replace("\n", " ")
+    assert "On a GPU that several runs shared (`sharing`: how many at a time), steady and both floors" in text
+    assert "steady images/s" in files["throughput.tex"].decode()
+    assert pd.read_parquet(io.BytesIO(files["throughput.parquet"]))["of_floor"].isna().all()
+
+
+def test_a_run_alone_among_runs_that_shared_a_gpu_keeps_its_numbers() -> None:
+    (shown,) = summarise([on("cuda", sharing=2), on("cuda", 1)], {})["throughput"]
+    (cells,) = shown.cells.to_dict("records")
+    assert cells["steady images/s"] == "200 [150, 250]"
+    assert cells["sharing"] == "1 or 2"
+    assert cells["of bare passes %"] == "31"  # 125 images/s without set-up, of 400
+
+
+@pytest.mark.parametrize("made", [on("cpu", sharing=4), on("cuda"), on("cpu")])
+def test_a_shared_cpu_and_a_gpu_of_ones_own_have_both(made: Record) -> None:
+    (row,) = rows(tables.render([made], {})["throughput.csv"])
+    assert all(row[name] for name in ALONE)
+    assert row["sharing"] == str(made.ran.machine.get("sharing", 1))
+    (shown,) = summarise([made], {})["throughput"]
+    assert "sharing" not in shown.cells
+    assert shown.cells["of bare passes %"].tolist() == ["31"]
+
+
+def test_the_share_of_replayed_steps_is_in_the_file_and_what_it_means_in_the_caption() -> None:
+    files = tables.render([on("cuda", replayed=0.97)], {})
+    (row,) = rows(files["throughput.csv"])
+    assert row["replayed"] == "0.97"
+    text = files["throughput.md"].decode().replace("\n", " ")
+    assert "Where steps were replayed from CUDA graphs, shares are those of launched steps" in text
+
+
+def test_a_record_from_before_steps_were_replayed_can_be_read() -> None:
+    old = on("cpu").model_dump(mode="json")
+    del old["throughput"]["replayed"]
+    del old["throughput"]["floor"]
+    (row,) = rows(tables.render([Record.model_validate(old)], {})["throughput.csv"])
+    assert (row["replayed"], row["sharing"], row["of_floor"]) == ("0", "1", "")
+
+
+def test_launched_and_replayed_runs_share_no_table_of_costs_and_no_reference() -> None:
+    launched = record("augmix", 0, speed=25.0, device="cuda")
+    machine = {**launched.ran.machine, "launch": True}
+    launched = launched.model_copy(update={"ran": launched.ran.model_copy(update={"machine": machine})})
+    made = [on("cuda"), launched]
+    assert throughput_rows(made)["relative_to_erm"].isna().tolist() == [True, False]
+    assert throughput_rows(made)["machine"].nunique() == 2
+    shown = summarise(made, {})["throughput"]
+    assert [[line.label for line in table.lines] for table in shown] == [["erm"], ["augmix"]]
+    assert [", launch" in table.heading for table in shown] == [False, True]
 
 
 def test_runs_that_may_not_be_compared_stand_in_tables_of_their_own() -> None:

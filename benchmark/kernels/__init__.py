@@ -5,10 +5,11 @@ One file an operation: formula and bytes moved, `op_torch`, the faster ones, `op
 
 import torch
 
+from benchmark.devices import on_gpu
 from benchmark.kernels import augment_mix
 
 
 def prepare(device: torch.device) -> None:
     """Compiles what a run on this device uses, so that no clock has to wait for it."""
-    if device.type == "cpu":
+    if not on_gpu(device):
         augment_mix.prepare()

@@ -3,8 +3,9 @@
     chain_i(x) = op_D( ... op_1(bytes of x))        views(x) = (1 - m) x + m sum_i w_i chain_i(x) / 255
 
 Every image has its own operations and magnitudes; bytes stay bytes along a chain, as in Pillow. An image is read once
-and its view written once: 2 x 12 bytes a pixel for float32; the chains in between stay in the processor's cache. On a
-GPU they do so in scratch memory of (W + 2) x 4 bytes a pixel for each image in the works, and an image is read twice.
+and its view written once: 2 x 12 bytes a pixel for float32; the chains in between stay in the processor's cache. A GPU
+holds a small image in registers from the first operation to the mixing. Of a large one it keeps in memory what lies
+between two operations, 4 bytes a pixel of each chain to be written and to be read.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmark import pillow_ops
+from benchmark.devices import on_gpu
 from benchmark.kernels.dispatch import on_triton, suggested, triton_form
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -42,7 +44,7 @@ def chains(x: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
 
     op: int64 [B,W,D], indices into image_ops.OPS, -1 for none; magnitude: float64 [B,W,D], image_ops.magnitudes.
     """
-    if on_triton(x):
+    if on_triton(x) and _countable(x):
         return chains_triton(x, op, magnitude)
     return chains_cpu(x, op, magnitude) if _compiled(x) else chains_torch(x, op, magnitude)
 
@@ -51,7 +53,7 @@ def views(x: Tensor, op: Tensor, magnitude: Tensor, w: Tensor, m: Tensor) -> Ten
     """Views of x, float [B,3,H,W] in [0,1]: w [V*B,W] weights of the chains, m [V*B] share of their mixture, and so on;
     V views of each image, float [V*B,3,H,W], view after view."""
     whole = x.dtype == w.dtype == m.dtype == torch.float32
-    if whole and on_triton(x) and not x.requires_grad:
+    if whole and on_triton(x) and _countable(x) and not x.requires_grad:
         return views_triton(x, op, magnitude, w, m)
     x = x.repeat(len(m) // max(1, len(x)), 1, 1, 1)
     return (views_cpu if whole and _compiled(x) else views_torch)(x, op, magnitude, w, m)
@@ -134,14 +136,14 @@ _TURNS = pillow_ops.TURNS.numpy()
 
 
 def chains_triton(x: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
-    """One launch, with the bytes of the definition; no synchronisation where the draws are on the device."""
+    """With the bytes of the definition; no synchronisation where the draws are on the device."""
     out = x.new_empty(len(op), op.shape[1], *x.shape[1:])
     triton_form("augment_triton").launch(x.contiguous(), op, magnitude, None, None, out)
     return out
 
 
 def views_triton(x: Tensor, op: Tensor, magnitude: Tensor, w: Tensor, m: Tensor) -> Tensor:
-    """One launch, with the bits of the definition, in x's memory format; each image is read where it lies."""
+    """With the bits of the definition, in x's memory format; each image is read where it lies."""
     layout = suggested(x)
     out = torch.empty((len(m), *x.shape[1:]), device=x.device, memory_format=layout)
     triton_form("augment_triton").launch(x.detach().contiguous(memory_format=layout), op, magnitude, w, m, out)
@@ -162,8 +164,13 @@ def _pillow_cpu() -> ModuleType | None:
     return pillow_cpu
 
 
+def _countable(x: Tensor) -> bool:
+    """Whether Triton's form can count the pixels of an image: the counts of three channels share 63 bits."""
+    return x.shape[2] * x.shape[3] < 2**21
+
+
 def _compiled(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not x.requires_grad and _pillow_cpu() is not None
+    return not on_gpu(x) and not x.requires_grad and _pillow_cpu() is not None
 
 
 def prepare() -> None:

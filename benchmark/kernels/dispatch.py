@@ -8,9 +8,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from benchmark.devices import on_gpu
+
 
 def on_triton(x: Tensor) -> bool:
-    return x.is_cuda and _importable() and torch.version.cuda is not None
+    return on_gpu(x) and _importable() and torch.version.cuda is not None
 
 
 @cache
@@ -25,7 +27,7 @@ def triton_form(name: str) -> ModuleType:
 
 def processors(device: torch.device) -> int:
     """Multiprocessors of a GPU; 1 for a CPU, where Triton's kernels run in its interpreter."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    return torch.cuda.get_device_properties(device).multi_processor_count if on_gpu(device) else 1
 
 
 def power(size: int) -> int:

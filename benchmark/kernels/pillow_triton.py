@@ -1,7 +1,7 @@
-"""Pillow's operations compiled for a GPU by Triton: what pillow_ops defines, byte for byte, one image a program.
+"""Pillow's operations compiled for a GPU by Triton: what pillow_ops defines, byte for byte.
 
-An image is packed: int32 [H*W], red + 256 green + 65536 blue. Launch with enable_fp_fusion=False: a fused multiply-add
-rounds once, Pillow twice.
+Pixels are packed: int32, red + 256 green + 65536 blue. Launch with enable_fp_fusion=False: a fused multiply-add rounds
+once, Pillow twice. Height and width are constants: places follow from a pixel's number without a division.
 """
 
 # mypy: ignore-errors
@@ -10,48 +10,97 @@ rounds once, Pillow twice.
 import triton
 import triton.language as tl
 
-from benchmark.kernels.pillow_triton_geometry import affine, translate
-from benchmark.kernels.pillow_triton_pixels import (
-    autocontrast,
-    blend_with,
-    color,
-    equalize,
-    keep_bits,
-    mean_grey,
-    sharpness,
-    solarize,
-)
+from benchmark.kernels.pillow_triton_geometry import rotate, sharpness, shear, translate
+from benchmark.kernels.pillow_triton_pixels import blend, grey, look_up, solarize
+from benchmark.kernels.pillow_triton_statistics import extremes, flattening, histograms, rounded_mean, stretching
 
 
 @triton.jit
-def apply(src, dst, op, value, turns, height, width, BLOCK: tl.constexpr):
-    """One operation, numbered as in image_ops.OPS, from src to dst; value: its magnitude, float64."""
-    size = height * width
-    whole, factor = value.to(tl.int32), (value + tl.full((), 0.1, tl.float64)).to(tl.float32)
-    half = tl.full((), 0.5, tl.float64)
-    if op == 0:
-        autocontrast(src, dst, size, BLOCK)
-    elif op == 1:
-        equalize(src, dst, size, BLOCK)
-    elif op == 2:
-        keep_bits(src, dst, size, ((whole * 0 + 0xF0) << whole & 255) * 0x010101, BLOCK)
-    elif op == 4:
-        solarize(src, dst, size, 256 - whole, BLOCK)
-    elif (op == 3) | (op == 5) | (op == 6):
-        turn = turns + 2 * (tl.where(op == 3, whole, 0) + 180)
-        cos, sin = tl.load(turn), tl.load(turn + 1)  # of no angle, for the shears: exactly 1 and 0
-        x0 = cos * (-half * width) + sin * (-half * height) + half * width
-        y0 = cos * (-half * height) - sin * (-half * width) + half * height
-        across, down = tl.where(op == 5, value, sin), tl.where(op == 6, value, -sin)
-        affine(src, dst, height, width, cos, across, x0, down, cos, y0, BLOCK)
-    elif (op == 7) | (op == 8):
-        translate(src, dst, height, width, tl.where(op == 7, whole, 0), tl.where(op == 8, whole, 0), BLOCK)
-    elif op == 9:
-        color(src, dst, size, factor, BLOCK)
-    elif op == 12:
-        sharpness(src, dst, height, width, factor, BLOCK)
-    else:
-        base = tl.full((), 0, tl.int64)
+def apply(
+    image, i, there, op, value, turns, known, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, HELD: tl.constexpr
+):  # fmt: skip
+    """Pixels i of the image after one operation, numbered as in image_ops.OPS, negative for none; value: its magnitude,
+    float64.
+
+    image, there, HELD: as pillow_triton_geometry says. known: where `learn` has left what the operation has to know of
+    the whole image; not read where it is held.
+    """
+    p = image if HELD else tl.load(image + i, mask=there, other=0)
+    factor = (value + tl.full((), 0.1, tl.float64)).to(tl.float32)
+    # Nothing is added, for no magnitude is that large. The compiler cannot know: it would work out in advance, for all
+    # operations of all chains, what depends on places alone, and keep it in registers that are needed for pixels.
+    j = i + (value > 1e9).to(tl.int32)
+    if (op == 0) | (op == 1):
+        p = look_up(table(p, there, op, known, HEIGHT * WIDTH, HELD), p)
+    elif (op == 2) | (op == 4):
+        p = cut(p, op, value.to(tl.int32))
+    elif (op == 10) | (op == 11):
+        base = tl.full((), 0, tl.float32)
         if op == 10:
-            base = mean_grey(src, size, BLOCK)
-        blend_with(src, dst, size, base.to(tl.float32), factor, BLOCK)
+            total = tl.sum(tl.where(there, grey(p), 0), 0) if HELD else tl.load(known)
+            base = rounded_mean(total, HEIGHT * WIDTH)
+        p = blend(p, base, base, base, factor)
+    elif op == 9:
+        base = grey(p).to(tl.float32)
+        p = blend(p, base, base, base, factor)
+    elif op >= 0:
+        if op == 12:
+            p = sharpness(image, p, j, there, factor, HEIGHT, WIDTH, HELD)
+        else:
+            p = moved(image, j, there, op, value, turns, HEIGHT, WIDTH, HELD)
+    return p
+
+
+@triton.jit
+def table(p, there, op, known, size: tl.constexpr, HELD: tl.constexpr):
+    """That of autocontrast or equalize, by which the image is replaced: packed entries, int32 [256]."""
+    level = tl.arange(0, 256)
+    if op == 0:
+        eight = extremes(p, there) if HELD else tl.load(known + tl.arange(0, 8))
+        found = stretching(eight)
+    else:
+        if HELD:
+            red, green, blue = histograms(p, there)
+        else:
+            red, green, blue = tl.load(known + level), tl.load(known + 256 + level), tl.load(known + 512 + level)
+        found = flattening(red, green, blue, size)
+    return found
+
+
+@triton.jit
+def cut(p, op, whole):
+    """Posterize or solarize."""
+    kept = ((whole * 0 + 0xF0) << whole & 255) * 0x010101
+    return p & kept if op == 2 else solarize(p, 256 - whole)
+
+
+@triton.jit
+def moved(
+    image, i, there, op, value, turns, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, HELD: tl.constexpr
+):  # fmt: skip
+    """One of rotate, shear and translate."""
+    whole = value.to(tl.int32)
+    if op == 3:
+        turn = turns + 2 * (whole + 180)
+        p = rotate(image, i, there, tl.load(turn), tl.load(turn + 1), HEIGHT, WIDTH, HELD)
+    elif op <= 6:
+        p = shear(image, i, there, value, op == 6, HEIGHT, WIDTH, HELD)
+    else:
+        across, down = tl.where(op == 7, whole, 0), tl.where(op == 8, whole, 0)
+        p = translate(image, i, there, across, down, HEIGHT, WIDTH, HELD)
+    return p
+
+
+@triton.jit
+def learn(p, there, op, known):
+    """Adds what an operation has to know of these pixels to int32 [768] that were zeros to begin with."""
+    level, eight = tl.arange(0, 256), tl.arange(0, 8)
+    if op == 0:
+        tl.atomic_max(known + eight, extremes(p, there), sem="relaxed")
+    elif op == 1:
+        red, green, blue = histograms(p, there)
+        tl.atomic_add(known + level, red, mask=red > 0, sem="relaxed")
+        tl.atomic_add(known + 256 + level, green, mask=green > 0, sem="relaxed")
+        tl.atomic_add(known + 512 + level, blue, mask=blue > 0, sem="relaxed")
+    elif op == 10:
+        tl.atomic_add(known, tl.sum(tl.where(there, grey(p), 0), 0), sem="relaxed")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.devices import on_gpu
 from benchmark.kernels.dispatch import on_triton, suggested, triton_form
 
 Clamp = Literal["off", "true", "clamp", "norm"]
@@ -34,7 +35,7 @@ def random_convolution_torch(
 ) -> Tensor:
     """The definition."""
     frame = weight.shape[-1]
-    if not size.is_cuda:  # leave out the empty rim; on a GPU the host would have to wait for the size
+    if not on_gpu(size):  # leave out the empty rim; on a GPU the host would have to wait for the size
         rim = (frame - int(size.max())) // 2
         weight = weight[..., rim : frame - rim, rim : frame - rim]
     alpha, identity = alpha.to(x)[:, None, None, None], identity.to(x.device)[:, None, None, None]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmark.devices import on_gpu
+
 
 class Stem(nn.Conv2d):
     """A convolution without padding; its numbers are nn.Conv2d's but for the rounding of the gradient named above."""
@@ -21,7 +23,7 @@ class Stem(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         x, k = input, self.kernel_size[0]
         plain = self.stride == (1, 1) and self.kernel_size == (k, k) and x.shape[2] % 2 == x.shape[3] % 2 == 0
-        if plain and x.requires_grad and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        if plain and x.requires_grad and not on_gpu(x) and not torch.is_autocast_enabled("cpu"):
             found: Tensor = _Convolution.apply(x, self.weight, self.bias)
             return found
         return super().forward(x)

@@ -39,9 +39,11 @@ def race(
     definition: Callable[[], Any],
     compiled: Callable[[], Any] | None = None,
     share: float | None = None,
+    slow: bool = False,
 ) -> None:
     """moved: bytes that the operation has to read and write. compiled: if not the definition as it is, compiled.
     share: of the copy bandwidth, to be reached; that a kernel has to beat both forms of its definition holds for all.
+    slow: the definition as it is takes tens of milliseconds, and is done once in a round.
     """
     source = torch.empty(moved // 2, dtype=torch.uint8, device=cuda())
     target = torch.empty_like(source)
@@ -54,9 +56,9 @@ def race(
     take_turns(
         request,
         f"{title}, {moved / 2**20:,.0f} MiB",
-        {name: (REPEATS, repeated(form)) for name, form in forms.items()},
+        {name: (1, form) if slow and name == "eager" else (REPEATS, repeated(form)) for name, form in forms.items()},
         targets={"eager": 1.0, "torch.compile": 1.0} | ({} if share is None else {COPY: share}),
         bytes_moved=moved,
-        rounds=15,
+        rounds=7,
         cuda=True,
     )

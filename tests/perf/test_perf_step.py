@@ -1,73 +1,82 @@
-"""make perf, on a GPU: what a step's augmentation, and the arithmetic around an attack, cost beside bare passes."""
+"""make perf, on a GPU: whole training steps captured beside launched ones; what a step's augmentation, and the
+arithmetic around an attack, cost beside bare passes, all captured."""
+
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import graphs, networks
+from benchmark import capture, method, networks, registry
 from benchmark.ascent import attack_mode
+from benchmark.capture import Loop
 from benchmark.consistency import jensen_shannon
 from benchmark.dual_norm import forward_views
-from benchmark.method import Rng
+from benchmark.method import Rng, State
 from benchmark.spectrum import AmplitudeAttack, attack, sample_draws
 from tests.perf.race import REPEATS, cuda, repeated
+from tests.perf.steps import pool, steps
 from tests.perf.turns import take_turns
-from tests.test_methods import make
 
 CASES = pytest.mark.parametrize(("name", "batch"), [("digits_convnet", 32), ("wrn_40_2", 128)])
+ROUNDS = 7
+GOALS = {"erm": 3.5, "augmix": 2.8, "randconv": 2.8, "augmax": 3.8, "sada": 2.6}
 
 
-def problem(name: str, batch: int) -> tuple[networks.Classifier, Tensor, Tensor]:
-    """A network, images and labels on the GPU."""
-    device = cuda()
-    net = networks.build(name, 10, 0).to(device).to(memory_format=torch.channels_last)
-    x = torch.rand(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    return net, x, torch.arange(batch, device=device) % 10
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*GOALS, "gud", "mada"])
+def test_captured_steps_beside_launched_ones(request: pytest.FixtureRequest, name: str) -> None:
+    """SADA without its map, after the warm-up; GUD and M-ADA before their first phase."""
+    subject = registry.make("method", name, {"weight_map": "none"} if name == "sada" else {})
+    images = pool()
+    with capture.capturing(cuda()):
+        forms = {
+            form: steps(
+                subject, images, "digits_convnet", 32, launched=form == "launched", progress=0.5, state={"phase": 0}
+            )
+            for form in ("captured", "launched")
+        }
+        for take in forms.values():
+            take(12)
+        take_turns(
+            request,
+            f"step of {name}, digits_convnet, 32 images",
+            {form: (REPEATS, lambda take=take: take(REPEATS)) for form, take in forms.items()},  # type: ignore[misc]
+            targets={"launched": GOALS[name]} if name in GOALS else {},
+            rounds=ROUNDS,
+            cuda=True,
+        )
+
+
+@method.frozen()
+class Identity(method.Method):
+    """AugMix's loss on three times the same images."""
+
+    replayable = True
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        logits = forward_views(net, [x, x, x], joint=True)
+        return F.cross_entropy(logits[0], y) + 12 * jensen_shannon(*logits)
 
 
 @pytest.mark.gpu
 @CASES
 def test_augmix_beside_identity_views(request: pytest.FixtureRequest, name: str, batch: int) -> None:
-    net, x, y = problem(name, batch)
-    method, rng = make("augmix"), Rng(0, on=x.device)
-
-    def augmix() -> None:
-        method.loss(net, x, y, rng, {}).backward()
-
-    def identity() -> None:
-        logits = forward_views(net, [x, x, x], joint=True)
-        (F.cross_entropy(logits[0], y) + 12 * jensen_shannon(*logits)).backward()
-
-    take_turns(
-        request,
-        f"loss and gradient of AugMix with JSD, {name}, {batch} images",
-        {"AugMix": (REPEATS, repeated(augmix)), "the same on identity views": (REPEATS, repeated(identity))},
-        targets={"the same on identity views": 1 / 1.10},
-        rounds=15,
-        cuda=True,
-    )
-
-
-@pytest.mark.gpu
-@CASES
-def test_replayed_passes_beside_launched_ones(request: pytest.FixtureRequest, name: str, batch: int) -> None:
-    net, x, y = problem(name, batch)
-    recorded, _, _ = problem(name, batch)
-
-    def passes(of: torch.nn.Module) -> None:
-        of.zero_grad(set_to_none=True)
-        F.cross_entropy(of(x), y).backward()
-
-    with graphs.replayed(recorded, wanted=True):
+    images = pool()
+    with capture.capturing(cuda()):
+        forms: dict[str, Any] = {
+            form: steps(subject, images, name, batch, launched=False, progress=0.5)
+            for form, subject in (("AugMix", registry.make("method", "augmix", {})), ("identity views", Identity()))
+        }
+        for take in forms.values():
+            take(12)
         take_turns(
             request,
-            f"passes with --graphs, {name}, {batch} images",
-            {
-                "replayed": (REPEATS, repeated(lambda: passes(recorded))),
-                "launched": (REPEATS, repeated(lambda: passes(net))),
-            },
-            rounds=15,
+            f"captured step of AugMix with JSD, {name}, {batch} images",
+            {form: (REPEATS, lambda take=take: take(REPEATS)) for form, take in forms.items()},  # type: ignore[misc]
+            targets={"identity views": 1 / 1.10},
+            rounds=ROUNDS,
             cuda=True,
         )
 
@@ -75,10 +84,14 @@ def test_replayed_passes_beside_launched_ones(request: pytest.FixtureRequest, na
 @pytest.mark.gpu
 @CASES
 def test_sada_attack_beside_its_passes(request: pytest.FixtureRequest, name: str, batch: int) -> None:
-    net, x, y = problem(name, batch)
+    device = cuda()
+    net = networks.build(name, 10, 0).to(device)
+    net.to(memory_format=networks.layout(net))
+    x = torch.rand(batch, 3, 32, 32, device=device)
+    y = torch.arange(batch, device=device) % 10
     config = AmplitudeAttack(tau=100)  # all steps, as on a network that has learnt
     views, labels = torch.stack([x, x, x]), y.repeat(3)
-    draws = sample_draws(views.shape, torch.Generator(x.device).manual_seed(0), config)
+    draws = Rng(0, on=device).draw("attack", sample_draws, views.shape, config=config)
 
     def attacked() -> None:
         attack(net, views, y, draws, config)
@@ -89,11 +102,16 @@ def test_sada_attack_beside_its_passes(request: pytest.FixtureRequest, name: str
                 image = views.flatten(0, 1).requires_grad_()
                 torch.autograd.grad(F.cross_entropy(net(image), labels), image)
 
-    take_turns(
-        request,
-        f"SADA's attack on three views, {name}, {batch} images",
-        {"attack": (REPEATS, repeated(attacked)), "its bare passes": (REPEATS, repeated(passes))},
-        targets={"its bare passes": 1 / 1.15},
-        rounds=15,
-        cuda=True,
-    )
+    with capture.capturing(device):
+        forms = {"attack": Loop(attacked), "its bare passes": Loop(passes)}
+        for form in forms.values():
+            repeated(form)()
+            assert callable(form.replay), form.replay
+        take_turns(
+            request,
+            f"captured: SADA's attack on three views, {name}, {batch} images",
+            {title: (REPEATS, repeated(form)) for title, form in forms.items()},
+            targets={"its bare passes": 1 / 1.15},
+            rounds=ROUNDS,
+            cuda=True,
+        )

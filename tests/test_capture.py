@@ -1,0 +1,551 @@
+"""Captured steps give the numbers of launched ones.
+
+Without a GPU the recorders of recorders.py stand in for CUDA graphs. On a GPU the first tests capture and replay.
+"""
+
+import copy
+import itertools
+import math
+import random
+import re
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark import capture, kernels, networks, registry, stream, timing, wae
+from benchmark.capture import ChangedError, Loop
+from benchmark.determinism import determinism
+from benchmark.devices import whole
+from benchmark.method import Method, Rng, Source, State
+from benchmark.optimise import fit_erm
+from benchmark.train import train
+from benchmark.training import Training, begin
+from tests import recorders, toy
+from tests.recorders import Double, Refusing, Tape
+from tests.test_methods import METHODS, make
+
+DEVICES = pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+        ),
+    ],
+)
+STEPS = 24
+
+
+def replaying(device: str, by: Double) -> AbstractContextManager[None]:
+    return capture.capturing(whole(device)) if device == "cuda" else capture.recording(by)
+
+
+def trained(
+    subject: Any, device: str, folder: Path, within: AbstractContextManager[None], steps: int = STEPS, **changes: Any
+) -> Training:
+    folder.mkdir(exist_ok=True)
+    asked = toy.asked("erm", device=device, steps=steps, **changes)
+    kernels.prepare(torch.device(device))
+    with determinism(True), within:
+        run = begin(asked, subject, toy.loaded())
+        train(run, asked, subject, toy.loaded(), folder)
+    return run
+
+
+def same(one: Training, two: Training) -> None:
+    for a, b in zip(one.net.state_dict().values(), two.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert one.curve == two.curve
+    assert one.meter.passes() == two.meter.passes()
+
+
+@DEVICES
+@METHODS
+def test_a_replayed_run_is_the_launched_one_bit_for_bit(name: str, device: str, tmp_path: Path) -> None:
+    subject = registry.make("method", "gud", {"batch": 8, "interval": 10}) if name == "gud" else make(name)
+    launched = trained(subject, device, tmp_path / "a", nullcontext())
+    double = Double()
+    replayed = trained(subject, device, tmp_path / "b", replaying(device, double))
+    if (name, device) == ("randconv", "cpu"):  # there the host looks at the size that was drawn, and that is noticed
+        assert re.search("from one step to the next|its step has", replayed.notes[0])
+    else:
+        assert replayed.notes == []
+        assert replayed.meter.replays > 0
+    if device == "cpu":
+        assert double.replayed >= replayed.meter.replays
+        if name in ("augmax", "sada"):  # a CPU leaves attacks early, so passes differ from step to step
+            replayed.meter.counted = launched.meter.counted
+    same(launched, replayed)
+
+
+@DEVICES
+def test_a_replayed_run_is_resumed_bit_for_bit(device: str, tmp_path: Path) -> None:
+    """With a checkpoint after every step, and a new capture after it."""
+    whole_run = trained(make("sada"), device, tmp_path / "a", replaying(device, Double()))
+    asked = toy.asked("erm", device=device, steps=STEPS)
+    with determinism(True), replaying(device, Double()):
+        half = begin(asked, make("sada"), toy.loaded())
+        half_way = STEPS // 2
+
+        def stop(doing: str, share: float) -> None:
+            if share >= half_way / STEPS:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(half, asked, make("sada"), toy.loaded(), tmp_path, stop, checkpoint_seconds=0)
+        rest = begin(asked, make("sada"), toy.loaded())
+        train(rest, asked, make("sada"), toy.loaded(), tmp_path, checkpoint_seconds=1e9)
+    assert rest.resumed == 1
+    assert rest.meter.replays > 0
+    for a, b in zip(whole_run.net.state_dict().values(), rest.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert whole_run.curve == rest.curve
+
+
+@pytest.mark.parametrize("name", ["erm", "gud", "mada"])
+def test_the_operations_of_a_captured_step_are_enough(name: str, tmp_path: Path) -> None:
+    """What a graph has: operations on fixed places, without the host."""
+    launched, tape = trained(make(name), "cpu", tmp_path / "a", nullcontext(), steps=40), Tape()
+    replayed = trained(make(name), "cpu", tmp_path / "b", capture.recording(tape), steps=40)
+    assert replayed.notes == []
+    assert tape.replayed >= replayed.meter.replays >= 10
+    same(launched, replayed)
+
+
+class Plugin(Method):
+    """A method that says that it can be replayed, and may be wrong."""
+
+    replayable: ClassVar[bool] = True
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        factor: Tensor | float = self.factor(x, rng, state)
+        return F.cross_entropy(net(x), y) * factor
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 1.0
+
+    def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
+        return {"list": [1.0], "plain": 1.0, "place": torch.ones(()), "nest": {"n": 0}}
+
+
+class Unprepared(Plugin):
+    replayable: ClassVar[bool] = False
+
+
+class ReadsStep(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if rng.step >= 12 else 1.0
+
+
+class ReadsProgress(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 1.0 + (rng.progress > 0.5)
+
+
+class SeedsItself(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 1.0 + (np.random.default_rng(rng.key("mine")).random() < 0.1)
+
+
+class Copies(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 1.0 + copy.copy(rng).step / 100
+
+
+class Flips(Plugin):
+    """A coin that mostly falls on one side: nothing to be seen in the operations of most steps."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if random.random() < 0.05 else 1.0
+
+
+class FlipsNumpy(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if np.random.random() < 0.05 else 1.0  # noqa: NPY002
+
+
+class FlipsTorch(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return torch.rand(len(x)).mean()
+
+
+OWN = random.Random(0)
+
+
+class FlipsItsOwn(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if OWN.random() < 0.05 else 1.0
+
+
+CALLS = itertools.count()
+
+
+class Clock(Plugin):
+    """Another number at each step, from where nobody looks."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 1.0 + math.fmod(hidden(), 7.0)
+
+
+class Counts(Plugin):
+    calls: ClassVar[int] = 0
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        Counts.calls += 1
+        return 2.0 if Counts.calls > 15 else 1.0
+
+
+class CountsGlobally(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if next(CALLS) > 15 else 1.0
+
+
+class CountsInTheNetwork(Plugin):
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        calls = net.__dict__["calls"] = net.__dict__.get("calls", 0) + 1
+        return F.cross_entropy(net(x), y) * (2.0 if calls > 15 else 1.0)
+
+
+AVERAGE: dict[str, Tensor] = {}
+
+
+class Averages(Plugin):
+    """A running mean in a new tensor at each step: a replay would read the old one for ever."""
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        loss = F.cross_entropy(net(x), y)
+        AVERAGE["loss"] = 0.9 * AVERAGE.get("loss", loss.detach()) + 0.1 * loss.detach()
+        return loss * AVERAGE["loss"]
+
+
+class WritesState(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        state["plain"] += 1
+        return min(state["plain"], 20)
+
+
+class WritesDeepInState(Plugin):
+    """Turns between two values: each is a kind that a replay would stay in."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        state["nest"]["n"] = 1 - state["nest"]["n"]
+        return 1.0 + state["nest"]["n"]
+
+
+class Draws(Plugin):
+    """Draws of a length that changes late."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return rng.draw("lengths", sample_lengths).mean()
+
+
+def sample_lengths(generator: torch.Generator) -> Tensor:
+    return torch.rand(3 if torch.rand((), generator=generator) < 0.9 else 4, generator=generator)
+
+
+@dataclass(frozen=True)
+class Sized:
+    size: int
+    values: Tensor
+
+
+class DrawsNumbers(Plugin):
+    """Draws with a number for the host, mostly the same."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        drawn = rng.draw("sized", sample_sized)
+        return drawn.values.mean() * drawn.size
+
+
+def sample_sized(generator: torch.Generator) -> Sized:
+    return Sized(1 + int(torch.rand((), generator=generator) > 0.9), torch.rand(3, generator=generator))
+
+
+class DrawsByTensor(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return rng.draw("means", sample_about, state["place"])
+
+
+def sample_about(mean: Tensor, generator: torch.Generator) -> Tensor:
+    return mean + torch.rand((), generator=generator)
+
+
+class LooksAtNumbers(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return 2.0 if x.mean().item() > 0.6 else 1.0
+
+
+def hidden() -> float:
+    return float(sys.modules["tests.recorders"].ticks.__next__())
+
+
+NOTICED = [
+    (Unprepared, "does not say that its loss can be replayed"),
+    (ReadsStep, r"reads rng\.step, and Method\.kind does not"),
+    (ReadsProgress, r"reads rng\.progress, and Method\.kind does not"),
+    (SeedsItself, r"reads rng\.key"),
+    (Copies, r"reads rng\."),
+    (Flips, "Python's random"),
+    (FlipsNumpy, "NumPy's random"),
+    (FlipsTorch, "torch's generator on the CPU"),
+    (FlipsItsOwn, "test_capture.OWN"),
+    (Clock, "becomes aten.mul"),
+    (Counts, "Counts.calls"),
+    (CountsGlobally, "test_capture.CALLS"),
+    (CountsInTheNetwork, "network.calls"),
+    (Averages, "test_capture.AVERAGE.loss"),
+    (WritesState, r"writes to state\['plain'\]"),
+    (WritesDeepInState, "state.nest.n"),
+    (Draws, "of another form|becomes"),
+    (DrawsNumbers, "of another form|becomes"),
+    (DrawsByTensor, "hands a tensor"),
+    (LooksAtNumbers, "operation not permitted when stream is capturing"),
+]
+
+
+@pytest.mark.parametrize(("plugin", "why"), NOTICED, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_plugin_that_cannot_be_replayed_is_launched(
+    plugin: type[Plugin], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for within in (nullcontext(), capture.recording(Tape())):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.manual_seed(0)
+        OWN.seed(0)
+        AVERAGE.clear()
+        monkeypatch.setattr(Counts, "calls", 0)
+        monkeypatch.setitem(globals(), "CALLS", itertools.count())
+        monkeypatch.setattr(recorders, "ticks", itertools.count(), raising=False)
+        runs.append(trained(plugin(), "cpu", tmp_path, within, steps=40))
+    launched, other = runs
+    assert launched.notes == []
+    (note,) = other.notes
+    assert note.startswith("steps were launched, not replayed: test_capture")
+    assert re.search(why, note), note
+    assert "\n" not in note
+    same(launched, other)
+    assert launched.state == other.state
+
+
+class Scheduled(ReadsProgress):
+    def kind(self, rng: Rng) -> bool:
+        return rng.progress > 0.5
+
+
+class Drops(Plugin):
+    """A generator asked for twice, and draws."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        first, again = (torch.rand(len(x), generator=rng.generator("twice")) for _ in range(2))
+        return (first * again * rng.draw("more", sample_about_one, len(x))).mean() + first.mean()
+
+
+def sample_about_one(size: int, generator: torch.Generator) -> Tensor:
+    return 1 + torch.rand(size, generator=generator)
+
+
+class Replaces(Plugin):
+    """A tensor of the state that `expand` replaces, later overwrites, and plain values that it changes."""
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        if step in (11, 13):
+            state["place"] = torch.full((), 1.0 + step)
+        elif step > 20:
+            state["place"].fill_(step)
+        state["list"][0] = 1.0 + (step > 30)
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return state["place"] * sum(state["list"])
+
+
+class Looks(Replaces):
+    """Sees the whole state, and so an entry that comes later."""
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        if step == 20:
+            state["late"] = 2.0
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return sum(value for value in state.values() if isinstance(value, float))
+
+
+class Freezes(Plugin):
+    """A part of the network is frozen in the middle."""
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        if step == 20:
+            next(net.parameters()).requires_grad_(False)
+
+
+class Moves(Plugin):
+    """The network's numbers move to another place."""
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        if step == 20:
+            for parameter in net.parameters():
+                parameter.data = parameter.data.clone()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "captures"),
+    [(Plugin, 1), (Scheduled, 2), (Drops, 1), (Replaces, 4), (Looks, 2), (Freezes, 2), (Moves, 2)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_known_to_change_is_captured_anew(plugin: type[Plugin], captures: int, tmp_path: Path) -> None:
+    tape = Tape()
+    launched = trained(plugin(), "cpu", tmp_path, nullcontext(), steps=50)
+    replayed = trained(plugin(), "cpu", tmp_path, capture.recording(tape), steps=50)
+    assert replayed.notes == []
+    assert tape.captured == captures
+    assert replayed.meter.replays == tape.replayed > 20
+    same(launched, replayed)
+
+
+class Many(Plugin):
+    def kind(self, rng: Rng) -> int:
+        return rng.step
+
+
+def test_more_kinds_than_can_be_kept_are_launched(tmp_path: Path) -> None:
+    launched, tape = trained(Many(), "cpu", tmp_path, nullcontext()), Tape()
+    other = trained(Many(), "cpu", tmp_path, capture.recording(tape))
+    (note,) = other.notes
+    assert note == "steps were launched, not replayed: test_capture names more than 16 kinds of step (Method.kind)"
+    assert tape.captured == 0
+    same(launched, other)
+
+
+@pytest.mark.parametrize("name", ["erm", "mada"])
+def test_a_capture_that_fails_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    launched, refusing = trained(make(name), "cpu", tmp_path, nullcontext()), Refusing()
+    other = trained(make(name), "cpu", tmp_path, capture.recording(refusing))
+    assert other.notes == [
+        f"steps were launched, not replayed: {name}: its step cannot be captured (RuntimeError: no captures today)"
+    ]
+    same(launched, other)
+
+
+class Turns(Plugin):
+    """Decides by something that changes between two evaluations, and that nobody could see."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return recorders.LATE["factor"]  # type: ignore[attr-defined]
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
+        recorders.LATE["factor"] = 2.0 if step > 15 else 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 24])
+def test_a_host_that_changes_its_mind_ends_the_run(
+    evaluations: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorders, "LATE", {}, raising=False)
+    with pytest.raises(ChangedError, match=r"becomes.*Method\.kind.*--launch"):
+        trained(Turns(), "cpu", tmp_path, capture.recording(Tape()), evaluations=evaluations)
+
+
+class Breaks(Plugin):
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        if next(recorders.ticks) == 1:  # type: ignore[attr-defined]
+            raise RuntimeError("broken on purpose")
+        return 1.0
+
+
+def test_an_error_in_a_watched_step_is_the_methods_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorders, "ticks", itertools.count(), raising=False)
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        trained(Breaks(), "cpu", tmp_path, capture.recording(Tape()))
+    assert timing.active() is None
+    assert capture.recorder() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(recorders, "ticks", itertools.count(5))
+        assert trained(Breaks(), "cpu", tmp_path, nullcontext()).notes == []
+
+
+def test_views_may_choose_the_weights_of_a_replayed_run(tmp_path: Path) -> None:
+    """Evaluation calls the method too, on other batches, and weights are kept and put back."""
+    changes: Any = {"selection": "source-val-views", "evaluations": 4}
+    launched = trained(make("sada"), "cpu", tmp_path, nullcontext(), **changes)
+    replayed = trained(make("sada"), "cpu", tmp_path, capture.recording(Double()), **changes)
+    assert replayed.notes == []
+    assert replayed.meter.replays > 0
+    replayed.meter.counted = launched.meter.counted
+    same(launched, replayed)
+    for name, weight in launched.best.items():
+        assert torch.equal(weight, replayed.best[name])
+
+
+def test_a_pool_on_the_host_is_replayed_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "RESIDENT_BYTES", 0)
+    launched, tape = trained(make("erm"), "cpu", tmp_path, nullcontext()), Tape()
+    replayed = trained(make("erm"), "cpu", tmp_path, capture.recording(tape))
+    assert replayed.notes == []
+    assert tape.captured == 1
+    same(launched, replayed)
+
+
+def test_the_shares_of_a_replayed_run_are_those_of_launched_steps(tmp_path: Path) -> None:
+    run = trained(make("sada", warmup=0.0), "cpu", tmp_path, capture.recording(Double()))
+    meter = run.meter
+    assert 0 < meter.replays < run.step
+    meter.read()
+    assert len(meter.step_seconds) == run.step
+    (kind,) = meter.replayed
+    shares, launched = meter.shares(), meter.launched[kind]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares["augment"], shares["attack"], shares["forward_backward"]) > 0
+    of_replayed = {name: part / sum(launched.values()) * meter.replayed[kind] for name, part in launched.items()}
+    for name, seconds in meter.read().items():
+        assert seconds == pytest.approx(meter.seconds[name] + of_replayed.get(name, 0.0))
+    again = timing.Meter(torch.device("cpu"))
+    again.restore(meter.state())
+    assert again.state() == meter.state()
+    assert again.shares() == shares
+    assert (again.passes(), again.images, again.replays) == (meter.passes(), meter.images, meter.replays)
+
+
+def test_a_loop_is_launched_twice_and_then_replayed() -> None:
+    tape, total, seen = Tape(), torch.zeros(3), []
+
+    def work(x: Tensor) -> None:
+        seen.append(len(x))
+        total.add_(x.sum(dim=0))
+
+    with capture.recording(tape):
+        loop = Loop(work)
+        for i in range(6):
+            loop(torch.full((2, 3), float(i)))
+        loop(torch.ones(1, 3))  # another shape is launched
+    assert total.tolist() == [31.0] * 3
+    assert (tape.captured, tape.replayed) == (1, 4)
+    assert seen == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("recorder", [Double, Tape, Refusing])
+def test_the_helpers_of_methods_train_to_the_same_bits(recorder: type[Double]) -> None:
+    def weights() -> list[Tensor]:
+        net, images = networks.build("mini_convnet", 4, 0), toy.images(64, 0)
+        meter = timing.Meter(torch.device("cpu"))
+        with meter.running(net):
+            fit_erm(net, images, toy.RECIPE, 9, Rng(0))
+        settings = wae.WaeSettings(batch=8, wae_epochs=2, wae_hidden=16, wae_code=4, wae_critic=8)
+        coder = wae.train(images, settings, torch.Generator().manual_seed(0))
+        return [*net.state_dict().values(), *coder.values(), torch.tensor(meter.passes())]
+
+    launched, by = weights(), recorder()
+    with determinism(True), capture.recording(by):
+        replayed = weights()
+    assert by.captured == 2
+    assert by.replayed == (0 if recorder is Refusing else 7 + 14)
+    for a, b in zip(launched, replayed, strict=True):
+        assert torch.equal(a, b)
