@@ -9,7 +9,7 @@ from benchmark.overlap import overlaps
 from benchmark.recipe import Selection
 from benchmark.spec import Record
 from benchmark.stats import estimate, supported_best
-from benchmark.targets import columns, measures, reached
+from benchmark.targets import column, columns, measures, reached
 
 RULES: tuple[Selection, ...] = ("source-val", "last", "oracle")
 MANY = 8
@@ -68,7 +68,10 @@ def _line(
     means = {r.run_id: v for r in done if (v := under(rule_of(r))(r)) is not None}
     found = estimate([*means.values()]) if means else None
     cells["mean, 95 %"] = Cell(interval(found.low, found.high) if found else why, tuple(means))
-    cells["n"] = count(runs, done)
+    seeds = "n"
+    while seeds in each:  # a domain of that name
+        seeds += " (seeds)"
+    cells[seeds] = count(runs, done)
     return Line(row, cells, ids(runs))
 
 
@@ -85,8 +88,15 @@ def _mean_over(found: Mapping[str, float], kept: Sequence[str]) -> float | None:
 
 def _overlap_free(measured: Sequence[Record], outside: Sequence[str]) -> list[str]:
     """The columns that no row trains on, where some row trains on one: the same for all rows, so that they compare."""
-    touched = {c for ops in overlaps(measured, outside).values() for hit in ops.values() for c in hit}
+    found = overlaps(measured, _corruptions(measured, outside))
+    touched = {c for ops in found.values() for hit in ops.values() for c in hit}
     return [name for name in outside if name not in touched] if touched else []
+
+
+def _corruptions(members: Sequence[Record], names: Sequence[str]) -> list[str]:
+    """The columns that have severities: a domain that somebody called `contrast` is none."""
+    parts = {column(d) for r in members if r.accuracy for d in r.accuracy.domains if "/" in d}
+    return [name for name in names if name in parts]
 
 
 def _paper(done: Sequence[Record]) -> dict[str, Cell]:
@@ -131,7 +141,10 @@ def notes(rows: Rows) -> list[str]:
     for method, versions in codes.items():
         if len(versions) > 1:
             found[f"code {method}"] = f"{method}: runs of {len(versions)} versions of the code ({', '.join(versions)})"
-    for row, ops in overlaps(members, columns(members)[0]).items():
+    outside, inside = columns(members)
+    if inside and not outside:
+        found["inside"] = "no target but the source's own domains: mean and worst are over those"
+    for row, ops in overlaps(members, _corruptions(members, outside)).items():
         hits = "; ".join(f"{op} ({', '.join(corruptions)})" for op, corruptions in ops.items())
         found[f"overlap {row}"] = f"{row} trains with operations that coincide with test corruptions: {hits}"
     return list(found.values())

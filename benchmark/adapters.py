@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from benchmark import data
-from benchmark.errors import UsageError
+from benchmark.checks import check_names
+from benchmark.errors import UsageError, did_you_mean
 from benchmark.image_files import Filter, Fit, in_val, resized, rgb
 from benchmark.method import frozen
 from benchmark.spec import Images
@@ -34,9 +35,10 @@ def from_torch(
     that PIL images are scaled to; None leaves them as they are, and then all must have one size, as tensors must.
     val_share: chance of each item to be of its domain's validation part, decided by a hash of domain and index.
     sources: default source domains, all by default. A target is scored on all its items, a source on its validation
-    part. Raises UsageError, when it is loaded, naming the domain and index of an item that is none of this.
+    part. Raises UsageError for wrong arguments, and, when it is loaded, one that names the domain and index of an item
+    that is none of this.
     """
-    names = tuple(classes)
+    names = _check(domains, classes, size, resize, fit, val_share, sources)
 
     @frozen()
     class Adapted(data.Dataset):
@@ -50,16 +52,21 @@ def from_torch(
         def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
             items = domains[domain]
             chosen = [
-                i for i in range(len(items)) if split == "test" or in_val(val_share, domain, i) == (split == "val")
+                i
+                for i in range(_length(items, domain))
+                if split == "test" or in_val(val_share, domain, i) == (split == "val")
             ]
             pixels, labels = [], []
             for index in chosen:
                 where = f"{domain}, item {index}"
                 try:
                     image, label = items[index]
-                    labels.append(int(label))
-                except (TypeError, ValueError) as problem:
-                    raise UsageError(f"{where}: not a pair of image and label number ({problem})") from problem
+                    labels.append(_label(label))
+                except Exception as problem:  # whatever somebody else's dataset raises
+                    reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+                    raise UsageError(f"{where}: not a pair of image and label number ({reason})") from problem
+                if not 0 <= labels[-1] < len(names):
+                    raise UsageError(f"{where}: label {labels[-1]}; allowed: 0..{len(names) - 1}")
                 pixels.append(_pixels(image, where, size or 0, resize, fit))
                 if pixels[-1].shape != pixels[0].shape:
                     shapes = " and ".join("x".join(map(str, p.shape[1:])) for p in (pixels[0], pixels[-1]))
@@ -71,6 +78,48 @@ def from_torch(
     Adapted.sources = tuple(sources or domains)
     Adapted.__module__ = sys._getframe(1).f_globals["__name__"]  # the registry asks it for file and summary
     return Adapted
+
+
+def _check(
+    domains: Any, classes: Any, size: Any, resize: Any, fit: Any, val_share: Any, sources: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The names of the classes. Raises UsageError for an argument of from_torch that cannot be meant."""
+    if not isinstance(domains, Mapping):
+        raise UsageError(f"from_torch: domains is {type(domains).__name__}; give a mapping of domain name to Dataset")
+    found = classes if isinstance(classes, str) else tuple(classes)
+    check_names("from_torch", "class", found)
+    check_names("from_torch", "domain", tuple(domains))
+    if sources is not None:
+        check_names("from_torch", "source", sources if isinstance(sources, str) else tuple(sources))
+        unknown = next((name for source in sources for name in source.split("+") if name not in domains), None)
+        if unknown is not None:
+            raise UsageError(f"from_torch: source '{unknown}' is no domain; {did_you_mean(unknown, domains)}")
+    if size is not None and not (type(size) is int and 1 <= size <= 4096):
+        raise UsageError(f"from_torch: size={size!r}; allowed: 1 to 4096, or None")
+    for name, value, allowed in (("resize", resize, get_args(Filter)), ("fit", fit, get_args(Fit))):
+        if value not in allowed:
+            raise UsageError(f"from_torch: {name}={value!r}; allowed: {', '.join(allowed)}")
+    if not (isinstance(val_share, float) and 0 < val_share < 1):
+        raise UsageError(f"from_torch: val_share={val_share!r}; allowed: between 0 and 1")
+    return tuple(found)
+
+
+def _length(items: Any, domain: str) -> int:
+    try:
+        return len(items)
+    except Exception as problem:  # whatever somebody else's dataset raises
+        raise UsageError(
+            f"{domain}: {type(items).__name__} has no length ({problem}); give a torch Dataset with __len__ and "
+            "__getitem__, such as list(dataset)"
+        ) from problem
+
+
+def _label(label: Any) -> int:
+    """A label as a whole number. Raises TypeError or ValueError for a text, a truth value, and a fraction."""
+    value = label.item() if hasattr(label, "item") else label
+    if isinstance(value, (str, bytes, bool)) or int(value) != value:
+        raise ValueError(f"label {value!r} is not a whole number")
+    return int(value)
 
 
 def _pixels(image: Any, where: str, size: int, how: Filter, fit: Fit) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.errors import UsageError
+from benchmark.program import in_range, seed_in_range
 from benchmark.recipe import Precision
 
 
@@ -94,10 +95,10 @@ def check_numbers(args: Args) -> None:
         ("--nproc", args.nproc, 1),
         ("--evaluations", args.evaluations, 1),
         ("--sensitivity-images", args.sensitivity_images, 0),
-        *(("--seeds", seed, 0) for seed in args.seeds),
     ):
-        if value is not None and value < least:
-            raise UsageError(f"{flag} {value}: must be {least} or more")
+        in_range(flag, value, least)
+    for seed in args.seeds:
+        seed_in_range("--seeds", seed)
     if args.budget == "time" and not (args.seconds and 0 < args.seconds < float("inf")):
         raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
     if args.budget != "time" and args.seconds is not None:

@@ -4,14 +4,18 @@ What the referee adds around a method (its loss, its growing pool, its set-up on
 is `Method.views`, the very code that the benchmark runs.
 """
 
-import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable imports the compiler at once
 from torchvision import tv_tensors
 
 from benchmark import registry
+from benchmark.attacked import Attacked, check, check_place
 from benchmark.devices import on_gpu
 from benchmark.errors import UsageError
 from benchmark.method import Method, Rng
@@ -27,8 +31,8 @@ class Augmentation(nn.Module):
     def __init__(self, name: str, method: Method, net: nn.Module | None, generator: torch.Generator | None):
         super().__init__()
         self.name, self.method, self.generator = name, method, generator
-        # Hidden in a partial, the network is no submodule: its parameters and its mode stay its owner's.
-        self.views = functools.partial(method.views, net if net is not None else nn.Identity())
+        # Hidden in a tuple, the network is no submodule: its parameters and its mode stay its owner's.
+        self.attacked = (net,)
 
     def forward(self, x: Tensor, y: Any = None) -> Any:
         """x: uint8 in 0..255 or float in [0,1], [B,3,H,W], or [3,H,W] for one image; any H and W that `net` takes.
@@ -36,29 +40,59 @@ class Augmentation(nn.Module):
 
         Returns x augmented or, where y was given, (x augmented, y). Float images may leave [0,1] where the method lets
         them (randconv, gud); bytes are rounded and clamped. Raises UsageError for anything else than such images, and
-        for an attack without labels; float images on a GPU are not searched for values outside [0,1].
+        for an attack without labels, with labels that the network has no class for, or with a network that does not
+        give logits; nothing on a GPU is searched for such values, because the host would have to wait.
         """
-        if self.training:
+        if self.training and torch.compiler.is_compiling():
+            x = _uncompiled(self, x, y)
+        elif self.training:
             x = self._augment(x, y)
         return x if y is None else (x, y)
 
     def _augment(self, x: Tensor, y: Any) -> Tensor:
+        if os.getpid() != _imported_in and torch.get_num_threads() > 1:
+            with _one_thread():
+                return self._augment(x, y)
+        if torch.is_inference_mode_enabled():  # an attack needs gradients, and there are none within
+            with torch.inference_mode(False), torch.no_grad():
+                return self._augment(x, y)
         batch = _batch(x, self.name)
         if self.method.attacks and y is None:
             raise UsageError(
                 f"augmentation('{self.name}') attacks a network and needs the labels: call it as aug(x, y)"
             )
-        labels = torch.as_tensor(y if self.method.attacks else [0] * len(batch), device=x.device).reshape(-1)
-        if labels.dtype != torch.int64 or len(labels) != len(batch):
-            raise UsageError(f"labels must be int64 [{len(batch)}], not {labels.dtype} {list(labels.shape)}")
+        labels, highest = _labels(y if self.method.attacks else [0] * len(batch), len(batch), self.name)
+        if not len(batch):
+            return x
+        (net,) = self.attacked
+        if net is not None:
+            check_place(self.name, net, batch)
+            net = Attacked(self.name, net, highest)
         seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
-        out = self.views(batch, labels, Rng(seed, on=x.device), {})[0].detach()
+        views = self.method.views(net or nn.Identity(), batch, labels.to(x.device), Rng(seed, on=x.device), {})
+        out = views[0].detach()
         out = (out.clamp(0, 1) * 255).round() if x.dtype == torch.uint8 else out
         out = out.to(x.dtype).reshape(x.shape)
         return tv_tensors.wrap(out, like=x) if isinstance(x, tv_tensors.TVTensor) else out
 
     def extra_repr(self) -> str:
         return ", ".join([self.name, *(f"{key}={value!r}" for key, value in self.method.settings().items())])
+
+
+_uncompiled = _disable_dynamo(Augmentation._augment)
+"""No part of a compiled graph: threads, Numba and generators are none. Imports torch's compiler when it is called."""
+_imported_in = os.getpid()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """In a process that was forked: torch waits for ever for threads that only the parent has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def augmentation(
@@ -92,6 +126,8 @@ def augmentation(
         )
     if net is not None and not cls.attacks:
         raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
+    if net is not None:
+        check(name, net)
     method = registry.make("method", name, {**cls.uncoupled, **settings, **cls.alone})
     return Augmentation(name, method, net, generator)
 
@@ -109,9 +145,29 @@ def _batch(x: Any, name: str) -> Tensor:
         raise UsageError(
             f"augmentation('{name}') takes uint8 or float images [B,3,H,W] or [3,H,W], not {x.dtype} {list(x.shape)}"
         )
-    plain = x.as_subclass(Tensor).reshape(-1, *x.shape[-3:]).float()
+    if not x.shape[-1] * x.shape[-2]:
+        raise UsageError(f"augmentation('{name}') takes images with pixels, not {list(x.shape)}")
+    plain = x.as_subclass(Tensor)
+    plain = plain.clone() if plain.is_inference() else plain  # of one that knows gradients
+    plain = (plain if x.ndim == 4 else plain[None]).float()
     if x.dtype == torch.uint8:
         return plain / 255
     if not on_gpu(x) and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
         raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
     return plain
+
+
+def _labels(y: Any, count: int, name: str) -> tuple[Tensor, int | None]:
+    """Labels as int64 [B], and the largest of them where no GPU has to be waited for."""
+    try:
+        labels = torch.as_tensor(y).reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise UsageError(f"labels must be int64 [{count}], not {type(y).__name__} ({problem})") from problem
+    labels = labels.long() if not labels.numel() and not count else labels  # an empty list has no type
+    if labels.dtype != torch.int64 or len(labels) != count:
+        raise UsageError(f"labels must be int64 [{count}], not {labels.dtype} {list(labels.shape)}")
+    if on_gpu(labels) or not count:
+        return labels, None
+    if int(labels.min()) < 0:
+        raise UsageError(f"augmentation('{name}'): label {int(labels.min())} is no class; classes count from 0")
+    return labels.clone() if labels.is_inference() else labels, int(labels.max())

@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmark.spec import Record
 from benchmark.stats import estimate
+from benchmark.texts import one_line
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,27 @@ class Summary:
     """Heading of the column of row names."""
 
     @property
+    def headings(self) -> dict[str, str]:
+        """What each column of the lines is headed with: its own name on one line, and no two alike."""
+        found: dict[str, str] = {}
+        for name in dict.fromkeys(name for line in self.lines for name in line.cells):
+            shown = one_line(name)
+            while shown in {self.first, "runs", *found.values()}:
+                shown += " (domain)"
+            found[name] = shown
+        return found
+
+    @property
     def cells(self) -> pd.DataFrame:
         """All cells as plain text: row names, then the columns, then run ids."""
-        texts = [{name: cell.text for name, cell in line.cells.items()} for line in self.lines]
-        return pd.DataFrame(
-            [
-                {self.first: line.label} | text | {"runs": " ".join(line.runs)}
-                for line, text in zip(self.lines, texts, strict=True)
-            ]
-        )
+        headings = self.headings
+        rows = [
+            {self.first: one_line(line.label)}
+            | {headings[name]: one_line(cell.text) for name, cell in line.cells.items()}
+            | {"runs": " ".join(line.runs)}
+            for line in self.lines
+        ]
+        return pd.DataFrame(rows)
 
 
 def spread(values: Mapping[str, float], why: str, digits: int = 1, *, bold: bool = False) -> Cell:

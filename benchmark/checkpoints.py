@@ -7,14 +7,19 @@ and changes a few times a run, so it lies in a file of its own, written once for
 
 import hashlib
 import os
+import re
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from benchmark import plain
 from benchmark.durable import replacing, sync_folder
 
 NAME = "checkpoint.pt"
+POOL = re.compile(r"pool-\d+\.pt")
+"""Names of pools; a checkpoint may name no other file."""
 
 
 class DamagedError(Exception):
@@ -39,32 +44,41 @@ def save(folder: Path, code: str, state: dict[str, Any], pool: tuple[int, Any] |
 def load(folder: Path, code: str) -> tuple[dict[str, Any], Any] | None:
     """State and pool of an interrupted run; None where there is no checkpoint or other code made it.
 
-    Raises DamagedError where a file is damaged. Unless it gives a state, nothing is left of the checkpoint.
+    Raises DamagedError where a file is damaged or is no checkpoint. Unless it gives a state, nothing is left of the
+    checkpoint.
     """
     path, found = folder / NAME, None
     try:
-        if path.is_file():
-            saved = _read(path)
-            if saved["code"] == code:
-                name, digest = saved["pool"] or ("", "")
-                found = saved["state"], _read(folder / name, digest) if name else None
+        if os.path.lexists(path):
+            made_by, state, pool = _checked(_read(path))
+            if made_by == code:
+                found = state, _read(folder / pool[0], pool[1]) if pool else None
     finally:
         if found is None:
-            path.unlink(missing_ok=True)
-            _delete_pools(folder)
+            discard(folder)
     return found
+
+
+def _checked(saved: Any) -> tuple[str, dict[str, Any], tuple[str, str] | None]:
+    """Code, state, and name and digest of the pool. Raises DamagedError where a sealed file holds anything else."""
+    match saved:
+        case {"code": str(code), "state": dict(state), "pool": None}:
+            return code, state, None
+        case {"code": str(code), "state": dict(state), "pool": [str(name), str(digest)]} if POOL.fullmatch(name):
+            return code, state, (name, digest)
+    raise DamagedError(f"{NAME} is no checkpoint: it holds other things, or names a file other than a pool beside it")
 
 
 def discard(folder: Path) -> None:
     """Deletes the checkpoint: the run has ended."""
-    (folder / NAME).unlink(missing_ok=True)
+    plain.remove(folder / NAME)
     _delete_pools(folder)
 
 
 def _delete_pools(folder: Path, keep: str = "") -> None:
     for path in folder.glob("pool-*.pt"):
         if path.name != keep:
-            path.unlink()
+            plain.remove(path)
 
 
 class _Hashed:
@@ -108,18 +122,30 @@ def _stored_digest(path: Path) -> str:
 
 
 def _read(path: Path, wanted: str = "") -> Any:
+    """What a sealed file holds. A link, a pipe, a device and what is larger than the memory are not read."""
     try:
-        with path.open("rb") as file:
+        with plain.opened(path, plain.memory(), follow=False) as file:
             digest, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - 32
             while left > 0 and (part := file.read(min(left, 2**20))):
                 digest.update(part)
                 left -= len(part)
-            stored = file.read()
-        if digest.digest() != stored or (wanted and digest.hexdigest() != wanted):
-            raise DamagedError(f"{path.name} is damaged: its bytes are not those that were written")
-    except OSError as problem:
-        raise DamagedError(f"{path.name} cannot be read: {problem.strerror}") from problem
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+            if digest.digest() != file.read(33) or (wanted and digest.hexdigest() != wanted):
+                raise DamagedError(f"{path.name} is damaged: its bytes are not those that were written")
+            _require_stored(path, file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except DamagedError:
+        raise
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise DamagedError(f"{path.name} cannot be read: {reason}") from problem
     except Exception as problem:  # its bytes are right, so what is in it is not what benchmark.method.State allows
         raise DamagedError(f"{path.name} holds more than tensors and plain values: {problem}") from problem
+
+
+def _require_stored(path: Path, file: BinaryIO) -> None:
+    """Raises DamagedError for a file that would unpack to more bytes than it has; torch.save compresses nothing."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise DamagedError(f"{path.name} holds compressed tensors, which no checkpoint does")

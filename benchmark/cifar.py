@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from benchmark import archives, data, readers
+from benchmark import archives, cifar_official, data, image_files, readers
 from benchmark.corruptions import COMMON, EXTRA, SEVERITIES, corrupt
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.method import frozen
 from benchmark.readers import Array
-from benchmark.remote import Remote
+from benchmark.remote import Remote, hash_of
 from benchmark.safe_pickle import unpickle
 from benchmark.spec import Images
 
@@ -93,7 +93,8 @@ class Cifar(data.Dataset):
             raise UsageError(f"{domain} has no {split} part; the only source domain is {source}")
         folder = readers.data_folder(root, f"{source}c")
         if domain != source and self.corrupted == "official":
-            return _official_files(self.files, domain.partition("/")[0], folder)
+            clean = _clean_files(self.files, "official", "test", folder) if self._has_order(folder) else []
+            return [*_official_files(self.files, domain.partition("/")[0], folder), *clean]
         return _clean_files(self.files, self.copy, "test" if split == "test" else "train", folder)
 
     def load(self, domain: str, split: data.Split, root: Path | None = None) -> Images:
@@ -104,10 +105,37 @@ class Cifar(data.Dataset):
             clean = _clean(self.files, self.classes, self.copy, "test" if split == "test" else "train", folder)
             return clean[self._cut(split, len(clean))]
         if self.corrupted == "official":
-            return official(self.files, name, int(severity), folder)[self._cut("test", COUNT["test"])]
+            return self._official(name, int(severity), folder)[self._cut("test", COUNT["test"])]
         clean = _clean(self.files, self.classes, self.copy, "test", folder)
         clean = clean[self._cut("test", len(clean))]
         return Images(corrupt(clean.x, name, int(severity), torch.arange(len(clean))), clean.y)
+
+    def warnings(self, root: Path | None) -> list[str]:
+        if self.corrupted == "generated" or root is None or self._has_order(root):
+            return []
+        labels = root / self.files.corrupted / "labels.npy"
+        published = self.arrays.unpacked[f"{self.files.corrupted}/labels.npy"]
+        if not labels.is_file() or hash_of(labels, "md5") == published:
+            return []
+        return [
+            f"{labels.name} is not the published file, and its order cannot be checked without the official batches"
+        ]
+
+    def _has_order(self, root: Path) -> bool:
+        """Whether the clean test labels are there in the official order."""
+        try:
+            return bool(_clean_files(self.files, "official", "test", root))
+        except data.MissingDataError:
+            return False
+
+    def _official(self, name: str, severity: int, root: Path) -> Images:
+        places, origin, n = _official_files(self.files, name, root), self.files.corrupted_origin, COUNT["test"]
+        clean = _clean(self.files, self.classes, "official", "test", root).y.numpy() if self._has_order(root) else None
+        with readers.decoding(places[0], origin):
+            x = cifar_official.images(places[0], n)[n * (severity - 1) : n * severity]
+        with readers.decoding(places[1], origin):
+            y = cifar_official.labels(places[1], n, len(self.classes), clean)
+        return Images(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y))
 
     def _cut(self, split: data.Split, n: int) -> slice:
         if split == "test":
@@ -180,21 +208,9 @@ def pictures(path: Path, part: Part, classes: tuple[str, ...]) -> tuple[Array, A
     for n, (_, _, file) in enumerate(ranked):
         with (
             readers.decoding(path / file, COPY),
-            readers.open_image(io.BytesIO(contents[file]), formats=("JPEG", "PNG")) as image,
+            image_files.open_image(io.BytesIO(contents[file]), formats=("JPEG", "PNG")) as image,
         ):
             if image.size != (32, 32):
                 raise ValueError(f"it is {image.width}x{image.height}, not 32x32")
             x[n] = np.asarray(image.convert("RGB"))
     return x, np.array([k for _, k, _ in ranked], np.int64)
-
-
-def official(files: Files, name: str, severity: int, root: Path) -> Images:
-    """One corruption and severity of the official arrays, memory-mapped. Raises MissingDataError, UsageError."""
-    n, arrays = COUNT["test"], []
-    for place, shape in zip(_official_files(files, name, root), ((5 * n, 32, 32, 3), (5 * n,)), strict=True):
-        with readers.decoding(place, files.corrupted_origin):
-            array = np.load(place, mmap_mode="c", allow_pickle=False)  # torch wants to be able to write
-            if array.shape != shape or (array.dtype != np.uint8 and array.ndim == 4):
-                raise ValueError(f"it holds {array.dtype} {array.shape}, not five severities of {n} images: {shape}")
-            arrays.append(array[n * (severity - 1) : n * severity])
-    return Images(torch.from_numpy(arrays[0]).permute(0, 3, 1, 2), torch.from_numpy(arrays[1].astype(np.int64)))

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -30,6 +29,7 @@ from benchmark.durable import write_atomically
 from benchmark.errors import UsageError, leave
 from benchmark.evaluate import accuracy
 from benchmark.fourier import radial_profile, radius, view31
+from benchmark.program import arguments, in_range, seed_in_range
 from benchmark.records import npy_bytes
 from benchmark.rng import key
 from benchmark.sensitivity_figures import side_by_side
@@ -137,7 +137,10 @@ def compare(published: Tensor, ours: dict[str, Tensor]) -> pd.DataFrame:
 
 
 def run(args: Args) -> None:
-    """Raises UsageError where a file is missing."""
+    """Raises UsageError where a number is out of its range, and where a file is missing."""
+    in_range("--epochs", args.epochs, 1, 10_000)
+    in_range("--images", args.images, 128, 10_000)
+    seed_in_range("--seed", args.seed)
     theirs = args.data_dir / "sada_sample_map.npy"
     if not theirs.is_file():
         raise UsageError(f"{theirs} is missing: the published map, float32 [31,31], zero in the centre")
@@ -180,7 +183,7 @@ def run(args: Args) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 a file is missing."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.compare_map", description=__doc__)
+    args: Args = arguments(Args, argv, "python -m benchmark.compare_map", description=__doc__)
     try:
         run(args)
     except UsageError as problem:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from benchmark import decoded
+from benchmark.checks import check_images, check_names, check_sizes
 from benchmark.errors import UsageError, did_you_mean, leave
 from benchmark.method import frozen, settings_of
 from benchmark.remote import Remote
@@ -107,7 +108,9 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
 
     Raises UsageError where the source is unknown, missing or damaged, or where no test domain at all is there.
     """
-    layout, sources = dataset.layout(root), source.split("+")
+    layout = dataset.layout(root)
+    _check_layout(dataset, layout)
+    sources = _pool(source)
     for name in sources:
         if name not in layout.domains and name not in layout.sources:
             known = dict.fromkeys([*layout.sources, *layout.domains])
@@ -129,6 +132,8 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
     parts = {
         f"{split}/{name}": found.digest for split in pooled for name, found in zip(sources, pooled[split], strict=True)
     }
+    sized = {f"{name}/{s}": part.images for s in pooled for name, part in zip(sources, pooled[s], strict=True)}
+    check_sizes(_name(dataset), sized | {f"{name}/test": part.images for name, part in test.items()})
     identity = fingerprint_of(parts | {f"test/{domain}": found.digest for domain, found in test.items()})
     train, val = (sum((other.images for other in rest), first.images) for first, *rest in pooled.values())
     in_domain = [domain for domain in layout.domains if domain in sources]
@@ -137,31 +142,42 @@ def load(dataset: Dataset, source: str, root: Path | None) -> Loaded:
     return Loaded(train, val, images, missing, in_domain, layout.domains, identity, classes, odd)
 
 
+def _pool(source: str) -> list[str]:
+    """The domains of a source. Raises UsageError for one that is there twice, whose images would count twice."""
+    names = source.split("+")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"source {source}: '{twice[0]}' is there twice; a pool takes each domain once")
+    return names
+
+
 def decode(
     dataset: Dataset, domain: str, split: Split, root: Path | None, classes: int, cached: bool = True
 ) -> decoded.Part:
     """One part, checked, with its digest; from the cache where it has it. Raises MissingDataError and UsageError."""
 
     def fresh() -> Images:
-        return dataset.load(domain, split, root)
+        images: Any = dataset.load(domain, split, root)
+        if not isinstance(images, Images):
+            raise UsageError(f"{_name(dataset)}: load() gives {type(images).__name__}, not benchmark.spec.Images")
+        return images
 
     place = decoded.entry(dataset, domain, split, root, dataset.reads(domain, split, root)) if cached else None
     found = decoded.load(place, fresh) if place else decoded.Part.of(fresh())
-    _check(found.images, f"{type(dataset).__module__.rpartition('.')[2]}/{domain}/{split}", classes)
+    check_images(found.images, f"{_name(dataset)}/{domain}/{split}", classes)
     return found
 
 
-def _check(images: Images, where: str, classes: int) -> None:
-    if not len(images):
-        raise UsageError(f"{where}: no images")
-    if images.x.is_floating_point():
-        outside = ~((images.x >= 0) & (images.x <= 1)).flatten(1).all(dim=1)  # not a number is outside too
-        if outside.any():
-            raise UsageError(f"{where}: image {int(outside.nonzero()[0])} has pixels that are not in [0,1]")
-    bad = (images.y < 0) | (images.y >= classes)
-    if bad.any():
-        index = int(bad.nonzero()[0])
-        raise UsageError(f"{where}: image {index} has label {int(images.y[index])}; allowed: 0..{classes - 1}")
+def _check_layout(dataset: Dataset, layout: Any) -> None:
+    """Raises UsageError where a dataset gives no layout, or names that nobody could tell apart or type."""
+    if not isinstance(layout, Layout):
+        raise UsageError(f"{_name(dataset)}: layout() gives {type(layout).__name__}, not a benchmark.data.Layout")
+    check_names(_name(dataset), "class", layout.classes)
+    check_names(_name(dataset), "domain", layout.domains)
+    check_names(_name(dataset), "source", layout.sources)
+
+
+def _name(dataset: Dataset) -> str:
+    return type(dataset).__module__.rpartition(".")[2]
 
 
 def fingerprint(parts: dict[str, Images]) -> str:

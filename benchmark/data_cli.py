@@ -4,15 +4,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
-import tyro
 from rich import progress
 from tyro.conf import Positional, arg, subcommand
 
 from benchmark import data, decoded, fetch, registry, verify
 from benchmark.errors import UsageError
 from benchmark.plan import parse_settings
+from benchmark.program import arguments
 from benchmark.remote import Remote, states
 
 Name: TypeAlias = Annotated[str, arg(metavar="NAME")]
@@ -73,7 +73,7 @@ Command: TypeAlias = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 something is wrong or could not be had, 2 bad usage, 130 interrupted."""
-    command: Any = tyro.cli(Command, args=argv, prog="python -m benchmark.data", description=__doc__)
+    command = arguments(Command, argv, "python -m benchmark.data", description=__doc__)
     try:
         match command:
             case List():

@@ -27,10 +27,13 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from benchmark.plain import left_behind
 from benchmark.spec import Images
 
 DECODERS = ("numpy", "pillow", "scipy", "torchvision")
 """Packages whose versions may change a pixel."""
+OURS = re.compile(r".*-[0-9a-f]{16}\.safetensors|\.\w+\.partial", re.DOTALL)
+"""Names of the cache's files."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ def entry(dataset: Any, domain: str, split: str, root: Path | None, files: Seque
     part = [name, dataset.settings(), domain, split]
     base = root or Path()
     try:
-        states = sorted(state for file in files for state in _states(os.fspath(file), f"{base}{os.sep}"))
-    except FileNotFoundError:
+        seen: set[tuple[int, int]] = set()
+        states = sorted(state for file in files for state in _states(os.fspath(file), f"{base}{os.sep}", seen))
+    except OSError:  # what reads the file says what is wrong with it
         return None
     depends = [*part, _source_hash(module), _versions(), states]
     place = _hash([*part, str(base.resolve())])[:16]
@@ -134,22 +138,29 @@ def _write(place: Entry, part: Part) -> bool:
 
 
 def clear() -> tuple[int, int]:
-    """Deletes every file of the cache, left-over partial ones too. Returns how many, and their bytes."""
-    files = [*folder().glob("*.safetensors"), *folder().glob(".*.partial")]
-    sizes = [file.stat().st_size for file in files]
-    for file in files:
-        file.unlink(missing_ok=True)
-    return len(files), sum(sizes)
+    """Deletes every file of the cache, left-over partial ones too, and no other file that lies there. Returns how many,
+    and their bytes."""
+    sizes = []
+    for file in folder().iterdir() if folder().is_dir() else ():
+        if OURS.fullmatch(file.name) and not file.is_dir():
+            sizes.append(file.lstat().st_size)
+            file.unlink(missing_ok=True)
+    return len(sizes), sum(sizes)
 
 
-def _states(path: str, base: str) -> Iterator[tuple[str, int, int]]:
-    """Path below the data folder, bytes and time of change of a file, or of all files in a folder."""
+def _states(path: str, base: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+    """Path below the data folder, bytes and time of change of a file, or of all files in a folder but those that no
+    reader reads. seen: the folders so far; one that a link leads to again is not entered again."""
     status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-        for inside in os.scandir(path):
-            yield from _states(inside.path, base)
-    else:
+    if not stat.S_ISDIR(status.st_mode):
         yield path.removeprefix(base), status.st_size, status.st_mtime_ns
+    elif (place := (status.st_dev, status.st_ino)) in seen:
+        yield path.removeprefix(base), -1, status.st_ino
+    else:
+        seen.add(place)
+        for inside in sorted(os.scandir(path), key=lambda each: each.name):
+            if not left_behind(inside.name):
+                yield from _states(inside.path, base, seen)
 
 
 @cache

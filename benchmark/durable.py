@@ -11,15 +11,20 @@ from typing import BinaryIO
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path`, brought to the disk and renamed to it at the end; deleted where anything is raised.
 
-    A reader sees the old content or the new, never a part.
+    A reader sees the old content or the new, never a part. Neither `path` nor the file beside it is followed where it
+    is a link.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        beside.unlink(missing_ok=True)  # of a process that was killed and had this number, or a link
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        try:
+            beside.replace(path)
+        except OSError as problem:  # a folder in its place, say
+            raise type(problem)(problem.errno, problem.strerror, str(path)) from problem
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -2,7 +2,8 @@
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +110,14 @@ class _SoFar:
     files: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    @contextmanager
+    def surviving(self, lacks: str) -> Iterator[None]:
+        """What fails inside is noted, as what the record lacks, and the run goes on: it is trained and scored."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 - a plugin's network or view may raise anything
+            self.notes.append(f"{lacks}: {traceback.format_exception_only(problem)[-1].strip()}")
+
     def failed(self, problem: BaseException, asked: Asked) -> None:
         """Keeps nothing but the error, in characters that every file can hold."""
         self.status = "diverged" if isinstance(problem, DivergedError) else "failed"
@@ -124,6 +133,7 @@ def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], re
     device = whole(asked.device)
     reset_peak_memory(device)
     method = registry.make("method", asked.method, asked.settings)
+    parts["operations"] = tuple(str(name) for name in method.operations())
     loaded, classes = read(job)
     if loaded.fingerprint != asked.fingerprint:
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
@@ -136,17 +146,17 @@ def _train_and_measure(job: Job, folder: Path, read: Callable[[Job], Inputs], re
             train(run, asked, method, loaded, folder, report, code=job.code, checkpoint_seconds=job.checkpoint_seconds)
         parts["accuracy"] = accuracy_of(run, loaded, asked.recipe.selection)
         batch_size, in_precision = asked.recipe.batch_size, asked.recipe.precision
-        with capture.capturing(device, wanted=not job.launch):  # anew: the steps' pool of memory is gone with them
+        # Captured anew: the steps' pool of memory is gone with them.
+        with so_far.surviving("no cost"), capture.capturing(device, wanted=not job.launch):
             parts["throughput"] = throughput_of(run, batch_size, device, in_precision, sharing=job.sharing)
         report("mapping sensitivity", 1.0)
-        parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
-        so_far.files |= {"sensitivity.npy": map_file} if map_file else {}
+        with so_far.surviving("no sensitivity map"):
+            parts["sensitivity"], map_file = sensitivity_of(run, asked, loaded.val)
+            so_far.files |= {"sensitivity.npy": map_file} if map_file else {}
         if job.save_weights:
             parts["weights"], so_far.files["weights.safetensors"] = weights_of(run, asked, classes)
-        try:
+        with so_far.surviving("no picture of the views"):
             so_far.files["views.png"] = views_of(run, asked, method, loaded.train)
-        except Exception as problem:  # noqa: BLE001 - a plugin may raise anything here, and a run needs no picture
-            so_far.notes.append(f"no picture of the views: {traceback.format_exception_only(problem)[-1].strip()}")
 
 
 def out_of_memory(batch_size: int, device: torch.device) -> str:
@@ -173,6 +183,7 @@ def record_of(job: Job, status: Status, run: Training | None, seconds: float, **
         run_id=job.asked.run_id,
         status=status,
         asked=job.asked,
+        sealed=True,
         steps=run.step if run else 0,
         ran=Ran(
             session=job.session,

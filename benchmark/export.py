@@ -18,6 +18,7 @@ from benchmark.card import card
 from benchmark.devices import on_gpu
 from benchmark.errors import UsageError, leave
 from benchmark.evaluate import accuracy
+from benchmark.program import arguments
 from benchmark.records import read_record
 from benchmark.shared import load_data
 from benchmark.spec import Record, Weights
@@ -116,7 +117,7 @@ def _record(run_dir: Path) -> tuple[Record, Weights]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.export", config=(tyro.conf.FlagCreatePairsOff,))
+    args: Args = arguments(Args, argv, "python -m benchmark.export")
     try:
         registry.load_plugins(args.plugin)
         if not args.check:

@@ -4,12 +4,9 @@ A file is downloaded beside its place under the name `NAME.part`, and gets its o
 right: a part is never mistaken for the whole.
 """
 
-import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,85 +15,37 @@ import requests
 import urllib3
 
 from benchmark import archives
+from benchmark.download import Download, Progress
 from benchmark.durable import write_atomically
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, describe
+from benchmark.plain import kind, shown
 from benchmark.remote import Remote, hash_of, record_path
-
-TIMEOUT = (10, 60)
-"""Seconds to wait for a connection, and between two blocks."""
-Progress = Callable[[int, int], None]
-"""Told (bytes so far, bytes in all or 0) as they come."""
 
 
 class FetchError(Exception):
     """A file could not be had from anywhere; the message says what to do by hand."""
 
 
-@dataclass
-class Download:
-    """A downloader for pooch that goes on where an earlier one broke off."""
-
-    part: Path
-    size: int
-    """Bytes that the file must have; 0 where unknown."""
-    resume: bool
-    progress: Progress
-    resumed: bool = field(default=False, init=False)
-
-    def __call__(self, url: str, output_file: str, _: object) -> None:
-        with self.part.open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as busy:
-                raise UsageError(f"{self.part}: another process is downloading it") from busy
-            if not self.resume:
-                self.part.write_bytes(b"")
-            while not self.size or self.part.stat().st_size != self.size:
-                before = self.part.stat().st_size
-                try:
-                    self._get(url, before)
-                    break
-                except (ConnectionError, urllib3.exceptions.HTTPError):
-                    if self.part.stat().st_size <= before:  # it breaks off without getting on
-                        raise
-            self.part.replace(output_file)
-
-    def _get(self, url: str, have: int) -> None:
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if have and response.status_code == requests.codes.requested_range_not_satisfiable:
-                self.part.write_bytes(b"")
-                self._get(url, 0)
-                return
-            response.raise_for_status()
-            ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            done = have if have and response.status_code == requests.codes.partial_content and ranged else 0
-            self.resumed |= bool(done)
-            length = int(response.headers.get("Content-Length", 0))
-            total = done + length if length else self.size
-            if self.size and total != self.size:
-                raise ValueError(f"it is {total} bytes there, not {self.size}")
-            with self.part.open("r+b") as file:
-                file.truncate(done)
-                file.seek(done)
-                for block in response.raw.stream(2**20, decode_content=False):
-                    file.write(block)
-                    done += len(block)
-                    if done > (total or archives.LIMIT):
-                        raise ValueError(f"it goes on after {total or archives.LIMIT} bytes")
-                    self.progress(done, total)
-            if total and done != total:
-                raise ConnectionError(f"broke off after {done} of {total} bytes")
-
-
 def fetch(remote: Remote, root: Path, progress: Progress) -> str:
     """Puts one file (or what is in it) in its place below the data folder, and its record beside it.
 
     Returns the address it came from, or the file's path where it had been put there by hand. Raises FetchError where no
-    address gave it, UsageError where the disk is too full.
+    address gave it, UsageError where the disk is too full, or something else is in a file's place.
     """
+    try:
+        return _fetch(remote, root, progress)
+    except requests.RequestException:
+        raise
+    except OSError as problem:
+        raise UsageError(describe(problem)) from problem
+
+
+def _fetch(remote: Remote, root: Path, progress: Progress) -> str:
     target = root / remote.path
     target.parent.mkdir(parents=True, exist_ok=True)
+    for path in (target, record_path(remote, root)):
+        if path.exists() and (found := kind(path)):
+            raise UsageError(f"{path}: {found} is in the place of a file; move it away")
     need, free = (2 + bool(remote.unpacked)) * remote.size, shutil.disk_usage(target.parent).free
     if need > free:
         raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
@@ -143,7 +92,7 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
     pooch.get_logger().setLevel("ERROR")  # it would explain hashes to programmers
     for url in remote.urls:
         for resume in (bool(remote.hash), False):  # without a hash two halves could come from two files
-            download = Download(part, remote.size, resume, progress)
+            download = Download(part, remote.size, resume, progress, remote.size or remote.limit or archives.LIMIT)
             try:
                 pooch.retrieve(url, remote.hash or None, target.name, target.parent, downloader=download)
                 return url
@@ -151,16 +100,17 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
                 failures.append(f"  {url}: {_reason(problem)}")
             if not download.resumed:
                 break
-    if part.is_file() and not part.stat().st_size:
+    if part.is_file() and not part.is_symlink() and not part.stat().st_size:
         part.unlink()
     tried = "\n".join(["no address gave it:", *failures]) if failures else "no direct link with a known hash exists."
     raise FetchError(f"{remote.path}: {tried}\n{by_hand(remote, root)}")
 
 
 def _reason(problem: Exception) -> str:
-    """What went wrong, without the names of the classes that it went through."""
+    """What went wrong, without the names of the classes that it went through, and with nothing of a server's that a
+    terminal would act on."""
     inner = getattr(problem.args[0] if problem.args else None, "reason", None) or problem
-    return " ".join(str(inner).rpartition("): ")[2].split())
+    return shown(" ".join(str(inner).rpartition("): ")[2].split()))[:500]
 
 
 def _unpack(remote: Remote, root: Path) -> None:
@@ -173,13 +123,15 @@ def _unpack(remote: Remote, root: Path) -> None:
         try:
             archives.unpack(packed, inner, fresh)
         except Exception as problem:  # damaged bytes can make a decoder raise anything
-            raise FetchError(f"{packed} cannot be unpacked: {problem}. Delete it and fetch again") from problem
+            raise FetchError(f"{packed} cannot be unpacked: {shown(problem)}. Delete it and fetch again") from problem
         for inside, place in inner.items():
             expected = remote.unpacked[place]
             if expected and hash_of(fresh / inside, expected.partition(":")[0]) != expected:
                 raise FetchError(f"{packed}: '{inside}' in it has another hash than {expected}")
-        for inside, place in inner.items():
+            if (root / place).exists() and (root / place).is_dir() != place.endswith("/"):
+                raise FetchError(f"{root / place}: {kind(root / place) or 'a file'} is in its place; move it away")
+        for index, (inside, place) in enumerate(inner.items()):
             if (root / place).is_dir():
-                (root / place).rename(fresh / ".replaced")
+                (root / place).rename(fresh / f".replaced-{index}")
             (root / place).parent.mkdir(parents=True, exist_ok=True)
             (fresh / inside).rename(root / place)

@@ -1,15 +1,20 @@
 """All pictures of the results, drawn from run records into OUT/figures."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmark import accuracy_figures, sensitivity_figures, training_figures
 from benchmark.comparisons import length, rankings
+from benchmark.errors import UsageError
 from benchmark.records import Store
-from benchmark.rows import by_group, by_row
+from benchmark.rows import by_group, by_row, group_of
+from benchmark.sensitivity_figures import slug
 from benchmark.spec import Record
+from benchmark.summary import why_not
 from benchmark.targets import measures
 
 
@@ -27,33 +32,62 @@ class Picture:
     alt: str
     caption: str
     shown: bool = True
+    problem: str = ""
+    """Why there is no picture."""
+
+
+class _Drawn:
+    """Pictures as they come: each is drawn at once, and where that fails the reason takes its place."""
+
+    def __init__(self, folder: Path, runs: Sequence[Record] = ()):
+        self.folder, self.group = folder, group_of(runs[0]) if runs else ""
+        self.pictures: list[Picture] = []
+
+    def add(self, name: str, draw: Callable[[Path], Path], alt: str, caption: str) -> None:
+        """draw: takes the path without its ending and returns that of the PNG."""
+        path = self.folder / f"{name}.png"
+        try:
+            self.pictures.append(Picture(draw(self.folder / name), self.group, alt, caption))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the page can do without a picture
+            for ending in (".png", ".pdf"):
+                with suppress(OSError):
+                    path.with_suffix(ending).unlink()  # of an earlier drawing
+            self.pictures.append(Picture(path, self.group, alt, caption, problem=why_not(problem)))
 
 
 def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
     """Draws every group of comparable runs, PNG and PDF: accuracy in each domain and against its price, ranks, learning
-    curves, views, and the sensitivity maps together, one by one, and as radial profiles."""
+    curves, views, and the sensitivity maps together, one by one, and as radial profiles. What cannot be drawn has a
+    `problem` and no file."""
     groups = by_group(records)
     stems = _stems({group: runs[0] for group, runs in groups.items()})
-    drawn = [picture for group, runs in groups.items() for picture in _draw(store, group, runs, stems[group])]
-    return drawn + _ranks(store, records)
+    drawn = [_drawn(partial(_draw, store, runs, stems[group]), group) for group, runs in groups.items()]
+    return [picture for some in (*drawn, _drawn(partial(_ranks, store, records), "")) for picture in some]
+
+
+def _drawn(draw: Callable[[], list[Picture]], group: str) -> list[Picture]:
+    """Pictures, or, where not even what they show can be told, one that says why. Raises UsageError for damage."""
+    try:
+        return draw()
+    except UsageError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - as above
+        return [Picture(Path(), group, "", "", problem=why_not(problem))]
 
 
 def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
     """One picture for each protocol, budget and device, over all groups that share them."""
-    drawn = []
+    drawn = _Drawn(store.out / "figures")
     for shared, (found, _, _) in rankings(records).items():
         order = sorted(found.mean, key=lambda row: found.mean[row])
-        path = store.out / "figures" / sensitivity_figures.slug(f"ranks_{'_'.join(shared)}")
-        drawn.append(
-            Picture(
-                accuracy_figures.ranks(found.mean, found.critical_difference, path),
-                "",
-                "Average ranks: " + ", ".join(f"{row} {found.mean[row]:.1f}" for row in order) + ".",
-                f"Average rank over {found.blocks} domains ({', '.join(shared)}), 1 the best. A "
-                "bar joins rows that Nemenyi's test at 5 % does not tell apart; it takes the domains for independent.",
-            )
+        drawn.add(
+            slug(f"ranks_{'_'.join(shared)}"),
+            partial(accuracy_figures.ranks, found.mean, found.critical_difference),
+            "Average ranks: " + ", ".join(f"{row} {found.mean[row]:.1f}" for row in order) + ".",
+            f"Average rank over {found.blocks} domains ({', '.join(shared)}), 1 the best. A "
+            "bar joins rows that Nemenyi's test at 5 % does not tell apart; it takes the domains for independent.",
         )
-    return drawn
+    return drawn.pictures
 
 
 def _place(record: Record) -> str:
@@ -65,22 +99,21 @@ def _stems(groups: Mapping[str, Record]) -> dict[str, str]:
     length in it, and what shares that its group."""
     found = {group: _place(record) for group, record in groups.items()}
     for more in ({group: length(record) for group, record in groups.items()}, {group: group for group in groups}):
-        shared = Counter(found.values())
-        found = {group: f"{stem}_{more[group]}" if shared[stem] > 1 else stem for group, stem in found.items()}
-    return {group: sensitivity_figures.slug(stem) for group, stem in found.items()}
+        shared = Counter(slug(stem).lower() for stem in found.values())
+        found = {g: f"{stem}_{more[g]}" if shared[slug(stem).lower()] > 1 else stem for g, stem in found.items()}
+    taken = {slug(stem).lower() for stem in found.values()}
+    clash = {group for group, stem in found.items() if f"radial_{slug(stem)}".lower() in taken}
+    return {group: slug(f"{stem}_{group}" if group in clash else stem) for group, stem in found.items()}
 
 
-def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[Picture]:
-    folder, drawn = store.out / "figures", []
-
-    def add(path: Path, alt: str, caption: str, shown: bool = True) -> None:
-        drawn.append(Picture(path, group, alt, caption, shown))
-
+def _draw(store: Store, runs: Sequence[Record], stem: str) -> list[Picture]:
+    drawn = _Drawn(store.out / "figures", runs)
     rows = by_row([run for run in runs if run.accuracy])
     names = ", ".join(rows)
     if any(measures(run) for members in rows.values() for run in members):
-        add(
-            accuracy_figures.by_domain(runs, folder / f"accuracy_{stem}"),
+        drawn.add(
+            f"accuracy_{stem}",
+            partial(accuracy_figures.by_domain, runs),
             f"Accuracy in each domain of {names}. The accuracy table holds the same numbers.",
             "Accuracy in each domain. Ticks: seeds; markers: their mean; lines: 95 % intervals of the mean, drawn from "
             " three seeds up.",
@@ -89,8 +122,9 @@ def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[P
     if not cost.empty:
         means = cost.groupby("row", sort=False).mean(numeric_only=True)
         best = accuracy_figures.front({str(row): (mean["passes"], mean["accuracy"]) for row, mean in means.iterrows()})
-        add(
-            accuracy_figures.against_cost(runs, folder / f"cost_{stem}"),
+        drawn.add(
+            f"cost_{stem}",
+            partial(accuracy_figures.against_cost, runs),
             f"Mean accuracy over the shifted domains against cost. Pareto front by passes: {', '.join(best)}.",
             "What an accuracy costs: mean over the shifted domains, with its 95 % interval, against forward-backward "
             "passes per source image and, where all runs were made on one machine, seconds of training. Grey: the "
@@ -98,16 +132,18 @@ def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[P
         )
     curves = store.curves(runs)
     if any(curves[run.run_id] for members in rows.values() for run in members):
-        add(
-            training_figures.learning_curves(runs, curves, folder / f"learning_{stem}"),
+        drawn.add(
+            f"learning_{stem}",
+            partial(training_figures.learning_curves, runs, curves),
             f"Learning curves of {names}.",
             "Accuracy during training: solid, the mean of the shifted domains; dashed, the source validation part. "
             "Thin: seeds; thick: their mean; grey: the means of ERM.",
         )
     views = store.views(runs)
     if views:
-        add(
-            training_figures.view_sheet(runs, views, folder / f"views_{stem}"),
+        drawn.add(
+            f"views_{stem}",
+            partial(training_figures.view_sheet, runs, views),
             f"Eight source images, and below them what each of {names} makes of them where it makes images.",
             "The same eight source images, and one augmented view of each at the end of the training. Rows without one "
             "train on the source images alone.",
@@ -116,17 +152,24 @@ def _draw(store: Store, group: str, runs: Sequence[Record], stem: str) -> list[P
     mapped = {row: [maps[run.run_id] for run in members if run.run_id in maps] for row, members in by_row(runs).items()}
     mapped = {row: found for row, found in mapped.items() if found}
     if mapped:
-        names = ", ".join(mapped)
-        add(
-            sensitivity_figures.small_multiples(mapped, folder / f"sensitivity_{stem}"),
-            f"Sensitivity maps of {names}. The sensitivity table holds their summaries.",
-            "Error under single Fourier waves, the lowest frequency in the middle. Darker is more robust.",
-        )
-        add(
-            sensitivity_figures.radial_profiles(mapped, folder / f"sensitivity_radial_{stem}"),
-            f"Error against the radius of the frequency for {names}.",
-            "The same maps as profiles: error against the radius of the frequency.",
-        )
-        for path in sensitivity_figures.heat_maps(mapped, folder / f"sensitivity_{stem}"):
-            add(path, "", "", shown=False)
-    return drawn
+        _draw_maps(drawn, mapped, stem)
+    return drawn.pictures
+
+
+def _draw_maps(drawn: _Drawn, mapped: sensitivity_figures.Rows, stem: str) -> None:
+    names = ", ".join(mapped)
+    drawn.add(
+        f"sensitivity_{stem}",
+        partial(sensitivity_figures.small_multiples, mapped),
+        f"Sensitivity maps of {names}. The sensitivity table holds their summaries.",
+        "Error under single Fourier waves, the lowest frequency in the middle. Darker is more robust.",
+    )
+    drawn.add(
+        f"sensitivity_radial_{stem}",
+        partial(sensitivity_figures.radial_profiles, mapped),
+        f"Error against the radius of the frequency for {names}.",
+        "The same maps as profiles: error against the radius of the frequency.",
+    )
+    with suppress(Exception):  # said above: the same maps stand in the picture of all of them
+        for path in sensitivity_figures.heat_maps(mapped, drawn.folder / f"sensitivity_{stem}"):
+            drawn.pictures.append(Picture(path, drawn.group, "", "", shown=False))

@@ -1,16 +1,19 @@
 """Tables as files: tidy ones as CSV and Parquet, those for people as Markdown and LaTeX (booktabs)."""
 
+import csv as csv_file
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from pyarrow import csv as arrow_csv
 from pyarrow import parquet as arrow_parquet
 
 from benchmark.cell import Summary
 from benchmark.summary import DETAILS
+from benchmark.texts import from_csv, one_line, to_csv
+from benchmark.texts import markdown as marked
 
 NOTES = {
     "accuracy": """\
@@ -56,6 +59,13 @@ several runs shared (`sharing`: how many at a time), steady and both floors woul
 """,
 }
 
+TEXTS = {
+    *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
+    *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
+    *("status", "name", "paper", "where", "backbone", "evidence", "over"),
+}
+"""Columns that hold texts, whatever the texts look like."""
+
 CAPTIONS = {
     "accuracy": "Accuracy in percent, mean ± standard deviation over n seeds",
     "selection": "Mean accuracy over the shifted targets in percent under each selection rule",
@@ -69,55 +79,75 @@ CAPTIONS = {
 
 
 def csv(rows: pd.DataFrame) -> bytes:
-    """Numbers have six significant digits."""
-    return rows.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    """Numbers have six significant digits. A text that a spreadsheet would calculate has an apostrophe in front."""
+    safe = rows.map(lambda value: to_csv(value) if isinstance(value, str) else value)
+    return safe.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
 
 
 def parquet(content: bytes) -> bytes:
-    """A CSV's content, typed. Identifiers are text even where they are all digits."""
-    head = content.partition(b"\n")[0].decode().split(",")
-    text = {
-        "run_id",
-        "run_ids",
-        "group",
-        "code",
-        "fingerprint",
-        "variant",
-        "source",
-        "target",
-        "versus",
-        "machine",
-        "note",
-    }
-    table = arrow_csv.read_csv(
-        io.BytesIO(content),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(
-            column_types={name: pa.string() for name in head if name in text}, strings_can_be_null=True
-        ),
-    )
+    """A CSV's content, typed, without its apostrophes. Texts are text even where they are all digits, or called NA."""
+    head, *rows = csv_file.reader(io.StringIO(content.decode(), newline=""))
+    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)] or [[] for _ in head]
+    table = pa.table({name: _typed(name, cells) for name, cells in zip(head, columns, strict=True)})
     buffer = io.BytesIO()
     arrow_parquet.write_table(table, buffer)
     return buffer.getvalue()
 
 
+def _typed(name: str, cells: Sequence[str | None]) -> pa.Array:
+    """A column of a CSV file as the narrowest type that takes all of its cells; an empty cell is null."""
+    there = [cell for cell in cells if cell is not None]
+    readings: list[tuple[Callable[[str], Any], Any]] = [(_truth, pa.bool_()), (int, pa.int64()), (int, pa.uint64())]
+    readings += [] if name == "seed" else [(float, pa.float64())]
+    if not there and name not in TEXTS:
+        return pa.nulls(len(cells))
+    for read, kind in readings if name not in TEXTS else ():
+        try:
+            return pa.array([None if cell is None else read(cell) for cell in cells], kind)
+        except (ValueError, OverflowError):  # pyarrow's own errors are ValueErrors
+            continue
+    return pa.array([None if cell is None else from_csv(cell) for cell in cells], pa.string())
+
+
+def _truth(cell: str) -> bool:
+    if cell not in ("True", "False"):
+        raise ValueError(cell)
+    return cell == "True"
+
+
 def same_parquet(one: bytes, other: bytes) -> bool:
-    """Whether two Parquet files hold the same table; their bytes also depend on the library that wrote them."""
+    """Whether two Parquet files hold the same table; their bytes also depend on the library that wrote them. One that
+    is damaged is the same as none."""
+    if one == other:
+        return True
     try:
-        return bool(arrow_parquet.read_table(io.BytesIO(one)).equals(arrow_parquet.read_table(io.BytesIO(other))))
-    except pa.ArrowInvalid:
+        return bool(_whole(one).equals(_whole(other)))
+    except (pa.ArrowException, OSError, ValueError, MemoryError):
         return False
+
+
+def _whole(content: bytes) -> pa.Table:
+    """The table of a Parquet file whose footer is as long as it says and names its writer. Read without pyarrow's
+    threads, which may outlive the interpreter and abort it."""
+    file = arrow_parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    about = file.metadata
+    said = int.from_bytes(content[-8:-4], "little")
+    if about.serialized_size != said or not about.created_by.startswith("parquet-cpp-arrow version "):
+        raise ValueError(f"its footer has {about.serialized_size} bytes, not the {said} that it says")
+    return file.read(use_threads=False)
 
 
 def markdown(name: str, summaries: Sequence[Summary]) -> str:
     parts = [f"# {name.capitalize()}\n", NOTES[name]]
     for summary in summaries:
-        cells = summary.cells
+        parts.append(f"## {marked(summary.heading)}\n")
+        cells, headings = summary.cells.map(marked), summary.headings
         for i, line in enumerate(summary.lines):
             for column, cell in line.cells.items():
-                cells.loc[i, column] = f"**{cell.text}**" if cell.bold else cell.text
-        parts += [f"## {summary.heading}\n", cells.to_markdown(index=False, disable_numparse=True) + "\n"]
-        parts += [f"- {note}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
+                cells.loc[i, headings[column]] = f"**{marked(cell.text)}**" if cell.bold else marked(cell.text)
+        cells.columns = [marked(column) for column in cells.columns]
+        parts += [cells.to_markdown(index=False, disable_numparse=True) + "\n"] if summary.lines else []
+        parts += [f"- {marked(note)}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
     parts += [] if summaries else ["Nothing to show.\n"]
     return "\n".join(parts)
 
@@ -127,15 +157,18 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
     interval, too wide beside the domains, are a table of their own."""
     parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
     for summary in summaries:
-        cells = summary.cells.drop(columns="runs")
+        if not summary.lines:
+            parts += [f"% {one_line(note)}\n" for note in (summary.heading, *summary.footnotes)]
+            continue
+        cells, headings = summary.cells.drop(columns="runs"), summary.headings
         bold = pd.DataFrame(False, cells.index, cells.columns)
         for i, line in enumerate(summary.lines):
-            bold.loc[i, [column for column, cell in line.cells.items() if cell.bold]] = True
+            bold.loc[i, [headings[column] for column, cell in line.cells.items() if cell.bold]] = True
         marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
         columns = [column for column in cells if column not in DETAILS]
         parts.append(_booktabs(cells[columns], marks[columns], name, summary))
         if len(columns) < len(cells.columns):
-            columns = [summary.first, *DETAILS, "n"]
+            columns = [summary.first, *DETAILS, columns[-1]]
             parts.append(_booktabs(cells[columns], marks[columns], "selection", summary))
     return "\n".join(parts)
 
@@ -146,8 +179,8 @@ def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, summary: Summ
         hrules=True,
         position="htbp",
         position_float="centering",
-        caption=f"{CAPTIONS[name]}: {escape(summary.heading)}",
-        label=f"tab:{name}-{summary.group}",
+        caption=f"{CAPTIONS[name]}: {escape(one_line(summary.heading))}",
+        label=f"tab:{name}-{re.sub(r'[^A-Za-z0-9_-]', '-', summary.group)}",
         column_format="l" + "r" * (cells.shape[1] - 1),
     )
     # As wide as the text where it would be wider.

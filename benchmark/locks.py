@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 
+from benchmark.plain import is_plain, remove
+
 TRIES, PAUSE = 20, 0.05
 """A process that clears up holds a lock for a moment; one that runs holds it for long."""
 
@@ -17,12 +19,17 @@ class BusyError(Exception):
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Makes and holds a lock file, and deletes it in the end. Raises BusyError where another process holds it."""
+    """Makes and holds a lock file, and deletes it in the end. Raises BusyError where another process holds it.
+
+    Whatever else has its name (a link, a pipe) is deleted, and a link is never followed.
+    """
     for _ in range(TRIES):
-        with path.open("w") as lock:
+        if os.path.lexists(path) and not is_plain(path):
+            remove(path)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), "rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                if not os.path.samestat(path.lstat(), os.fstat(lock.fileno())):
                     raise BlockingIOError
             except (BlockingIOError, FileNotFoundError):  # held, or deleted by its last holder while it was opened here
                 sleep(PAUSE)

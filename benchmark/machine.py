@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
+from benchmark import arithmetic
 from benchmark.devices import on_gpu, whole
 from benchmark.errors import UsageError
 
@@ -77,6 +78,7 @@ RENDERING = {
     "tables",
     "targets",
     "terminal",
+    "texts",
     "trackers",
     "training_figures",
     "verdict",
@@ -110,6 +112,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "processes": dist.get_world_size() if dist.is_initialized() else 1,
         "load": round(os.getloadavg()[0], 2),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "arithmetic": arithmetic.describe(),
         "packages": _versions(),
     }
     if on_gpu(device):
@@ -127,19 +130,23 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def comparable(machine: dict[str, Any], name: str) -> str:
-    """What two timings must share to stand in one column: device, versions of torch and CUDA, and threads."""
+    """What two timings must share to stand in one column, and two runs to reach the same bits: device, versions of
+    torch and CUDA, threads, and arithmetic."""
     gpu = machine.get("gpu") or {}
     parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
     parts += [name for name in ("deterministic", "launch") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
+    parts += [value if name == "cpu" else f"{name}={value}" for name, value in machine.get("arithmetic", {}).items()]
     return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
 
 
 def other_versions(machine: dict[str, Any]) -> str:
-    """How the packages that can change a number differ from those of a record; empty where they do not."""
+    """How what can change a number, packages and variables, differs from that of a record; empty where it does not."""
     pairs = [(name, str(machine.get("packages", {}).get(name, "")), now) for name, now in _versions().items()]
     plain = [(name, then.partition("+")[0], now.partition("+")[0]) for name, then, now in pairs if name in NUMERICAL]
-    return ", ".join(f"{name} {then}, now {now}" for name, then, now in plain if then and then != now)
+    told = [f"{name} {then}, now {now}" for name, then, now in plain if then and then != now]
+    told += arithmetic.changes(machine["arithmetic"]) if "arithmetic" in machine else []
+    return ", ".join(told)
 
 
 def code_hash(plugins: Iterable[Path]) -> str:

@@ -1,7 +1,6 @@
 """What is read off a trained run: the parts of its record."""
 
 import hashlib
-import io
 import traceback
 from collections.abc import Sequence
 from math import isnan, nextafter
@@ -9,11 +8,11 @@ from math import isnan, nextafter
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from benchmark import records, sensitivity
+from benchmark.contents import LARGEST, SHOWN, picture
 from benchmark.data import Loaded
 from benchmark.devices import on_gpu
 from benchmark.evaluate import select
@@ -24,9 +23,6 @@ from benchmark.rng import Rng, key
 from benchmark.spec import Accuracy, Asked, Domain, Floor, Images, Sensitivity, Throughput, Weights
 from benchmark.timing import peak_memory_mib
 from benchmark.training import Training
-
-SHOWN, LARGEST = 8, 96
-"""Images in a picture of a method's views, and the pixels along the side of one."""
 
 
 def accuracy_of(run: Training, data: Loaded, rule: Selection = "source-val") -> Accuracy:
@@ -87,13 +83,12 @@ def views_of(run: Training, asked: Asked, method: Method, train: Images) -> byte
 def picture_sheet(rows: Sequence[Tensor]) -> bytes:
     """Images [B,3,H,W] in [0,1], each tensor a row, as one PNG; values outside are cut off, large images made small."""
     small = [row.detach().float().cpu() for row in rows]
-    if small[0].shape[-1] > LARGEST:
-        small = [interpolate(row, (LARGEST, LARGEST), mode="area") for row in small]
+    sides = small[0].shape[-2:]
+    if max(sides) > LARGEST:
+        size = [max(1, round(side * LARGEST / max(sides))) for side in sides]
+        small = [interpolate(row, size, mode="area") for row in small]
     lines = torch.stack(small).nan_to_num().clamp(0, 1).mul(255).round().byte()
-    pixels = lines.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # row, H, image, W, 3
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "PNG")
-    return buffer.getvalue()
+    return picture(lines.permute(0, 3, 1, 4, 2).flatten(2, 3).numpy())  # row, H, image and W, 3
 
 
 def throughput_of(

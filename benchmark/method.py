@@ -117,6 +117,11 @@ class Method:
         """The scalar that the referee minimises at this step."""
         raise NotImplementedError
 
+    def operations(self) -> tuple[str, ...]:
+        """The image operations that the views are made of, by their names in image_ops, for the footnote on test
+        corruptions that they coincide with; whatever a method's fields are called, this alone says so."""
+        return ()
+
     def settings(self) -> dict[str, Any]:
         """All fields with their values, as stored in the run record."""
         return settings_of(self)

@@ -174,8 +174,9 @@ def by_size(height: int, width: int) -> str:
 
 
 @cache
-def check_size(name: str, height: int, width: int) -> None:
-    """Raises UsageError where a network does not take images of this size, or is unknown; nothing is computed."""
+def check_size(name: str, height: int, width: int, batch_size: int = 2) -> None:
+    """Raises UsageError where a network does not take images of this size or does not train on such batches of them, or
+    is unknown; nothing is computed."""
     with torch.device("meta"):
         net = build(name, 2, 0).eval()
         try:
@@ -185,4 +186,11 @@ def check_size(name: str, height: int, width: int) -> None:
             raise UsageError(
                 f"network '{name}' does not take images of {height}x{width} ({' '.join(str(problem).split())}); "
                 f"one that does: {fit}"
+            ) from problem
+        try:
+            net.train()(torch.empty(min(batch_size, 2), 3, height, width))
+        except Exception as problem:  # BatchNorm has no variance of one value
+            raise UsageError(
+                f"network '{name}' does not train on batches of {batch_size} images of {height}x{width} "
+                f"({' '.join(str(problem).split())}); give a larger --batch-size, larger images or another --network"
             ) from problem

@@ -7,9 +7,11 @@ each one touches is our reading of the operations' definitions, by the file name
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from benchmark import registry
 from benchmark.corruptions.severities import GROUPS
-from benchmark.image_ops import NINE, OPS
+from benchmark.errors import UsageError
 from benchmark.spec import Record
 
 BLURS = (*GROUPS["blur"], "gaussian_blur")
@@ -22,13 +24,12 @@ TOUCHES: dict[str, tuple[str, ...]] = {
 
 
 def operations(record: Record) -> tuple[str, ...]:
-    """The image operations that a run trains with, by its settings and its loader."""
-    settings = record.asked.settings
-    named = settings.get("ops", OPS if settings.get("all_ops") else NINE if "all_ops" in settings else ())
-    if isinstance(named, str):
-        named = {"nine": NINE, "all": OPS}[named]
-    if settings.get("base") == "clean":  # SADA on clean images: no views
-        named = ()
+    """The image operations that a run trains with: its method's own word (method.Method.operations), and its loader's.
+    Of records from before they held it, a method known here says it today from the settings they hold."""
+    named = record.operations or ()
+    if record.operations is None and record.asked.settings:
+        with suppress(UsageError):  # unknown here, or of other settings by now
+            named = registry.make("method", record.asked.method, record.asked.settings).operations()
     jitter = ("brightness", "contrast") if record.asked.recipe.loader == "jitter_log" else ()
     return tuple(dict.fromkeys([*named, *jitter]))
 

@@ -6,6 +6,7 @@ page load nothing and run no script but its own.
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from benchmark.formats import NOTES
 from benchmark.records import Store
 from benchmark.rows import Maps, by_group, by_row, group_of
 from benchmark.spec import Record, canonical_json
-from benchmark.summary import DETAILS, summarise
+from benchmark.summary import DETAILS, summarise, why_not
+from benchmark.texts import plain
 from benchmark.training_figures import Curve, lines_of
 from benchmark.verdict import Verdict, verdict
 
@@ -62,6 +64,7 @@ def render(records: Sequence[Record], maps: Maps, curves: Mapping[str, Curve], p
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -95,14 +98,24 @@ def _section(
         key,
         f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {length(members[0])}",
         next(table.heading for table in tables["accuracy"] if table.group == key),
-        verdict(members),
+        _verdict(members),
         [(name, table) for name in ORDER for table in tables[name] if table.group == key],
         [_inlined(picture) for picture in pictures if picture.group == key and picture.shown],
         [run for runs in by_row(members).values() for run in runs],
     )
 
 
+def _verdict(members: Sequence[Record]) -> Verdict:
+    try:
+        return verdict(members)
+    except Exception as problem:  # noqa: BLE001 - the tables say what the numbers are
+        return Verdict("No verdict can be given.", [why_not(problem)])
+
+
 def _inlined(picture: Picture) -> tuple[Picture, str]:
+    """A picture with its content; without, where there is none."""
+    if picture.problem:
+        return picture, ""
     return picture, "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
 
 
@@ -115,7 +128,9 @@ def spark(curve: Curve, record: Record) -> dict[str, str] | None:
     end = lines["step"][-1]
     return {
         name: " ".join(
-            f"{200 * x / end:.1f},{60 - 0.6 * y:.1f}" for x, y in zip(lines["step"], lines[name], strict=True)
+            f"{200 * x / end:.1f},{60 - 0.6 * y:.1f}"
+            for x, y in zip(lines["step"], lines[name], strict=True)
+            if not math.isnan(y)
         )
         for name in ("targets", "source")
     }

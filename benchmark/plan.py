@@ -1,7 +1,6 @@
 """From what the user asked to the list of runs: every default written out, every name and number checked."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from benchmark.devices import on_gpu
 from benchmark.errors import UsageError
 from benchmark.job import Job
 from benchmark.method import Method
+from benchmark.program import quoted
 from benchmark.records import Store
 from benchmark.shared import data_facts
 from benchmark.spec import Asked, canonical_json
@@ -102,7 +102,7 @@ def ask(
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
     recipe = recipe.model_copy(update={"network": network, "weights": kind})
-    networks.check_size(network, facts.height, facts.width)
+    networks.check_size(network, facts.height, facts.width, recipe.batch_size)
     if recipe.sensitivity_images and facts.height != facts.width:
         raise UsageError(
             f"{dataset}: images are {facts.height}x{facts.width}, and a sensitivity map needs square ones: make them "
@@ -186,7 +186,7 @@ def command(asked: Asked, args: Args) -> str:
         if value != default[key]
     ]
     words += ["--set", *changed] if changed else []
-    return "python -m benchmark.run " + shlex.join(words)
+    return "python -m benchmark.run " + " ".join(map(quoted, words))
 
 
 def _device(args: Args) -> torch.device:

@@ -2,7 +2,6 @@
 cores. The first does all that a run does; the others train along with it and stop."""
 
 import math
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from benchmark import parallel, registry
+from benchmark import parallel, registry, spawn, streams
 from benchmark.devices import on_gpu
 from benchmark.execute import Outcome, inputs, perform, record_of
 from benchmark.job import Job, Listener
@@ -39,14 +38,12 @@ def perform_split(job: Job, folder: Path, listener: Listener) -> Outcome:
 
 def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
     """What the first process has to give, or why it has nothing."""
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as meeting:
         crew = []
         try:
             for rank in range(job.nproc):
-                pipe, theirs = context.Pipe()
-                process = context.Process(target=_main, args=(rank, job, folder, meeting, theirs))
-                process.start()
+                pipe, theirs = spawn.CONTEXT.Pipe()
+                process = spawn.start(_main, rank, job, folder, meeting, theirs)
                 theirs.close()
                 crew.append((pipe, process))
             return _hear([pipe for pipe, _ in crew], job, listener)
@@ -93,6 +90,7 @@ class _Said:
 
 def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any, Any]") -> None:
     """One of the processes. It sends its Outcome (the first) or why it failed (the others)."""
+    streams.guard()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the parent ends this process
     cuda = on_gpu(job.asked.device)
     if cuda:

@@ -1,14 +1,14 @@
 """Decoding shared by the datasets. Whatever is wrong with a file becomes one UsageError naming file, cause and fix."""
 
+import bz2
 import importlib
-import io
-import warnings
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from PIL import Image
 
 from benchmark.data import MissingDataError
 from benchmark.errors import UsageError
+from benchmark.plain import require, shown
 from benchmark.spec import Images
 
 Array: TypeAlias = NDArray[Any]
 Resize = Literal["bilinear", "lanczos", "resize36_crop32"]
-MAX_PIXELS = 2**26  # of one image: 8192x8192, 200 MB decoded
+USPS_LIMIT = 2**26
 
 
 def data_folder(root: Path | None, dataset: str, *, can_fetch: bool = True) -> Path:
@@ -31,7 +32,11 @@ def data_folder(root: Path | None, dataset: str, *, can_fetch: bool = True) -> P
         raise UsageError(f"dataset '{dataset}' reads files: name their folder with --data-dir DIR")
     if not root.is_dir():
         raise UsageError(f"--data-dir {root}: {'not a folder' if root.exists() else 'no such folder'}; check the path")
-    if can_fetch and not any(root.iterdir()):
+    try:
+        empty = not any(root.iterdir())
+    except OSError as problem:
+        raise UsageError(f"--data-dir {root}: cannot be read ({problem.strerror})") from problem
+    if can_fetch and empty:
         raise UsageError(
             f"--data-dir {root}: an empty folder; docs/datasets/{dataset}.md says which files go there, and "
             f"`python -m benchmark.data fetch {dataset} --data-dir {root}` fetches them"
@@ -60,66 +65,89 @@ def decoding(where: Path | str, origin: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as cause:  # damaged bytes can make a decoder raise anything
-        reason = " ".join(f"{type(cause).__name__}: {cause}".removeprefix("ValueError: ").split())
-        raise UsageError(f"{where} cannot be read: {reason}. Replace it by a fresh copy from {origin}") from cause
-
-
-def open_image(file: Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Pillow's Image.open, which reads no more than the header. Raises ValueError for more than MAX_PIXELS pixels,
-    before they are decoded, where Pillow would warn; and OSError for what is no image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the check below is stricter
-        try:
-            image = Image.open(file, formats=formats)
-        except Image.DecompressionBombError as bomb:
-            raise ValueError(f"it is an image of more than {MAX_PIXELS} pixels") from bomb
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise ValueError(f"it is an image of {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
-    return image
-
-
-def read_png(content: bytes, size: tuple[int, int]) -> Array:
-    """A PNG file's pixels, uint8 [H,W,3]. Raises ValueError where it has another size (width, height) or is not RGB."""
-    with open_image(io.BytesIO(content), formats=("PNG",)) as image:
-        if (image.size, image.mode) != (size, "RGB"):
-            raise ValueError(
-                f"it is a {image.width}x{image.height} image of mode {image.mode}, not {size[0]}x{size[1]} RGB"
-            )
-        return np.asarray(image)
+        reason = shown(" ".join(f"{type(cause).__name__}: {cause}".removeprefix("ValueError: ").split()))
+        raise UsageError(
+            f"{shown(where)} cannot be read: {reason}. Replace it by a fresh copy from {origin}"
+        ) from cause
 
 
 def read_label_list(content: bytes, classes: int) -> list[tuple[str, int]]:
-    """Lines 'file label' as pairs. Raises ValueError for any other line, and for a label not in 0..classes-1."""
-    rows = [line.split() for line in content.decode().splitlines()]
-    for number, row in enumerate(rows, start=1):
+    """Lines 'file label' as pairs; a byte-order mark and blank lines at the end are read over.
+
+    Raises ValueError for any other line, for a label not in 0..classes-1, and for a file that is named twice.
+    """
+    found: dict[str, int] = {}
+    for number, line in enumerate(content.decode("utf-8-sig").rstrip().splitlines(), start=1):
+        row = line.split()
         if len(row) != 2 or not row[1].isdecimal() or int(row[1]) >= classes:
             raise ValueError(f"line {number} is '{' '.join(row)}', not a file and a label in 0..{classes - 1}")
-    return [(name, int(label)) for name, label in rows]
+        if row[0] in found:
+            raise ValueError(f"line {number} names {row[0]}, as a line before it does")
+        found[row[0]] = int(row[1])
+    return list(found.items())
 
 
 def read_idx(path: Path, shape: tuple[int, ...], top: int) -> Array:
     """An IDX file's bytes, by torchvision. Raises ValueError for another type or shape, or a value over top."""
+    require(path)
+    size = 4 + 4 * len(shape) + math.prod(shape)
+    if path.stat().st_size > 8 * size:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes, not {size:,}")
     read = importlib.import_module("torchvision.datasets.mnist").read_sn3_pascalvincent_tensor  # slow to import
     array: Array = read(str(path), strict=False).numpy()
-    if array.dtype != np.uint8 or array.shape != shape or array.max() > top:
-        raise ValueError(f"it holds {array.dtype} {array.shape} up to {array.max()}, not {shape} bytes up to {top}")
+    most = array.max(initial=0)
+    if array.dtype != np.uint8 or array.shape != shape or most > top:
+        raise ValueError(f"it holds {array.dtype} {array.shape} up to {most}, not {shape} bytes up to {top}")
     return array
+
+
+def read_usps(path: Path) -> tuple[Array, Array]:
+    """USPS in libsvm's format, 'label 1:value ... 256:value', as images uint8 [N,16,16] and labels, which count from 0
+    here and from 1 there.
+
+    The arithmetic is torchvision's, which takes any values by position; here values must lie in -1..1 as the published
+    ones do, and not all in 0..1, as in a scaled copy. Else raises ValueError.
+    """
+    require(path)
+    with bz2.open(path) as packed:
+        text = packed.read(USPS_LIMIT + 1)
+    if len(text) > USPS_LIMIT:
+        raise ValueError(f"it unpacks to more than {USPS_LIMIT} bytes")
+    rows = [line.split() for line in text.decode("ascii").splitlines() if line.strip()]
+    order, values = [str(n) for n in range(1, 257)], []
+    for number, (_, *pairs) in enumerate(rows, start=1):
+        if [pair.partition(":")[0] for pair in pairs] != order:
+            raise ValueError(f"line {number} does not hold the values 1 to 256 in their order")
+        values.append([pair.partition(":")[2] for pair in pairs])
+    if not values:
+        raise ValueError("it holds no images")
+    grey = np.asarray(values, np.float32).reshape(-1, 16, 16)
+    low, high = grey.min(), grey.max()
+    if not -1 <= low <= high <= 1 or low >= 0:
+        raise ValueError(f"its values lie in {low:g}..{high:g}, not in -1..1 as those of the published file")
+    labels = [int(row[0]) - 1 for row in rows]
+    return ((grey + 1) / 2 * 255).astype(np.uint8), np.array(labels)
 
 
 def read_mat(path: Path) -> tuple[Array, Array]:
     """X and y of a MATLAB file in the layout of SVHN as images uint8 [N,32,32,3] and labels int64 [N], label 10 made 0.
 
-    Raises ValueError where a variable is missing or has another shape or type.
+    Raises ValueError where a variable is missing or has another shape or type, or a label is no whole number.
     """
     import scipy.io  # noqa: PLC0415 - slow to import, and few runs need it
 
+    require(path)
     stored = scipy.io.loadmat(path, variable_names=["X", "y"])
     if not {"X", "y"} <= stored.keys():
         raise ValueError("it does not hold the variables X and y")
-    x, y = stored["X"], stored["y"].reshape(-1)
+    x, y = (np.asarray(stored[name]) for name in ("X", "y"))
+    y = y.reshape(-1)
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape != (32, 32, 3, len(y)):
         raise ValueError(f"X is {x.dtype} {x.shape} with {len(y)} labels, not uint8 (32, 32, 3, number of labels)")
+    if y.dtype.kind not in "iuf" or not (np.isfinite(y) & (y == np.floor(y))).all():
+        raise ValueError(f"y holds {y.dtype} values that are no whole numbers")
+    if (y == 0).any() and (y == 10).any():
+        raise ValueError("y holds both 0 and 10, which both stand for the digit 0")
     labels = y.astype(np.int64)
     return x.transpose(3, 0, 1, 2), np.where(labels == 10, 0, labels)
 
@@ -136,6 +164,8 @@ def labelled(x: Array, y: Array, classes: int) -> Images:
     """Images of uint8 pixels [N,H,W] (made three equal channels) or [N,H,W,3]. Raises ValueError for a wrong label."""
     if not len(x) or len(x) != len(y):
         raise ValueError(f"it holds {len(x)} images and {len(y)} labels")
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"its labels are {y.dtype}, not whole numbers")
     wrong = np.flatnonzero((y < 0) | (y >= classes))
     if len(wrong):
         raise ValueError(f"image {wrong[0]} has label {y[wrong[0]]}; allowed: 0..{classes - 1}")

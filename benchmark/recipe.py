@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 Precision = Literal["fp32", "tf32", "bf16"]
 """What it means: precision.py."""
@@ -13,9 +13,9 @@ source-val-views: best accuracy on the method's own views of the source validati
 
 
 class Noun(BaseModel):
-    """A frozen value with checked fields; unknown fields are errors."""
+    """A frozen value with checked fields; unknown fields, infinity and NaN are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Recipe(Noun):
@@ -53,6 +53,13 @@ class Recipe(Noun):
     """Validation images under the sensitivity map; 0 leaves the map out."""
     precision: Precision = "fp32"
     """Of the arithmetic. Left out of records where it is fp32."""
+
+    @field_validator("selection")
+    @classmethod
+    def _looks_at_no_target(cls, selection: Selection) -> Selection:
+        if selection == "oracle":
+            raise ValueError("oracle looks at the targets: it is reported beside the rule of a recipe, and can be none")
+        return selection
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

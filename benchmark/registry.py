@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import math
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
@@ -133,6 +134,8 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
     found: dict[str, tuple[str, Callable[[], ModuleType]]] = {}
 
     def add(name: str, where: str, load: Callable[[], ModuleType]) -> None:
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise UsageError(f"{where}: '{name}' is no name for a {kind}; use letters, digits and any of . _ + -")
         if name in found:
             raise UsageError(f"two {kind}s are called '{name}': {found[name][0]} and {where}; rename one")
         found[name] = (where, load)

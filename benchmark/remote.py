@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.errors import UsageError
+from benchmark.plain import content, require, shown
+
+HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Remote:
     """Other files that circulate under the same name: hash -> what is different about them."""
     instead_of: str = ""
     """The path of the Remote that is not needed where this one is there."""
+    limit: int = 0
+    """Bytes that a download may have where its size is unknown; 0: archives.LIMIT."""
 
     @property
     def places(self) -> Mapping[str, str]:
@@ -60,12 +67,7 @@ class FileState:
 
 def states(remote: Remote, root: Path) -> Iterator[FileState]:
     """Re-hashes what is there of one remote. root: the data folder. Raises UsageError where its record is damaged."""
-    recorded: Mapping[str, str] = {}
-    if (record := record_path(remote, root)).is_file():
-        try:
-            recorded = json.loads(record.read_bytes())["files"]
-        except (ValueError, KeyError) as problem:
-            raise UsageError(f"{record} is damaged; delete it") from problem
+    recorded = _recorded(record_path(remote, root))
     for place, published in remote.places.items():
         expected, path = published or recorded.get(place, ""), root / place
         if not path.exists():
@@ -82,17 +84,39 @@ def states(remote: Remote, root: Path) -> Iterator[FileState]:
             yield FileState(place, "copy" if other else "wrong", found, detail)
 
 
+def _recorded(path: Path) -> dict[str, str]:
+    """The hashes that fetch noted down, by place; none where it did not. Raises UsageError for anything else there."""
+    if not os.path.lexists(path):
+        return {}
+    try:
+        found = json.loads(content(path, 2**20))["files"]
+        if not all(HASH.fullmatch(value) for value in found.values()):
+            raise ValueError("no hash")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        what = shown(problem) if isinstance(problem, (OSError, ValueError)) else "it is no record"
+        raise UsageError(f"{path} is damaged; delete it ({what})") from problem
+    return dict(found)
+
+
 def record_path(remote: Remote, root: Path) -> Path:
     """Where fetch notes down url, hash, licence and date, beside the file."""
     return root / f"{remote.path}.source.json"
 
 
 def hash_of(path: Path, algorithm: str) -> str:
-    """'algorithm:digest' of a file; of a folder, that over the lines 'name digest' of all its files, sorted."""
+    """'algorithm:digest' of a file; of a folder, that over the lines 'name digest' of all its files, sorted.
+
+    Raises UsageError for what is neither, or cannot be read.
+    """
     if path.is_dir():
         files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
         lines = "".join(f"{name} {hash_of(path / name, algorithm)}\n" for name in files)
-        return f"{algorithm}:{hashlib.new(algorithm, lines.encode()).hexdigest()}"
-    with path.open("rb") as file:
-        digest: Any = hashlib.file_digest(file, algorithm)
+        return f"{algorithm}:{hashlib.new(algorithm, os.fsencode(lines)).hexdigest()}"
+    try:
+        require(path)
+        with path.open("rb") as file:
+            digest: Any = hashlib.file_digest(file, algorithm)
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise UsageError(f"{shown(path)}: cannot be read ({reason})") from problem
     return f"{algorithm}:{digest.hexdigest()}"

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from benchmark import paper, registry, run
 from benchmark.errors import UsageError, did_you_mean, leave
+from benchmark.program import arguments
 from benchmark.records import Store
 from benchmark.rows import by_row
 from benchmark.spec import Record
@@ -127,7 +126,7 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all inside or not enough to say, 1 some outside or a run failed, 2 bad usage."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.reproduce", config=(tyro.conf.FlagCreatePairsOff,))
+    args: Args = arguments(Args, argv, "python -m benchmark.reproduce")
     papers, store = paper.load(), Store(args.out)
     known = dict.fromkeys(p.method for p in papers.published if p.strict)
     try:

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-import tyro
 from rich.console import Console
 
 from benchmark import engine, locks, page, ray_engine, registry, tables, terminal
@@ -16,6 +15,7 @@ from benchmark.args import Args
 from benchmark.errors import UsageError, describe, leave
 from benchmark.estimate import cost, estimate
 from benchmark.plan import finished, lacking, plan
+from benchmark.program import arguments
 from benchmark.records import Store
 from benchmark.trackers import Tracked, trackers
 
@@ -25,7 +25,7 @@ KEPT = "finished runs and checkpoints are kept; the same command goes on from he
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
     Ctrl-C, 143 by SIGTERM."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.run", config=(tyro.conf.FlagCreatePairsOff,))
+    args: Args = arguments(Args, argv, "python -m benchmark.run", paths=("weights", "track"))
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         registry.load_plugins(args.plugin)
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as problem:
         print(f"interrupted: {KEPT}", file=sys.stderr)
         return getattr(problem, "code", 130)
-    return terminal.show_results(jobs, records, index, console)
+    with console:  # written in one piece, for readers that stop at the line they look for
+        return terminal.show_results(jobs, records, index, console)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.plain import content
+
+LIMIT = 2**31
+"""Bytes of a pickle that is read."""
 Array: TypeAlias = NDArray[Any]
 
 
@@ -35,7 +39,7 @@ class _Unpickler(pickle.Unpickler):
         name = f"{module_name}.{global_name}".replace("numpy._core", "numpy.core")
         known: dict[str, Any] = {"numpy.ndarray": None, "numpy.dtype": self.dtype, "_codecs.encode": self.encode}
         known |= {"numpy.core.multiarray._reconstruct": self.array, "numpy.core.numeric._frombuffer": self.view}
-        known |= {"__builtin__.bytes": bytes}
+        known |= {"__builtin__.bytes": self.empty}
         if name not in known:
             raise pickle.UnpicklingError(f"it asks for '{name}', which no array needs; refused")
         return known[name]
@@ -49,11 +53,15 @@ class _Unpickler(pickle.Unpickler):
     def dtype(self, code: Any, *_: Any) -> _Dtype:
         return _Dtype(code)
 
+    def empty(self) -> bytes:  # with a number, bytes would fill the memory
+        return b""
+
     def encode(self, text: str, _: str) -> bytes:  # how Python 3 writes bytes for Python 2
         return text.encode("latin1")
 
 
 def unpickle(source: Path | bytes) -> Any:
-    """A pickled value of arrays and plain containers, Python 2's texts as bytes. Else raises pickle.UnpicklingError."""
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    return _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    """A pickled value of arrays and plain containers, Python 2's texts as bytes. Else raises pickle.UnpicklingError,
+    and ValueError for what is no plain file of at most LIMIT bytes."""
+    raw = source if isinstance(source, bytes) else content(source, LIMIT)
+    return _Unpickler(io.BytesIO(raw), encoding="bytes").load()

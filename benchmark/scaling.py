@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import tyro
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import networks, protocols, registry
 from benchmark.errors import UsageError, leave
 from benchmark.plan import expand_all
+from benchmark.program import arguments, in_range
 from benchmark.records import Store
 from benchmark.spec import Record
 
@@ -50,7 +50,7 @@ class Args:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.scaling")
+    args: Args = arguments(Args, argv, "python -m benchmark.scaling")
     try:
         print(report(args))
     except UsageError as problem:
@@ -60,7 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(args: Args) -> str:
-    """The tables that are printed. Raises UsageError for unknown names, and where records of ERM are missing."""
+    """The tables that are printed. Raises UsageError for unknown names, and where records of ERM are missing; and for
+    numbers out of their range."""
+    in_range("--seeds", args.seeds, 1, 1000)
+    in_range("--gflops", args.gflops, 0.001, 1e12)
+    for devices in args.devices:
+        in_range("--devices", devices, 1, 1_000_000)
+    for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--devices", args.devices)):
+        if not values:
+            raise UsageError(f"{flag}: name at least one")
     records = [record for record in Store(args.out).read_all() if record.status == "done"]
     methods = expand_all(args.methods)
     reached = {name: pass_rate(records, name) for name in {*methods, "erm"}}

@@ -1,8 +1,10 @@
 """Pictures of sensitivity maps. Every function takes the maps of each table row, one a seed, and draws PNG and PDF
 files that are the same byte for byte when drawn again."""
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from textwrap import fill
@@ -21,6 +23,8 @@ from benchmark.sensitivity import SensitivityMap
 
 Rows = Mapping[str, Sequence[SensitivityMap]]
 
+LONGEST = 100
+"""Characters of a row's or a group's name in a file name: with all that comes around them a file system takes them."""
 COLOURS = "viridis"
 """Perceptually uniform, of steadily rising lightness, and without a red-green contrast."""
 ACROSS, DOWN = "horizontal frequency\n(cycles per image)", "vertical frequency\n(cycles per image)"
@@ -31,7 +35,7 @@ def heat_maps(rows: Rows, folder: Path) -> list[Path]:
 
     Returns the PNG paths. Raises ValueError where there is no map, or the maps are not of one size and radius.
     """
-    top = _scale(rows)
+    top, names = _scale(rows), slugs(rows)
     drawn = []
     for name, maps in rows.items():
         with mpl.rc_context(palette.STYLE):
@@ -42,7 +46,7 @@ def heat_maps(rows: Rows, folder: Path) -> list[Path]:
             bar = axes.inset_axes((1.04, 0, 0.04, 1))  # as high as the map, which a colour bar of its own is not
             figure.colorbar(axes.collections[0], cax=bar, label="error (%)")
             _caption(figure, {name: maps}, 66)
-            drawn.append(palette.save(figure, folder / f"sensitivity_{slug(name)}"))
+            drawn.append(palette.save(figure, folder / f"sensitivity_{names[name]}"))
     return drawn
 
 
@@ -125,8 +129,20 @@ def side_by_side(maps: Mapping[str, Tensor], path: Path) -> Path:
 
 
 def slug(name: str) -> str:
-    """A row's name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_")
+    """A row's name as part of a file name; of a long one the beginning and a hash."""
+    found = re.sub(r"[^A-Za-z0-9.=_-]+", "_", name).strip("_")
+    return found if len(found) <= LONGEST else f"{found[: LONGEST - 13]}-{_hash(name)}"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """The part of a file name for each of these, no two alike on any file system."""
+    found = {name: slug(name) for name in names}
+    often = Counter(text.lower() for text in found.values())
+    return {name: f"{text}-{_hash(name)}" if often[text.lower()] > 1 else text for name, text in found.items()}
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def _scale(rows: Rows) -> float:

@@ -59,6 +59,7 @@ USPS_TEST = Remote(
     origin="https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass.html#usps",
     urls=("https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass/usps.t.bz2",),
     hash="sha256:a9c0164e797d60142a50604917f0baa604f326e9a689698763793fa5d12ffc4e",
+    limit=2**24,
     copies={
         "sha256:22bb89593ed8a6c80fbd69e16bc34c935f462e7c8531a812fc3d2a141d17c298": (
             "a known copy, 494,328 bytes, values of at most three decimals; not the bytes that libsvm's site serves"
@@ -96,6 +97,7 @@ MNIST_M_FOLDER = Remote(
         "https://drive.google.com/uc?export=download&id=0B_tExHiYS-0veklUZHFYT19KYjg&confirm=t",
     ),
     hash="md5:859df31c91afe82e80e5012ba928f279",
+    limit=2**31,
     unpacked={"mnist_m/mnist_m_test/": "", "mnist_m/mnist_m_test_labels.txt": ""},
 )
 MNIST_M_TEST_TAR = Remote(
@@ -109,6 +111,7 @@ MNIST_M_PICKLE = Remote(
     licence=NOT_STATED,
     origin="https://github.com/VanushVaswani/keras_mnistm/releases",
     urls=("https://github.com/VanushVaswani/keras_mnistm/releases/download/1.0/keras_mnistm.pkl.gz",),
+    limit=2**31,
     unpacked={"keras_mnistm.pkl": ""},
 )
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"

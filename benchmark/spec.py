@@ -3,15 +3,18 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
+from benchmark.limits import AddsUp, Count, NotNegative, Percent, PlainJson, Positive, Quartiles, Sha256, Share, Whole
 from benchmark.recipe import Noun, Recipe, Selection
 
 Status = Literal["done", "failed", "diverged"]
+Category = Literal["augment", "attack", "expand", "data_wait", "forward_backward"]
+"""What a training's time is charged to."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,19 @@ class Asked(Noun):
     protocol: str
     recipe: Recipe
     method: str
-    settings: dict[str, Any]
+    settings: PlainJson
     """Every field of the method, defaults written out."""
     variant: str
     """The fields that differ from the protocol's own, as 'a=1,b=2'; empty for the method as the protocol has it."""
     dataset: str
-    dataset_settings: dict[str, Any]
+    dataset_settings: PlainJson
     fingerprint: str
     """Hash of all decoded images and labels that the run may touch."""
     source: str
     """Source domain; several pooled ones are joined by '+'."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=2**63 - 1)
     budget: Literal["steps", "passes", "time"]
-    seconds: float | None = None
+    seconds: Positive | None = None
     """Length of the run under the `time` budget."""
     device: Literal["cpu", "cuda"]
 
@@ -95,18 +98,18 @@ class Ran(Noun):
     command: str
     """The command that repeats the run."""
     ended: str
-    seconds: float
+    seconds: NotNegative
     """Wall-clock seconds of the training, evaluation included, over all resumes."""
     code: str
     """Hash of the source files that can change a number (machine.code_hash)."""
     git_commit: str | None
     git_dirty: bool | None
     device_name: str
-    machine: dict[str, Any]
+    machine: PlainJson
     """machine.describe(): versions, processor, threads, driver, load."""
     normalisation: tuple[list[float], list[float]] | None = None
     """Mean and standard deviation of the network's inputs, one for each channel; None where it was not built."""
-    resumed: int = 0
+    resumed: Whole = 0
     """How many times the run was taken up from a checkpoint."""
 
     @field_validator("machine")
@@ -116,25 +119,37 @@ class Ran(Noun):
         whole = isinstance(packages, dict) and "torch" in packages and "threads" in machine
         if not (whole and isinstance(gpu, dict) and {"cuda", "driver"} <= gpu.keys()):
             raise ValueError("torch's version, the threads, or the CUDA and driver of a GPU are missing")
+        for name in ("threads", "processes", "sharing"):
+            if type(machine.get(name, 1)) is not int or machine.get(name, 1) < 1:
+                raise ValueError(f"{name} is {machine[name]!r}; a whole number from 1 is allowed")
+        chosen = machine.get("arithmetic") or {}
+        if not isinstance(chosen, dict) or not all(isinstance(value, str) for value in chosen.values()):
+            raise ValueError("arithmetic is no table of texts")
         return machine
 
 
 class Domain(Noun):
     """Accuracies in one test domain, in percent, under each selection rule."""
 
-    n: int | None = None
+    n: Count | None = None
     """Number of test images; None where the data is missing."""
-    accuracy: dict[Selection, float] | None = None
+    accuracy: dict[Selection, Percent] | None = None
     missing: str | None = None
     """Why there is no number, and where to put the files."""
+
+    @model_validator(mode="after")
+    def _is_there_or_says_why(self) -> Self:
+        if not (self.n is None) == (self.accuracy is None) == (self.missing is not None):
+            raise ValueError("a domain has n and accuracy, or it says what is missing")
+        return self
 
 
 class Accuracy(Noun):
     """What was reached under source-val, last and oracle, and under the recipe's own rule where that is another."""
 
-    source_val: dict[Selection, float]
-    selected_step: dict[Selection, int]
-    n_val: int
+    source_val: dict[Selection, Percent]
+    selected_step: dict[Selection, Whole]
+    n_val: Count
     domains: dict[str, Domain]
     in_domain: list[str]
     """Test domains that are the source itself: reported, and left out of every mean over targets."""
@@ -143,22 +158,22 @@ class Accuracy(Noun):
 class Sensitivity(Noun):
     """The Fourier sensitivity map of the selected network; the map itself lies beside the record."""
 
-    sha256: str
+    sha256: Sha256
     """Of sensitivity.npy, the raw map."""
-    n_images: int
-    radius: float
-    clean_error: float
+    n_images: Count
+    radius: Positive
+    clean_error: Share
     """Error rate without a wave, in [0,1]; all other summaries are recomputed from the map."""
-    mean_standard_error: float | None
+    mean_standard_error: NotNegative | None
     """Of the map's mean, over the choice of images; None for one image."""
-    grid: int | None
+    grid: Count | None
     """Frequencies measured along an axis where that is fewer than pixels, the rest interpolated; None for all."""
 
 
 class Weights(Noun):
     """The selected network's weights, which lie beside the record as weights.safetensors."""
 
-    sha256: str
+    sha256: Sha256
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
 
@@ -166,39 +181,39 @@ class Weights(Noun):
 class Floor(Noun):
     """The best that a run could do on its device (floors.py)."""
 
-    images_per_second: float
+    images_per_second: Positive
     """Source images per second with the same passes, in batches of the same sizes, and nothing else."""
-    gflop_per_image: float
+    gflop_per_image: NotNegative
     """Arithmetic of those passes, in 10^9 operations per source image; a backward counts as two forwards."""
-    matrix_gflops: float
+    matrix_gflops: Positive
     """Measured rate of large matrix products in the run's precision, in 10^9 operations per second."""
-    copy_gib_per_second: float
+    copy_gib_per_second: NotNegative
     """Measured bandwidth of a copy, reading and writing."""
 
 
 class Throughput(Noun):
     """What the run cost. Shares are of the training time (set-up left out); images are source images."""
 
-    images_per_second: float
+    images_per_second: Positive
     """Over the whole training: set-up and expansion included, evaluation left out."""
-    steady_images_per_second: float
+    steady_images_per_second: NotNegative
     """Median over steps after the warm-up."""
-    steady_iqr: tuple[float, float]
+    steady_iqr: Quartiles
     """Quartiles of the same."""
-    setup_seconds: float
-    train_seconds: float
-    shares: dict[str, float]
+    setup_seconds: NotNegative
+    train_seconds: Positive
+    shares: Annotated[dict[Category, Share], AddsUp]
     """augment, attack, expand, data_wait and forward_backward: together 1."""
-    passes_per_image: float
+    passes_per_image: NotNegative
     """Forward-backward passes through the network per source image, a forward counted 1/3 and a backward 2/3."""
-    forwards_per_image: float
-    backwards_per_image: float
-    peak_memory_mib: float
-    parameters: int
+    forwards_per_image: NotNegative
+    backwards_per_image: NotNegative
+    peak_memory_mib: NotNegative
+    parameters: Whole
     floor: Floor | None = None
     """None in records from before it was measured, and where it could not be, or would have been that of neighbours on
     the GPU."""
-    replayed: float = 0.0
+    replayed: Share = 0.0
     """Share of the steps that were replayed from CUDA graphs, in [0,1]; `shares` are then those of launched steps."""
 
 
@@ -211,7 +226,7 @@ class Record(Noun):
     status: Status
     asked: Asked
     ran: Ran
-    steps: int
+    steps: Whole
     """Training steps done."""
     accuracy: Accuracy | None = None
     sensitivity: Sensitivity | None = None
@@ -221,3 +236,26 @@ class Record(Noun):
     error: str | None = None
     """For a run that did not end well: the end of its traceback."""
     warnings: list[str] = Field(default_factory=list)
+    operations: tuple[str, ...] | None = None
+    """What the method said that its views are made of (method.Method.operations); None in records from before that."""
+    sealed: bool = False
+    """Whether SHA256SUMS has to lie beside the record; it may be missing in those from before it was written."""
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        """Every rule that the tables ask for is there, and the parts speak of the same domains."""
+        found, rules = self.accuracy, {"source-val", "last", "oracle", self.asked.recipe.selection}
+        if self.status == "done" and found is None:
+            raise ValueError("accuracy is missing in a run that is done")
+        if self.throughput and (absent := set(get_args(Category)) - self.throughput.shares.keys()):
+            raise ValueError(f"throughput.shares lacks {', '.join(sorted(absent))}")
+        if found is None:
+            return self
+        parts: dict[str, Any] = {f"domains.{name}.accuracy": d.accuracy for name, d in found.domains.items()}
+        parts |= {"source_val": found.source_val, "selected_step": found.selected_step}
+        for name, by_rule in parts.items():
+            if by_rule is not None and (lacking := rules - by_rule.keys()):
+                raise ValueError(f"accuracy.{name} lacks the selection rule {', '.join(sorted(lacking))}")
+        if foreign := set(found.in_domain) - found.domains.keys():
+            raise ValueError(f"accuracy.in_domain names {', '.join(sorted(foreign))}, which accuracy.domains lacks")
+        return self

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE = 3.0
@@ -48,7 +48,8 @@ def listening(signals: tuple[signal.Signals, ...], grace: float | None = GRACE, 
         if say:
             # Live bars hide the cursor, and a second signal would leave it hidden.
             cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""
-            os.write(2, b"\nstopping: checkpoints are being written; once more ends at once\n" + cursor)
+            with suppress(OSError):  # the terminal is gone
+                os.write(2, b"\nstopping: checkpoints are being written; once more ends at once\n" + cursor)
 
     def late(number: int, frame: FrameType | None) -> None:
         raise StoppedError

@@ -1,6 +1,6 @@
 """Run records -> tables for people: one for every group of runs that may be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -28,20 +28,50 @@ def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]
     }
     groups = by_group(ordered)
     for group, members in groups.items():
-        heading, rows = _heading(members[0]), _rows_of(members, ordered)
-        found["accuracy"].append(Summary(heading, accuracy_table.lines(rows), accuracy_table.notes(rows), group))
-        made = {row: runs for row, runs in rows.items() if runs}
-        compared = comparison_tables.differences(heading, made, group)
-        found["differences"] += [compared] if compared.lines else []
-        if any(r.run_id in maps for r in members):
-            found["sensitivity"].append(Summary(heading, _sensitivity_lines(made, maps), [], group))
-        for place in sorted({where(r) for r in members if r.throughput}):
-            here = {row: [r for r in runs if r.throughput and where(r) == place] for row, runs in made.items()}
-            here = {row: runs for row, runs in here.items() if runs}
-            found["throughput"].append(Summary(f"{heading}; {place}", _throughput_lines(here), [], group))
-    found["ranks"] = comparison_tables.ranks(ordered)
-    found["cost"] = comparison_tables.cost(ordered)
-    found["paper"] = comparison_tables.papers(ordered)
+        for name, tables in _of_group(group, members, ordered, maps).items():
+            found[name] += [table for table in tables if table.lines or table.footnotes]
+    found["ranks"] = _or_why(lambda: comparison_tables.ranks(ordered))
+    found["cost"] = _or_why(lambda: comparison_tables.cost(ordered))
+    found["paper"] = _or_why(lambda: comparison_tables.papers(ordered))
+    return found
+
+
+def _of_group(
+    group: str, members: Sequence[Record], everything: Sequence[Record], maps: Maps
+) -> dict[str, list[Summary]]:
+    """The tables of one group of comparable runs."""
+    heading, rows = _heading(members[0]), _rows_of(members, everything)
+    made = {row: runs for row, runs in rows.items() if runs}
+    mapped = any(r.run_id in maps for r in members)
+    makers: dict[str, Callable[[], list[Summary]]] = {
+        "accuracy": lambda: [Summary(heading, accuracy_table.lines(rows), accuracy_table.notes(rows), group)],
+        "differences": lambda: [comparison_tables.differences(heading, made, group)],
+        "sensitivity": lambda: [Summary(heading, _sensitivity_lines(made, maps), [], group)] if mapped else [],
+        "throughput": lambda: _throughput(heading, made, group),
+    }
+    return {name: _or_why(make, heading, group) for name, make in makers.items()}
+
+
+def _or_why(make: Callable[[], list[Summary]], heading: str = "all runs", group: str = "") -> list[Summary]:
+    """Tables, or, where they cannot be made, one without lines that says why: no table takes the others with it."""
+    try:
+        return make()
+    except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
+        return [Summary(heading, [], [f"cannot be made: {why_not(problem)}"], group)]
+
+
+def why_not(problem: Exception) -> str:
+    """An error in one line, for the place of what could not be made."""
+    return f"{type(problem).__name__}: {problem}".replace("\n", " ")
+
+
+def _throughput(heading: str, made: Rows, group: str) -> list[Summary]:
+    """One table for each machine."""
+    found = []
+    for place in sorted({where(r) for runs in made.values() for r in runs if r.throughput}):
+        here = {row: [r for r in runs if r.throughput and where(r) == place] for row, runs in made.items()}
+        here = {row: runs for row, runs in here.items() if runs}
+        found.append(Summary(f"{heading}; {place}", _throughput_lines(here), [], group))
     return found
 
 

@@ -5,12 +5,15 @@ and compare byte for byte (Parquet files, whose bytes change with the library's 
 lead from a run to its cells and from a cell to its runs.
 """
 
+import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import tyro
 
 from benchmark import formats, locks, page, registry
@@ -21,27 +24,32 @@ from benchmark.durable import write_atomically
 from benchmark.errors import UsageError, describe, did_you_mean, leave
 from benchmark.job import code_of, outdated
 from benchmark.paper import paper_rows
-from benchmark.records import Store
+from benchmark.plain import content as plain_content
+from benchmark.program import arguments
+from benchmark.records import LIMIT, Store
 from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
 from benchmark.spec import Record
-from benchmark.summary import summarise
+from benchmark.summary import summarise, why_not
+from benchmark.texts import plain
+
+TABLES = ("corruption",)
+"""Those that only some records give."""
 
 
 def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     """Every table as the contents of a file, by file name. maps: sensitivity maps by run id."""
     accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
-    tidy = {
-        "accuracy": accuracy,
-        "differences": difference_rows(records),
-        "ranks": rank_rows(records),
-        "cost": cost_rows(records),
-        "paper": paper_rows(records),
-        "sensitivity": sensitivity,
-        "throughput": throughput_rows(records),
-        "sensitivity_correlation": correlation_rows(accuracy, sensitivity),
+    makers: dict[str, Callable[[], pd.DataFrame]] = {
+        "differences": lambda: difference_rows(records),
+        "ranks": lambda: rank_rows(records),
+        "cost": lambda: cost_rows(records),
+        "paper": lambda: paper_rows(records),
+        "throughput": lambda: throughput_rows(records),
+        "sensitivity_correlation": lambda: correlation_rows(accuracy, sensitivity),
+        "corruption": lambda: corruption_rows(accuracy),
     }
-    corruption = corruption_rows(accuracy)
-    tidy |= {} if corruption.empty else {"corruption": corruption}
+    tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
+    tidy = {name: rows for name, rows in tidy.items() if name != "corruption" or not rows.empty}
     files = {f"{name}.csv": formats.csv(rows) for name, rows in tidy.items()}
     files |= {f"{name}.parquet": formats.parquet(files[f"{name}.csv"]) for name in tidy}
     for name, summaries in summarise(records, maps).items():
@@ -50,25 +58,66 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     return files
 
 
+def _or_why(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A tidy table, or, where it cannot be made, one line that says why: no table takes the others with it."""
+    try:
+        return make()
+    except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
+        return pd.DataFrame({"cannot be made": [why_not(problem)]})
+
+
 def write(store: Store) -> list[Record]:
-    """Renders all records below the store into OUT/tables; returns the records."""
+    """Renders all records below the store into OUT/tables, where nothing else of their names is left; returns the
+    records. Raises UsageError, before anything is written, where a file of a run is not what it should be."""
     records = store.read_all()
+    maps, _, _ = store.maps(records), store.curves(records), store.views(records)
     folder = store.out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in render(records, store.maps(records)).items():
+    files = render(records, maps)
+    for name, content in files.items():
         write_atomically(folder / name, content)
+    for name in _left_over(folder, files):
+        (folder / name).unlink()
     return records
 
 
+def _left_over(folder: Path, files: Collection[str]) -> list[str]:
+    """Tables of runs that are no longer there: files of a table's name that the records give nothing for."""
+    ours = re.compile(rf"({'|'.join({*TABLES, *(name.partition('.')[0] for name in files)})})\.(csv|parquet|md|tex)")
+    there = sorted(path.name for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
+    return [name for name in there if ours.fullmatch(name) and name not in files]
+
+
 def check(store: Store) -> list[str]:
-    """Names of the files under OUT/tables that differ from what the records give, or are missing."""
+    """Names of the files under OUT/tables that differ from what the records give, are missing, or that nothing gives,
+    and of the page where it shows other runs.
+    Raises UsageError where a file of a run is not what it should be."""
     wrong, records = [], store.read_all()
-    for name, content in render(records, store.maps(records)).items():
-        path = store.out / "tables" / name
+    maps, _, _ = store.maps(records), store.curves(records), store.views(records)
+    files, folder = render(records, maps), store.out / "tables"
+    for name, content in files.items():
         same = formats.same_parquet if name.endswith(".parquet") else bytes.__eq__
-        if not path.is_file() or not same(path.read_bytes(), content):
+        try:
+            there = plain_content(folder / name, LIMIT)
+        except (OSError, ValueError):
+            there = b""
+        if not same(there, content):
             wrong.append(name)
-    return wrong
+    return wrong + _left_over(folder, files) + _other_runs(store, records)
+
+
+def _other_runs(store: Store, records: Sequence[Record]) -> list[str]:
+    """The page, where there is one and it shows other runs than are there."""
+    path = store.out / "index.html"
+    try:
+        shown = set(re.findall(r"runs/(\w+)/record\.json", plain_content(path, LIMIT).decode(errors="replace")))
+    except (OSError, ValueError):
+        return ["../index.html"] if os.path.lexists(path) else []
+    return [] if shown == {record.run_id for record in records} else ["../index.html"]
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / name[3:] if name.startswith("../") else out / "tables" / name
 
 
 def stale(records: Sequence[Record]) -> list[str]:
@@ -136,18 +185,18 @@ class Args:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.tables", config=(tyro.conf.FlagCreatePairsOff,))
+    args: Args = arguments(Args, argv, "python -m benchmark.tables")
     store = Store(args.out)
     try:
         if not store.runs.is_dir():
             raise UsageError(f"--out {args.out}: no runs there; `python -m benchmark.run --out {args.out}` makes some")
         if args.trace is not None:
-            print(trace(store, args.trace))
+            print(plain(trace(store, args.trace)))
             return 0
         if args.check:
             wrong = check(store)
             print(
-                "\n".join(f"{args.out / 'tables' / name}: differs from the run records" for name in wrong)
+                "\n".join(f"{_path(args.out, name)}: differs from the run records" for name in wrong)
                 or "tables agree with the run records"
             )
             return 1 if wrong else 0

@@ -1,14 +1,25 @@
-"""What a run reached in each column of a table. Domains 'A/1', 'A/2' (a corruption's severities) make up column A."""
+"""What a run reached in each column of a table. Domains 'A/1', 'A/2' (a corruption's severities) make up column A.
+
+People choose the names of domains. The column of one that bears the name of a table's own heading is called 'NAME
+(domain)', from here on everywhere: no domain ever stands in the place of a measure.
+"""
 
 from collections.abc import Sequence
+from typing import get_args
 
 from benchmark.recipe import Selection
 from benchmark.spec import Record
 
+MEASURES = ("mean", "worst", "overlap-free mean", "source val", "optimism", "mean, 95 %", "paper", "off by SE")
+HEADINGS = frozenset({*MEASURES, "method", "accuracy", "runs", *(f"mean ({rule})" for rule in get_args(Selection))})
+"""What the columns of an accuracy table that are no domain are called; `n` makes room for a domain (accuracy_table)."""
+
 
 def column(domain: str) -> str:
-    """The column that a test domain is part of."""
-    return domain.partition("/")[0]
+    """The column that a test domain is part of: never one of HEADINGS, and no two names before the '/' share one."""
+    name = domain.partition("/")[0]
+    taken = name in HEADINGS or name.endswith((" (domain)", " (in-domain)"))
+    return f"{name} (domain)" if taken else name
 
 
 def columns(records: Sequence[Record]) -> tuple[list[str], list[str]]:
@@ -30,11 +41,11 @@ def reached(record: Record, rule: Selection) -> dict[str, float]:
 
 
 def shifted(record: Record, rule: Selection) -> dict[str, float]:
-    """As `reached`, without the columns that are the source itself; with them where nothing else is there."""
+    """As `reached`, without the columns that are the source itself; they alone count where no other was asked for."""
     assert record.accuracy is not None
-    inside = {column(name) for name in record.accuracy.in_domain}
+    outside, inside = columns([record])
     there = reached(record, rule)
-    return {name: value for name, value in there.items() if name not in inside} or there
+    return {name: there[name] for name in outside or inside if name in there}
 
 
 def measures(record: Record, rule: Selection | None = None) -> dict[str, float]:

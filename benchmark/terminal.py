@@ -7,12 +7,13 @@ from types import TracebackType
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from benchmark import protocols, registry, summary, targets
 from benchmark.job import Job
 from benchmark.spec import Record
+from benchmark.texts import plain
 
 MANY = 10
 """Columns beyond which a table does not fit a terminal."""
@@ -26,7 +27,7 @@ class Display:
         self.shares = dict.fromkeys(costs, 0.0)
         self.count = 0
         self.bars = Progress(
-            TextColumn("{task.description}", table_column=None),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %"),
             TextColumn("{task.fields[doing]}"),
@@ -62,7 +63,7 @@ class Display:
         self._total()
 
     def noticed(self, job: Job, what: str) -> None:
-        self.console.print(f"{name(job)}: {what}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(f"{name(job)}: {what}"), markup=False, highlight=False, soft_wrap=True)
 
     def ended(self, job: Job, record: Record | None) -> None:
         run_id = job.asked.run_id
@@ -71,7 +72,7 @@ class Display:
         self._total()
         self.count += 1
         self.console.print(
-            f"[{self.count}/{len(self.costs)}] {name(job)}: {outcome(record)}", markup=False, highlight=False
+            plain(f"[{self.count}/{len(self.costs)}] {name(job)}: {outcome(record)}"), markup=False, highlight=False
         )
 
     def _total(self) -> None:
@@ -82,21 +83,22 @@ class Display:
 def name(job: Job) -> str:
     """A run as people know it."""
     asked = job.asked
-    return f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}"
+    return plain(f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}")
 
 
 def outcome(record: Record | None) -> str:
     """One line on how a run ended; None stands for a run that another process is doing."""
     if record is None:
         return "left to the process that is running it now"
-    if record.accuracy is None or record.throughput is None:
+    if record.accuracy is None:
         return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
     there = targets.reached(record, record.asked.recipe.selection)
     if len(there) > MANY:
         summed = {name: targets.measures(record)[name] for name in ("mean", "worst")}
         there = summed | {name: there[name] for name in record.accuracy.in_domain if name in there}
     reached = [f"{column} {accuracy:.1f}" for column, accuracy in there.items()]
-    return f"{', '.join(reached)} %; {record.throughput.images_per_second:.0f} images/s, {record.ran.seconds:.0f} s"
+    rate = f"{record.throughput.images_per_second:.0f} images/s, " if record.throughput else ""
+    return f"{', '.join(reached)} %; {rate}{record.ran.seconds:.0f} s"
 
 
 def show_list(console: Console) -> None:
@@ -122,17 +124,9 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
         length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
         open_ = asked.run_id in estimates
         state, seconds = ("to do", f"{estimates[asked.run_id]:.0f} s") if open_ else ("done", "")
-        table.add_row(
-            asked.run_id,
-            asked.dataset,
-            asked.source,
-            asked.protocol,
-            asked.row,
-            str(asked.seed),
-            length,
-            state,
-            seconds,
-        )
+        where = (asked.run_id, asked.dataset, asked.source, asked.protocol, asked.row)
+        cells = (*where, str(asked.seed), length, state, seconds)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
     total = sum(estimates.values())
     console.print(
@@ -145,19 +139,22 @@ def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, co
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
     for shown in summary.summarise(mine, {})["accuracy"]:
-        cells = shown.cells.drop(columns=["runs", *summary.DETAILS])
-        console.print(shown.heading, highlight=False, markup=False, soft_wrap=True)
+        cells = shown.cells.drop(columns=["runs", *summary.DETAILS], errors="ignore")
+        console.print(plain(shown.heading), highlight=False, markup=False, soft_wrap=True)
+        lines = [[*cells.columns], *cells.values.tolist()]
         if len(cells.columns) > MANY:  # too wide for a terminal: on its side
-            cells = cells.set_index("method").T.rename_axis("accuracy").reset_index()
-        table = Table(*cells.columns, box=box.SIMPLE_HEAD)
-        for row in cells.itertuples(index=False):
-            table.add_row(*(Text(str(cell)) for cell in row))
+            lines = [["accuracy", *lines[0][1:]], *lines[1:]]
+            lines = [[*column] for column in zip(*lines, strict=True)]
+        table = Table(*(Column(Text(heading)) for heading in lines[0]), box=box.SIMPLE_HEAD)
+        for line in lines[1:]:
+            table.add_row(*(Text(str(cell)) for cell in line))
         console.print(table)
         for note in shown.footnotes:
-            console.print(f"  {note}", highlight=False, markup=False)
+            console.print(f"  {plain(note)}", highlight=False, markup=False)
     console.print(
-        f"everything on one page: {index}   beside it: tables, figures, runs", highlight=False, soft_wrap=True
-    )
+        plain(f"everything on one page: {index}   beside it: tables, figures, runs"),
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
     unfinished, elsewhere = len(asked) - sum(record.status == "done" for record in mine), len(asked) - len(mine)
     if unfinished - elsewhere:
         console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")

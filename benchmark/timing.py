@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmark.devices import on_gpu
+from benchmark.spec import Category
 
-SHARES = ("augment", "attack", "expand", "data_wait", "forward_backward")
+SHARES = get_args(Category)
 PROC = Path("/proc/self")
 _active: list["Meter | None"] = []
 
@@ -226,8 +227,10 @@ class Meter:
 
     def shares(self) -> dict[str, float]:
         """Each category's part of the training time; the parts add up to 1."""
-        seconds, total = self.read(), self.total()
-        return {share: seconds.get(share, 0.0) / total if total else 0.0 for share in SHARES}
+        seconds = self.read()
+        parts = {share: max(0.0, seconds.get(share, 0.0)) for share in SHARES}  # a difference of clocks may fall below
+        total = sum(parts.values())
+        return {share: part / total if total else float(share == SHARES[-1]) for share, part in parts.items()}
 
     def steady(self, batch_size: int) -> tuple[float, tuple[float, float]]:
         """Median and quartiles of source images per second over the steps after the warm-up (a tenth, at least 5)."""

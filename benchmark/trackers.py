@@ -94,10 +94,11 @@ def logged(record: Record, curve: list[dict[str, Any]]) -> Iterator[tuple[int, d
         values = {name: value for name, value in point.items() if name not in ("step", "test")}
         yield point["step"], values | {f"test/{domain}": value for domain, value in point["test"].items()}
     accuracy, cost, rule = record.accuracy, record.throughput, record.asked.recipe.selection
-    if accuracy is not None and cost is not None:
+    if accuracy is not None:
         reached = {f"selected/{name}": d.accuracy[rule] for name, d in accuracy.domains.items() if d.accuracy}
         reached |= {"selected/val": accuracy.source_val[rule], "selected/step": accuracy.selected_step[rule]}
-        cost_values = {"images_per_second": cost.images_per_second, "passes_per_image": cost.passes_per_image}
+        cost_values = {} if cost is None else {"images_per_second": cost.images_per_second}
+        cost_values |= {} if cost is None else {"passes_per_image": cost.passes_per_image}
         yield record.steps, reached | cost_values | {"seconds": record.ran.seconds}
 
 

@@ -1,5 +1,6 @@
 """A run in progress: everything that changes while it trains, how it begins and how it is saved and taken up."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,37 @@ class Training:
         except checkpoints.DamagedError as problem:
             self.notes.append(f"started anew: {problem}")
             return False
-        if found is not None:
+        if found is None:
+            return False
+        before = copy.deepcopy(self.dump()), [self.pool.x, self.pool.y], self.pool.x.device
+        try:
+            self._require_own(*found)
             self.restore(*found, device)
-        return found is not None
+        except Exception as problem:  # noqa: BLE001 - whole, but not what this run writes
+            self.restore(*before)
+            self.resumed = 0
+            reason = " ".join(str(problem).split())[:300]
+            self.notes.append(f"started anew: {checkpoints.NAME} is not one of this run: {reason}")
+            return False
+        return True
+
+    def _require_own(self, saved: dict[str, Any], pool: list[Tensor] | None) -> None:
+        """Raises ValueError where a checkpoint is not of this run's shape; `restore` finds what is missing."""
+        step, start, seconds, resumed, grown = saved["plain"]
+        counts = [step, start, resumed, *([] if grown is None else [grown])]
+        if not all(type(count) is int and count >= 0 for count in counts) or not 0 <= seconds < float("inf"):
+            raise ValueError(f"its counts are {saved['plain']}")
+        if (grown is None) != (pool is None):
+            raise ValueError("a pool that grew, or none")
+        if pool is not None and Images(*pool).x.shape[1:] != self.pool.x.shape[1:]:
+            raise ValueError(f"its pool holds images of {list(pool[0].shape[2:])}")
+        shapes = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
+        if saved["best"] and {name: tensor.shape for name, tensor in saved["best"].items()} != shapes:
+            raise ValueError("its selected weights are those of another network")
+        if saved["loss_sum"].shape != () or not isinstance(saved["state"], dict):
+            raise ValueError("its loss or the method's state is of another kind")
+        if {type(point) for point in saved["curve"]} - {dict} or {type(note) for note in saved["notes"]} - {str}:
+            raise ValueError("its curve or its notes are of another kind")
 
     def restore(self, saved: dict[str, Any], pool: list[Tensor] | None, device: torch.device) -> None:
         self.net.load_state_dict(saved["net"])

@@ -1,6 +1,5 @@
 """Pictures of what happened in training: learning curves, and what each method does to the same eight images."""
 
-import io
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -10,10 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
-from PIL import Image
 
 from benchmark import palette
-from benchmark.measure import SHOWN
+from benchmark.contents import SHOWN
+from benchmark.contents import strips as _strips
 from benchmark.rows import by_row
 from benchmark.spec import Record
 
@@ -25,10 +24,11 @@ def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
     """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over those that are not
     the source, or over all where there is no other."""
     names = [name for name in curve[0]["test"] if name not in inside] or list(curve[0]["test"])
+    none = [float("nan")] * len(curve)
     return {
         "step": [point["step"] for point in curve],
         "source": [point["val"] for point in curve],
-        "targets": [sum(point["test"][name] for name in names) / len(names) for point in curve],
+        "targets": [sum(point["test"][name] for name in names) / len(names) for point in curve] if names else none,
     }
 
 
@@ -83,7 +83,8 @@ def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path
     shown = {"source": next(iter(sheets.values()))[0]}
     shown |= {row: strips[1] for row, strips in sheets.items() if len(strips) > 1}
     with mpl.rc_context(palette.STYLE | {"figure.constrained_layout.use": False}):
-        figure = Figure(figsize=(palette.WIDTH, 1.06 * 0.74 * palette.WIDTH / SHOWN * len(shown)))
+        tall = SHOWN * shown["source"].shape[0] / shown["source"].shape[1]
+        figure = Figure(figsize=(palette.WIDTH, 1.06 * 0.74 * palette.WIDTH / SHOWN * tall * len(shown)))
         grid = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         figure.subplots_adjust(left=0.26, right=0.995, top=0.995, bottom=0.005, hspace=0.06)
         for axes, (row, strip) in zip(grid, shown.items(), strict=True):
@@ -94,10 +95,3 @@ def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path
             colour = "black" if row == "source" else palette.look(row).colour
             axes.set_ylabel(palette.wrapped(row, 17), fontsize=6, rotation=0, ha="right", va="center", color=colour)
         return palette.save(figure, path)
-
-
-def _strips(content: bytes) -> list[np.ndarray[Any, Any]]:
-    """The rows of a picture of views, each of as many square images as are shown."""
-    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    side = pixels.shape[1] // SHOWN
-    return np.split(pixels, len(pixels) // side)

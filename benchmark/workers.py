@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmark import registry, stopping
+from benchmark import registry, spawn, stopping, streams
 from benchmark.errors import UsageError, leave_at_once
 from benchmark.execute import execute_or_leave, record_of
 from benchmark.job import Job, Listener
@@ -27,11 +27,9 @@ class Worker:
     """A spawned process and the run it is doing."""
 
     def __init__(self, plugins: tuple[Path, ...], threads: int):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, plugins, threads), daemon=True)
+        self.pipe, theirs = spawn.CONTEXT.Pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who passes it on
-        self.process.start()
+        self.process = spawn.start(_work, theirs, plugins, threads, daemon=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         self.job: Job | None = None
@@ -153,6 +151,7 @@ class _Pipe:
 
 def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int) -> None:
     """Main function of a worker: does the runs it is sent until its pipe closes."""
+    streams.guard()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:

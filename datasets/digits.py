@@ -4,13 +4,12 @@ The released codes disagree about the training images and the resize filter, and
 circulation: each choice is a field. Targets are always their whole official test part. Card: docs/datasets/digits.md.
 """
 
-import importlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from benchmark import archives, data, readers, safe_pickle, sources
+from benchmark import archives, data, image_files, readers, safe_pickle, sources
 from benchmark.errors import UsageError
 from benchmark.method import frozen
 from benchmark.readers import Array
@@ -74,8 +73,7 @@ def _load(dataset: Dataset, domain: str, split: data.Split, root: Path) -> Image
             first, last = {"train": SUBSETS[dataset.subset], "val": (50_000, 60_000), "test": (0, 10_000)}[split]
             x, y = (array[first:last] for array in mnist(root, "t10k" if split == "test" else "train"))
         elif layout == "usps":
-            stored = importlib.import_module("torchvision").datasets.USPS(root, train=False)
-            x, y = stored.data, np.array(stored.targets)
+            x, y = readers.read_usps(path)
         elif layout == "png9001":
             x, y = png_folder(root if path.is_dir() else path)
         elif layout == "pickle10k":
@@ -107,7 +105,7 @@ def png_folder(path: Path) -> tuple[Array, Array]:
     images = np.empty((len(rows), 32, 32, 3), np.uint8)
     for index, (name, _) in enumerate(rows):
         with readers.decoding(path / PNG_FOLDER / name, origin):
-            images[index] = readers.read_png(files[f"{PNG_FOLDER}/{name}"], (32, 32))
+            images[index] = image_files.read_png(files[f"{PNG_FOLDER}/{name}"], (32, 32))
     return images, np.array([label for _, label in rows])
 
 

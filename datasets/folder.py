@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,9 @@ from pydantic import Field
 
 from benchmark import data, image_files, readers
 from benchmark.errors import UsageError
-from benchmark.image_files import Filter, Fit, entries, plain_name, shown
+from benchmark.image_files import Filter, Fit, entries, plain_name
 from benchmark.method import frozen
+from benchmark.plain import shown
 from benchmark.spec import Images
 
 ORIGIN = "where it came from, or take it out of the folder"
@@ -82,10 +84,14 @@ class Dataset(data.Dataset):
 def _scan(root: Path) -> Found:
     """All files by domain, in the order of their names. Raises UsageError for what has no place in the layout."""
     found: Found = {}
-    for domain in [path for path in entries(root, root) if path.is_dir()]:
+    domains = [path for path in entries(root, root) if path.is_dir()]
+    _check_distinct(domains, lambda name: plain_name(name).casefold())  # classes may be 'a' and 'A'
+    for domain in domains:
         _check_name(domain)
         files = found[plain_name(domain.name)] = []
-        for kind in entries(domain, root):
+        kinds = entries(domain, root)
+        _check_distinct(kinds, plain_name)
+        for kind in kinds:
             if not kind.is_dir():
                 raise UsageError(f"{shown(kind)}: a file outside of a class folder; {WANTED}")
             _check_name(kind)
@@ -105,6 +111,18 @@ def _check_name(folder: Path) -> None:
             f"{shown(folder)}: rename this folder, its name has {wrong[0]!a}; "
             "names of domains and classes may hold letters, digits, space and . _ - ( )"
         )
+
+
+def _check_distinct(folders: list[Path], name: Callable[[str], str]) -> None:
+    """Raises UsageError for two folders whose names are one to `name`: they would be taken for each other."""
+    before: dict[str, Path] = {}
+    for folder in folders:
+        other = before.setdefault(name(folder.name), folder)
+        if other != folder:
+            raise UsageError(
+                f"{folder.parent}: {other.name!a} and {folder.name!a} are one name but for capital letters or the way "
+                "accents are stored; rename one, or put all images into one of them"
+            )
 
 
 @cache

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from benchmark import data, rng
 from benchmark.errors import UsageError
+from benchmark.image_files import open_image
 from benchmark.method import frozen
 from benchmark.readers import package_file
 from benchmark.spec import Images
@@ -68,8 +69,11 @@ def uci(split: data.Split) -> tuple[Array, Array]:
 
 @cache
 def _photographs() -> list[Array]:
-    files = [package_file("sklearn", f"datasets/images/{name}.jpg") for name in ("china", "flower")]
-    return [np.asarray(Image.open(file).convert("RGB"), np.int64) for file in files]
+    found: list[Array] = []
+    for name in ("china", "flower"):
+        with open_image(package_file("sklearn", f"datasets/images/{name}.jpg")) as image:
+            found.append(np.asarray(image.convert("RGB"), np.int64))
+    return found
 
 
 def blend(digit: Array, draws: np.random.Generator) -> Array:

@@ -8,6 +8,7 @@ from pydantic import Field
 from benchmark import data, image_files, readers
 from benchmark.image_files import Filter
 from benchmark.method import frozen
+from benchmark.plain import content
 from benchmark.spec import Images
 
 ORIGIN = "https://sketchx.eecs.qmul.ac.uk/downloads/ (PACS: the images, and the lists of the splits)"
@@ -55,8 +56,12 @@ class Dataset(data.Dataset):
         for domain, official in OFFICIAL.items():
             try:
                 parts = {split: {path for path, _ in files(domain, split, root)} for split in SPLITS}
+                lines = {split: _lines(places(domain, split, root)[1]) for split in SPLITS}
             except data.MissingDataError:
                 continue
+            for split, twice in ((split, len(lines[split]) - len(parts[split])) for split in SPLITS):
+                if twice:
+                    found.append(f"{domain}: {twice} lines of the {SPLITS[split]} list are there before; counted once")
             if len(parts["test"]) != official:
                 found.append(f"{domain}: {len(parts['test'])} images in the test list, officially {official}")
             if parts["train"] & parts["val"]:
@@ -84,13 +89,13 @@ def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path,
     """The images of one list with their labels 0..6, in its order.
 
     Raises MissingDataError where folder or list are absent, UsageError for a line that is no image of this domain, a
-    label that is not that of its class folder, or an image that is not there.
+    label that is not that of its class folder, or an image that is not there. A line that is there twice counts once.
     """
     images, listed = places(domain, split, root)
-    found = []
+    found: dict[Path, int] = {}
     with readers.decoding(listed, ORIGIN):
-        for number, line in enumerate(listed.read_text("utf-8").splitlines(), start=1):
-            at, _, label = line.strip().rpartition(" ")
+        for number, line in enumerate(_lines(listed), start=1):
+            at, label = ([*line.rsplit(maxsplit=1), "", ""])[:2]
             parts = PurePosixPath(at).parts
             if len(parts) != 3 or parts[0] != domain or parts[1] not in Dataset.classes or not label.isdecimal():
                 raise ValueError(f"line {number} is '{line.strip()}', not {domain}/CLASS/FILE and a label in 1..7")
@@ -102,8 +107,13 @@ def files(domain: str, split: data.Split, root: Path | None) -> list[tuple[Path,
             path = images / parts[1] / parts[2]
             if not path.is_file():
                 raise ValueError(f"line {number} names {path}, which is not there")
-            found.append((path, index))
-    return found
+            found[path] = index
+    return list(found.items())
+
+
+def _lines(listed: Path) -> list[str]:
+    """The lines of a list, without a byte-order mark and blank lines at the end."""
+    return content(listed, 2**26).decode("utf-8-sig").rstrip().splitlines()
 
 
 def _first(folder: Path, places: tuple[str, ...], name: str) -> Path | None:

@@ -66,12 +66,13 @@ class Method(method.Method):
     def wrap(self, net: nn.Module) -> nn.Module:
         return convert(net, self.dual_norm)
 
+    def operations(self) -> tuple[str, ...]:
+        return OPS if self.all_ops else NINE
+
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
         """[x_adv, x_mix]"""
-        ops = OPS if self.all_ops else NINE
-        draws = rng.draw(
-            "chains", sample_mix, 2 * len(x), ops=ops, severity=self.severity, width=self.width, depth=self.depth
-        )
+        ops, n = self.operations(), 2 * len(x)
+        draws = rng.draw("chains", sample_mix, n, ops=ops, severity=self.severity, width=self.width, depth=self.depth)
         chains = apply_chains(to_uint8(x).repeat(2, 1, 1, 1), draws).to(x.dtype) / 255  # 1
         first, second = chains.chunk(2)
         with route(net, "A"):

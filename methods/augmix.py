@@ -52,14 +52,16 @@ class Method(method.Method):
     """"joint", as released: one forward pass of the clean images and both views, so that BatchNorm takes its statistics
     over all of them and moves once; "separate": three forward passes. Without BatchNorm they are the same."""
 
+    def operations(self) -> tuple[str, ...]:
+        return {"nine": NINE, "all": OPS}[self.ops] if isinstance(self.ops, str) else self.ops
+
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
-        ops = {"nine": NINE, "all": OPS}[self.ops] if isinstance(self.ops, str) else self.ops
         draws = [  # 1
             rng.draw(
                 f"augmix/{view}",
                 sample_mix,
                 len(x),
-                ops=ops,
+                ops=self.operations(),
                 severity=self.severity,
                 width=self.width,
                 depth=self.depth,

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmark import method
 from benchmark.consistency import jensen_shannon
@@ -74,6 +73,9 @@ class Method(AmplitudeAttack, method.Method):
     bn_batching: Literal["separate", "joint"] = "separate"
     """For a network with BatchNorm: a pass for each view, as released, or one for all. Without, the same numbers."""
 
+    def operations(self) -> tuple[str, ...]:
+        return self.ops if self.base == "augmix" else ()
+
     def kind(self, rng: Rng) -> bool:
         return rng.progress < self.warmup
 
@@ -82,8 +84,7 @@ class Method(AmplitudeAttack, method.Method):
         if self.weight_map == "none":
             return {}
         if self.weight_map == "erm":
-            erm = copy.deepcopy(net)
-            source.fit_erm(erm, rng)
+            source.fit_erm(erm := copy.deepcopy(net), rng)
             error = measure(erm, source.val, seed=rng.seed, limit=self.map_images).error
         else:
             error = read_map(self.weight_map, source.images.x.shape[-1])
@@ -94,8 +95,7 @@ class Method(AmplitudeAttack, method.Method):
         warm, v = rng.progress < self.warmup, x.repeat(self.n_views, 1, 1, 1)
         if warm or self.base == "augmix":
             chains = {"ops": self.ops, "width": self.width, "depth": self.depth, "alpha": self.alpha}
-            mixing = rng.draw("augmix", sample_mix, len(v), severity=self.severity, **chains)
-            v = augmix_view(v, mixing)  # 2
+            v = augmix_view(v, rng.draw("augmix", sample_mix, len(v), severity=self.severity, **chains))  # 2
         v = v.view(self.n_views, *x.shape)
         if not warm:  # 3 to 6
             v = attack(net, v, y, rng.draw("attack", sample_draws, v.shape, config=self), self, weight=state.get("w"))
@@ -104,9 +104,9 @@ class Method(AmplitudeAttack, method.Method):
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
         lam = self.lam_warmup if rng.progress < self.warmup else self.lam
         if lam == 0:
-            return F.cross_entropy(net(x), y)
+            return nn.functional.cross_entropy(net(x), y)
         logits = forward_views(net, [x, *self.views(net, x, y, rng, state)], joint=self.bn_batching == "joint")  # 7
-        return F.cross_entropy(logits[0], y) + lam * jensen_shannon(*logits)  # 8
+        return nn.functional.cross_entropy(logits[0], y) + lam * jensen_shannon(*logits)  # 8
 
 
 def read_map(path: str, n: int) -> Tensor:

@@ -40,6 +40,7 @@ def record(
         run_id=asked.run_id,
         status="done",
         asked=asked,
+        sealed=True,
         steps=8,
         ran=ran(method, seed),
         accuracy=Accuracy(

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from benchmark import data, protocols, run
@@ -85,6 +87,132 @@ class Wrong(Items):
 def test_items_that_are_no_images_are_named(item: Any, says: str) -> None:
     with pytest.raises(UsageError, match=f"(?s)(a, |here.*|a/).*{says}"):
         data.load(from_torch({"a": Wrong(item), "b": Items("uint8")}, CLASSES)(), "b", None)
+
+
+@pytest.mark.parametrize("label", [0.5, float("nan"), torch.tensor(0.5), "1", True, None, torch.tensor([1, 2]), 2**70])
+def test_labels_are_whole_numbers(label: Any) -> None:
+    item = (torch.zeros(3, 32, 32, dtype=torch.uint8), label)
+    with pytest.raises(UsageError, match=r"a, item 7: (not a pair of image and label number|label 1180591)"):
+        data.load(from_torch({"a": Wrong(item), "b": Items("uint8")}, CLASSES)(), "b", None)
+
+
+@pytest.mark.parametrize(
+    "label", [1, 1.0, torch.tensor(1), torch.tensor(1.0), torch.tensor([1]), np.int8(1), np.array(1)]
+)
+def test_labels_of_any_whole_kind_are_taken(label: Any) -> None:
+    item = (torch.zeros(3, 32, 32, dtype=torch.uint8), label)
+    made = from_torch({"a": Wrong(item)}, CLASSES)()
+    assert made.load("a", "test", None).y[7] == 1
+
+
+def test_images_of_unequal_sizes_fail_before_training() -> None:
+    made = from_torch({"a": Items("uint8"), "b": Items("uint8", (48, 32))}, CLASSES, val_share=0.3)()
+    for source in ("a", "b", "a+b"):
+        with pytest.raises(
+            UsageError, match=r"images of b/\w+ are 48x32, those of a/\w+ are 32x32|b.* 48x32.*|a.* 32x32"
+        ):
+            data.load(made, source, None)
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        while True:
+            yield torch.zeros(3, 32, 32), 0
+
+
+class Broken(Items):
+    def __getitem__(self, index: int) -> Any:
+        raise FileNotFoundError("x.png")
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        (Endless(), "a: Endless has no length .*give a torch Dataset with __len__"),
+        (iter([1]), "a: list_iterator has no length"),
+        (None, "a: NoneType has no length"),
+        (DataLoader(Items("uint8")), "a, item 0: not a pair of image and label number .*not subscriptable"),
+        (Broken("uint8"), "a, item 0: not a pair of image and label number .FileNotFoundError: x.png"),
+        ([], "a/train: no images|a/test: no images"),
+    ],
+)
+def test_what_is_no_dataset_is_named(items: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        data.load(from_torch({"a": items, "b": Items("uint8")}, CLASSES)(), "a", None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "a+b",
+        "a|b",
+        "a\nb",
+        "\x1b[31m",
+        "<b>",
+        "a/b/c",
+        "/a",
+        "..\u2028",
+        "x" * 101,
+        " a",
+        3,
+        None,
+        b"a",
+        "\udcff",
+    ],
+)
+def test_odd_names_of_domains_and_classes(name: Any) -> None:
+    with pytest.raises(UsageError, match="is no domain name; allowed: letters, digits") as caught:
+        from_torch({name: Items("uint8")}, CLASSES)
+    assert str(caught.value).isprintable()
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        with pytest.raises(UsageError, match="is no class name"):
+            from_torch({"a": Items("uint8")}, ["dark", name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"domains": {}}, "is no sequence of domain names"),
+        ({"domains": [Items("uint8")]}, "domains is list; give a mapping"),
+        ({"domains": {"Day": Items("uint8"), "day": Items("uint8")}}, "two domain names are one: 'Day' and 'day'"),
+        ({"domains": {"caf\u00e9": 1, "cafe\u0301": 1}}, "two domain names are one"),
+        ({"classes": "cat"}, "'cat' is no sequence of class names"),
+        ({"classes": []}, "is no sequence of class names"),
+        ({"classes": ["a", "a"]}, "two class names are one: 'a' and 'a'"),
+        ({"sources": ["dai"]}, "source 'dai' is no domain; did you mean 'day'"),
+        ({"sources": "day"}, "'day' is no sequence of source names"),
+        ({"sources": ["day+dai"]}, "source 'dai' is no domain"),
+        ({"size": 0}, "size=0; allowed: 1 to 4096, or None"),
+        ({"size": 32.0}, r"size=32\.0; allowed"),
+        ({"size": True}, "size=True; allowed"),
+        ({"resize": "nearest"}, "resize='nearest'; allowed: bilinear, bicubic, lanczos"),
+        ({"fit": "pad"}, "fit='pad'; allowed: squash, crop"),
+        ({"val_share": 0.0}, r"val_share=0\.0; allowed: between 0 and 1"),
+        ({"val_share": float("nan")}, "val_share=nan; allowed"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        from_torch(**({"domains": {"day": Items("uint8")}, "classes": CLASSES} | arguments))
+
+
+def test_domains_may_be_parts_of_a_column_and_classes_letters() -> None:
+    made = from_torch({"fog/1": Items("uint8"), "fog/2": Items("uint8"), "\u65e5 (2)": Items("uint8")}, ["a", "A"])()
+    assert len(data.load(made, "fog/1+fog/2", None).test) == 3
+
+
+@pytest.mark.parametrize("layout", [3, None, ("a",), data.Layout(("a",), ("d", "D"), ()), data.Layout((), ("d",), ())])
+def test_a_layout_is_checked_too(layout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = from_torch({"a": Items("uint8")}, CLASSES)
+    monkeypatch.setattr(made, "layout", lambda self, root: layout)
+    with pytest.raises(UsageError, match=r"not a benchmark.data.Layout|are one|no sequence of class names"):
+        data.load(made(), "a", None)
+    monkeypatch.undo()
+    monkeypatch.setattr(made, "load", lambda *_: 7)
+    with pytest.raises(UsageError, match=r"load\(\) gives int, not benchmark.spec.Images"):
+        data.load(made(), "a", None)
 
 
 PLUGIN = '''"""Flat images by day and by night."""

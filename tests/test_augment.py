@@ -1,6 +1,7 @@
 """Augmentations outside the referee: the same images as inside, and the manners of torchvision's transforms."""
 
 import copy
+import multiprocessing
 import pickle
 import re
 from typing import Any
@@ -187,6 +188,131 @@ def test_a_copy_draws_on_from_where_the_first_stood(name: str) -> None:
     wanted = module(BATCH.x)
     for other in copies:
         assert torch.equal(other(BATCH.x), wanted)
+
+
+class Odd(nn.Module):
+    """A network that gives what it is told to."""
+
+    def __init__(self, give: str = "logits") -> None:
+        super().__init__()
+        self.conv, self.head, self.give = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), give
+
+    def forward(self, x: Tensor, features: bool = False) -> Any:
+        z = self.conv(x).mean((2, 3))
+        logits = self.head(z)
+        given = {"dict": {"logits": logits}, "tuple": (logits, z, z), "map": z[:, :, None, None], "classes": logits[0]}
+        given["bytes"] = logits.byte()
+        return given.get(self.give, (logits, z) if features else logits)
+
+
+class NoFeatures(Odd):
+    def forward(self, x: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x)
+
+
+ATTACKS = pytest.mark.parametrize("name", [n for n, cls in CLASSES.items() if cls.alone is not None and cls.attacks])
+
+
+@ATTACKS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_network_of_another_precision_is_attacked_in_it(name: str, dtype: torch.dtype) -> None:
+    net = Odd().to(dtype)
+    out = augmented(name, BATCH.unit().to(dtype), net=net)
+    assert out.dtype == dtype
+    assert out.isfinite().all()
+    assert augmented(name, BATCH.x, net=net).dtype == torch.uint8
+
+
+@ATTACKS
+@pytest.mark.parametrize("give", ["dict", "tuple", "map", "classes", "bytes"])
+def test_a_network_that_gives_no_logits_is_named(name: str, give: str) -> None:
+    with pytest.raises(UsageError, match=r"net\(x.* has to give .*logits \[B,K\].*wrap the network"):
+        augmented(name, BATCH.unit(), net=Odd(give))
+
+
+def test_gud_needs_a_network_with_features() -> None:
+    with pytest.raises(UsageError, match=r"net\(x, features=True\) has to give .*, and raises TypeError"):
+        augmented("gud", BATCH.unit(), net=NoFeatures())
+
+
+@ATTACKS
+def test_labels_without_a_class_are_named(name: str) -> None:
+    for label in (4, 9):
+        with pytest.raises(UsageError, match=rf"label {label} is none of the network's classes, 0\.\.3"):
+            make(name, Odd())(BATCH.x, torch.full_like(BATCH.y, label))
+    with pytest.raises(UsageError, match="label -1 is no class"):
+        make(name, Odd())(BATCH.x, torch.full_like(BATCH.y, -1))
+    with pytest.raises(UsageError, match="labels must be int64"):
+        make(name, Odd())(BATCH.x, ["a"] * 8)
+
+
+@ATTACKS
+def test_what_is_no_network_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=r"net must be a torch\.nn\.Module, not function"):
+        augmentation(name, net=lambda x: x)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no parameters"):
+        make(name, nn.Identity())(BATCH.x, BATCH.y)
+    with torch.inference_mode():
+        net = Odd()
+    with pytest.raises(UsageError, match=r"made under torch\.inference_mode"):
+        make(name, net)(BATCH.x, BATCH.y)
+
+
+@USABLE
+def test_neither_inference_mode_nor_autocast_changes_an_image(name: str) -> None:
+    plain, outside = augmented(name, BATCH.unit()), BATCH.unit()
+    first, second = make(name), make(name)
+    with torch.inference_mode():
+        assert torch.equal(first(outside, BATCH.y)[0], plain)
+        assert torch.equal(second(outside.clone(), BATCH.y.clone())[0], plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = augmented(name, BATCH.unit())
+        assert under.dtype == plain.dtype
+        assert torch.equal(under, plain) or CLASSES[name].attacks  # a network under attack does what autocast says
+        assert augmented(name, BATCH.x).dtype == torch.uint8
+
+
+@USABLE
+def test_no_images_come_back_as_no_images(name: str) -> None:
+    for x in (BATCH.x[:0], BATCH.unit()[:0]):
+        out, labels = make(name)(x, BATCH.y[:0])
+        assert (out.shape, out.dtype, len(labels)) == (x.shape, x.dtype, 0)
+    assert make(name)(BATCH.x[:0], [])[0].shape == (0, 3, 32, 32)
+    with pytest.raises(UsageError, match=r"images with pixels, not \[8, 3, 0, 32\]"):
+        make(name)(BATCH.x[:, :, :0], BATCH.y)
+
+
+@USABLE
+def test_torch_compile_leaves_it_as_it_is(name: str) -> None:
+    torch._dynamo.reset()
+    wanted = augmented(name, BATCH.x)
+    compiled: Any = torch.compile(make(name), backend="eager")
+    assert torch.equal(compiled(BATCH.x, BATCH.y)[0], wanted)
+    if not CLASSES[name].attacks:
+        within = torch.compile(nn.Sequential(make(name), nn.Flatten()), backend="eager")
+        assert torch.equal(within(BATCH.x), wanted.flatten(1))
+    torch._dynamo.reset()
+
+
+def _in_a_fork(module: Any, pipe: Any) -> None:
+    pipe.send(module(BATCH.x, BATCH.y)[0].numpy())
+
+
+@pytest.mark.parametrize("name", ["augmix", "augmax", "randconv"])
+def test_a_forked_process_augments_as_its_parent(name: str) -> None:
+    """torch's threads and ours stay behind in the parent; whoever waits for them waits for ever."""
+    threads, module = torch.get_num_threads(), make(name)
+    torch.set_num_threads(2)
+    try:
+        module(BATCH.x, BATCH.y)
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=_in_a_fork, args=(module, there))
+        process.start()
+        assert here.poll(60), "it hangs"
+        assert torch.equal(torch.from_numpy(here.recv()), module(BATCH.x, BATCH.y)[0])
+        process.join()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_it_shows_its_settings() -> None:

@@ -146,6 +146,50 @@ def test_a_run_with_a_damaged_checkpoint_starts_anew_and_says_so(
     assert anew.notes == ["started anew: checkpoint.pt is damaged: its bytes are not those that were written"]
 
 
+def other_network(saved: dict[str, Any]) -> None:
+    name = next(iter(saved["net"]))
+    saved["net"][name] = saved["net"][name][:1]
+
+
+def put(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda saved: saved.__setitem__(name, value)
+
+
+WRONG = {
+    "another network": other_network,
+    "no network": lambda saved: saved.pop("net"),
+    "no optimiser": put("optimizer", {}),
+    "no meter": put("meter", []),
+    "a loss of many": put("loss_sum", torch.zeros(2)),
+    "a loss of none": put("loss_sum", None),
+    "a state of a list": put("state", [1]),
+    "other weights": put("best", {"x": torch.zeros(1)}),
+    "weights of none": put("best", 3),
+    "a curve of numbers": put("curve", [3]),
+    "notes of numbers": put("notes", [3]),
+    "too few counts": put("plain", [1, 2]),
+    "a negative step": put("plain", [-1, 0, 1.0, 0, None]),
+    "a step of a half": put("plain", [1.5, 0, 1.0, 0, None]),
+    "a step of none": put("plain", [None, 0, 1.0, 0, None]),
+    "seconds of nan": put("plain", [1, 0, float("nan"), 0, None]),
+    "a pool that is not there": put("plain", [1, 0, 1.0, 0, 3]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_run_with_a_sealed_checkpoint_of_another_shape_starts_anew_and_says_so(tmp_path: Path, wrong: str) -> None:
+    whole = run(tmp_path / "whole", Stopping())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Stopping(at=4, quietly=False), checkpoint_seconds=0)
+    found = checkpoints.load(tmp_path, "c")
+    assert found is not None
+    WRONG[wrong](found[0])
+    checkpoints.save(tmp_path, "c", found[0])
+    anew = run(tmp_path, Stopping())
+    assert (anew.resumed, anew.step, anew.curve) == (0, whole.step, whole.curve)
+    assert "started anew: checkpoint.pt is not one of this run: " in anew.notes[0]
+
+
 def test_a_checkpoint_that_cannot_be_written_costs_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -1,6 +1,7 @@
 """cifar10c and cifar100c in the exact on-disk formats, small: what is read, how it is cut, and what is refused."""
 
 import io
+import os
 import struct
 import tarfile
 from functools import cache
@@ -184,6 +185,58 @@ def test_official_arrays_are_cut_by_severity(folder: Path) -> None:
     assert len(make(corrupted="official", limit=9).load("fog/2", "test", folder)) == 9
     with pytest.raises(MissingDataError, match=r"snow\.npy and .*labels\.npy.*zenodo\.org/records/2535967"):
         make(corrupted="official").load("snow/1", "test", folder)
+
+
+RIGHT = np.tile(np.arange(TEST) % 10, 5)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.tile(np.arange(TEST) % 100, 5), "row 10 is 10; allowed: 0..9"),
+        (RIGHT - 1, "row 0 is -1; allowed"),
+        (np.where(RIGHT == 3, np.nan, RIGHT), "it holds float64"),
+        (RIGHT.astype(float), "it holds float64"),
+        (RIGHT.astype(str), "it holds <U"),
+        (RIGHT > 4, "it holds bool"),
+        (RIGHT[:-1], "whole numbers"),
+        (RIGHT.reshape(5, -1), "whole numbers"),
+        (np.where(np.arange(5 * TEST) == 3 * TEST + 7, 8, RIGHT), "row 607 is 8, not 7"),
+        (np.roll(RIGHT, 1), "row 0 is 9, not 0"),
+        (np.zeros(5 * TEST, np.uint8), "row 1 is 0, not 1|200 of 200 are 0, not 20"),
+    ],
+)
+def test_official_labels_are_those_of_the_clean_images(
+    folder: Path, labels: np.ndarray[Any, Any], says: str, clean: bool
+) -> None:
+    with_official(folder)
+    assert torch.equal(make(corrupted="official").load("fog/3", "test", folder).y, torch.arange(TEST) % 10)
+    np.save(folder / "CIFAR-10-C/labels.npy", labels)
+    if not clean:
+        (folder / "cifar-10-batches-py/test_batch").rename(folder / "elsewhere")
+    ordered = not clean and says.startswith("row 0 is 9")  # no more than a warning without the order of the clean ones
+    if ordered:
+        assert make(corrupted="official").warnings(folder) == [
+            "labels.npy is not the published file, and its order cannot be checked without the official batches"
+        ]
+        return
+    with pytest.raises(UsageError, match=f"labels.npy cannot be read: the official labels are not those.*({says})"):
+        make(corrupted="official").load("fog/3", "test", folder)
+
+
+@pytest.mark.parametrize("name", ["fog", "labels"])
+def test_official_arrays_are_plain_files_of_one_array(folder: Path, name: str) -> None:
+    path = with_official(folder) / f"CIFAR-10-C/{name}.npy"
+    path.unlink()
+    np.savez(path.with_suffix(".npz"), RIGHT)
+    path.with_suffix(".npz").rename(path)
+    with pytest.raises(UsageError, match="it is an archive of arrays"):
+        make(corrupted="official").load("fog/1", "test", folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="it is a pipe"):
+        make(corrupted="official").load("fog/1", "test", folder)
 
 
 def test_a_whole_load_and_its_fingerprint(folder: Path) -> None:

@@ -65,7 +65,7 @@ def accuracies(**changed: float) -> pd.DataFrame:
     record = handmade.record("erm", 3)
     domains = {
         target: Domain(n=10, accuracy={"source-val": value, "last": value - 10})
-        for target, value in (table(**changed) | {"spatter/1": 1.0, "clean": 95.0}).items()
+        for target, value in (table(**changed) | {"spatter/1": 11.0, "clean": 95.0}).items()
     }
     assert record.accuracy is not None
     accuracy = record.accuracy.model_copy(update={"domains": domains, "in_domain": ["clean"]})

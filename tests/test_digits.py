@@ -350,6 +350,29 @@ DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes], str]] = {
     "usps not bz2": ("usps", USPS, lambda _: b"<html>", "OSError"),
     "usps wrong size": ("usps", USPS, lambda _: usps_text(QUARTERS[:, :15], LABELS[:5]), "cannot be read"),
     "usps wrong label": ("usps", USPS, lambda _: usps_text(QUARTERS, [0, 1, 2, 3, 10]), "image 4 has label 10"),
+    "usps in 0..1": (
+        "usps",
+        USPS,
+        lambda _: usps_of(lambda value: value / 2 + 0.5),
+        "values lie in 0..1, not in -1..1",
+    ),
+    "usps in 0..255": ("usps", USPS, lambda _: usps_of(lambda value: 255 * (value / 2 + 0.5)), "values lie in 0..255"),
+    "usps in 0..2": ("usps", USPS, lambda _: usps_of(lambda value: value + 1), "values lie in 0..2"),
+    "usps in -2..2": ("usps", USPS, lambda _: usps_of(lambda value: 2 * value), "values lie in -2..2"),
+    "usps not numbers": ("usps", USPS, lambda _: usps_of(lambda value: value * np.nan), "values lie in nan..nan"),
+    "usps unordered": (
+        "usps",
+        USPS,
+        lambda old: bz2.compress(bz2.decompress(old).replace(b" 1:", b" 300:")),
+        "line 1 does not hold the values 1 to 256",
+    ),
+    "usps counted from 0": ("usps", USPS, lambda _: usps_text(QUARTERS, [-1, 1, 2, 3, 4]), "image 0 has label -1"),
+    "usps fractions": (
+        "usps",
+        USPS,
+        lambda _: bz2.compress(b"1.5 " + bz2.decompress(usps_text(QUARTERS, LABELS[:5])).partition(b" ")[2]),
+        "invalid literal for int",
+    ),
     "svhn truncated": ("svhn", SVHN, lambda old: old[:-100], "cannot be read"),
     "svhn empty": ("svhn", SVHN, lambda _: b"", "cannot be read"),
     "svhn no images": ("svhn", SVHN, lambda _: mat(COLOUR[:0], []), "cannot be read"),
@@ -357,6 +380,22 @@ DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes], str]] = {
     "svhn not bytes": ("svhn", SVHN, lambda _: mat(COLOUR / 255, LABELS), "X is float64"),
     "svhn labels too few": ("svhn", SVHN, lambda _: mat(COLOUR, LABELS[:-1]), "with 11 labels"),
     "svhn wrong label": ("svhn", SVHN, lambda _: mat(COLOUR, WRONG_LABELS), "image 11 has label 11; allowed: 0..9"),
+    "svhn fractions": (
+        "svhn",
+        SVHN,
+        lambda _: mat_of(np.array(LABELS) + 0.5),
+        "float64 values that are no whole numbers",
+    ),
+    "svhn not numbers": ("svhn", SVHN, lambda _: mat_of(np.full(12, np.nan)), "no whole numbers"),
+    "svhn texts": ("svhn", SVHN, lambda _: mat_of(np.array(["3"] * 12)), "cannot be read"),
+    "svhn negative": ("svhn", SVHN, lambda _: mat_of(np.array([-1, *LABELS[1:]])), "image 0 has label -1"),
+    "svhn two zeros": ("svhn", SVHN, lambda _: mat_of(np.array([10, *LABELS[1:]])), "both 0 and 10"),
+    "svhn label from above": (
+        "svhn",
+        SVHN,
+        lambda _: mat_of(np.array([2**40, *LABELS[1:]])),
+        "image 0 has label 1099511",
+    ),
     "syn wrong label": ("syn", SYN, lambda _: mat(COLOUR, WRONG_LABELS), "image 11 has label 11; allowed: 0..9"),
     "png truncated": ("mnist_m", f"{PNGS}/00000001.png", lambda old: old[:200], "cannot be read"),
     "png empty": ("mnist_m", f"{PNGS}/00000001.png", lambda _: b"", "UnidentifiedImageError"),
@@ -372,8 +411,63 @@ DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes], str]] = {
         lambda old: old.replace(b" 9", b" 10"),
         "line 3 is '00000001.png 10'",
     ),
+    "png list doubled": (
+        "mnist_m",
+        PNG_LABELS,
+        lambda old: old + old[:15],
+        "line 4 names 00000002.png, as a line before",
+    ),
+    "png list blank line": ("mnist_m", PNG_LABELS, lambda old: old.replace(b"\n", b"\n\n", 1), "line 2 is ''"),
+    "png list negative": ("mnist_m", PNG_LABELS, lambda old: old.replace(b" 9", b" -9"), "line 3 is '00000001.png -9'"),
+    "mnist far too long": ("mnist", TRAIN_LABELS, lambda old: old * 9, "it has 540,072 bytes, not 60,008"),
     "png list not text": ("mnist_m", PNG_LABELS, lambda _: b"\xff\xfe", "UnicodeDecodeError"),
 }
+
+
+def usps_of(change: Callable[[Any], Any]) -> bytes:
+    """USPS's text with other values, whose range is still 0 to 4 quarters of something."""
+    assert QUARTERS.min() == 0
+    assert QUARTERS.max() == 4
+    rows = [
+        f"{label + 1} " + " ".join(f"{i}:{change(value / 2 - 1)}" for i, value in enumerate(image.ravel(), start=1))
+        for image, label in zip(QUARTERS, LABELS, strict=False)
+    ]
+    return bz2.compress("\n".join(rows).encode())
+
+
+def mat_of(labels: np.ndarray[Any, Any]) -> bytes:
+    file: Any = io.BytesIO()
+    scipy.io.savemat(file, {"X": COLOUR.transpose(1, 2, 3, 0), "y": labels[:, None]})
+    return bytes(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda old: b"\xef\xbb\xbf" + old, lambda old: old.replace(b"\n", b"\r\n"), lambda old: old.replace(b" ", b"\t"),
+     lambda old: old + b"\n\n"],
+)  # fmt: skip
+def test_a_list_that_an_editor_wrote_is_read(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    put(folder, PNG_LABELS, change(png_files()[PNG_LABELS]))
+    assert Dataset().load("mnist_m", "test", folder).y.tolist() == LABELS[:3]
+
+
+@pytest.mark.parametrize("name", [TRAIN_LABELS, SVHN, USPS, PICKLE, TAR])
+def test_pipes_and_devices_are_not_waited_for(folder: Path, name: str) -> None:
+    made = Dataset(mnist_m="pickle10k") if name == PICKLE else Dataset()
+    (folder / PNG_LABELS).unlink()  # so that the archive is looked for
+    domain = {TRAIN_LABELS: "mnist", SVHN: "svhn", USPS: "usps"}.get(name, "mnist_m")
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        with pytest.raises(UsageError, match=r"cannot be read: it is a (pipe|device), not a plain file"):
+            made.load(domain, "train" if domain == "mnist" else "test", folder)
+
+
+def test_a_pickle_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = put(tmp_path, "x.pkl", b"c__builtin__\nbytes\n(I1000000000000\ntR.")
+    with pytest.raises(TypeError):
+        safe_pickle.unpickle(path)
+    assert safe_pickle.unpickle(pickle.dumps({"a": b""}, protocol=2)) == {"a": b""}
 
 
 @pytest.mark.parametrize("case", DAMAGE)

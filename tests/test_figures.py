@@ -1,16 +1,31 @@
 """Figures: their colours, what they compute before they draw, and that they draw the same bytes again."""
 
+import io
 import itertools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
-from benchmark import accuracy_figures, figures, palette, training_figures
+from benchmark import (
+    accuracy_figures,
+    comparison_tables,
+    contents,
+    figures,
+    page,
+    palette,
+    sensitivity_figures,
+    tables,
+    training_figures,
+)
+from benchmark.measure import picture_sheet
 from benchmark.rows import by_group
 from benchmark.spec import Record
-from tests.handmade import record
+from tests.handmade import fill, record
 
 VISIONS = {  # linear RGB; Machado, Oliveira and Fernandes (IEEE TVCG 15, 2009), severity 1
     "normal": np.eye(3),
@@ -111,3 +126,83 @@ def test_seconds_of_different_machines_are_not_set_side_by_side() -> None:
     assert "seconds" in accuracy_figures.costs([here, there])
     moved = there.model_copy(update={"ran": there.ran.model_copy(update={"device_name": "another"})})
     assert "seconds" not in accuracy_figures.costs([here, moved])
+
+
+def test_long_and_colliding_names_make_files_of_their_own() -> None:
+    long = [f"sada[{'epsilon=0.21,' * 30}lam={i}]" for i in range(2)]
+    found = sensitivity_figures.slugs([*long, "a b", "a_b", "A_B", "erm"])
+    assert found["erm"] == "erm"
+    assert len({name.lower() for name in found.values()}) == 6
+    assert max(map(len, found.values())) <= sensitivity_figures.LONGEST
+    made = [record("erm", 0, dataset=name) for name in ("x y", "x_y", "X_Y", "z", "radial_z", "w" * 300)]
+    stems = figures._stems({group: runs[0] for group, runs in by_group(made).items()})
+    names = [f"sensitivity_{more}{stem}".lower() for stem in stems.values() for more in ("", "radial_")]
+    assert len(set(names)) == len(names)
+
+
+def test_what_cannot_be_drawn_is_said_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> Path:
+        raise RuntimeError("on <purpose>")
+
+    for module, name in (
+        (accuracy_figures, "by_domain"),
+        (accuracy_figures, "ranks"),
+        (sensitivity_figures, "small_multiples"),
+        (sensitivity_figures, "heat_maps"),
+    ):
+        monkeypatch.setattr(module, name, broken)
+    monkeypatch.setattr(accuracy_figures, "against_cost", lambda runs, path: palette.save(Figure((1, 1)), path))
+    monkeypatch.setattr(sensitivity_figures, "radial_profiles", lambda runs, path: palette.save(Figure((1, 1)), path))
+    store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
+    old = tmp_path / "figures" / "accuracy_minidigits_same_common.pdf"
+    old.parent.mkdir()
+    old.touch()
+    drawn = figures.draw(store, store.read_all())
+    assert {picture.path.stem.partition("_mini")[0]: bool(picture.problem) for picture in drawn} == {
+        "accuracy": True, "cost": False, "sensitivity": True, "sensitivity_radial": False,
+    }  # fmt: skip
+    assert not old.exists()
+    text = page.write(store, store.read_all()).read_text()
+    assert "This picture could not be drawn: RuntimeError: on &lt;purpose&gt;" in text
+    assert text.count("<img") == 2
+    monkeypatch.setattr(accuracy_figures, "costs", broken)
+    monkeypatch.setattr(page, "verdict", broken)
+    text = page.write(store, store.read_all()).read_text()
+    assert "No verdict can be given." in text
+
+
+def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("on <purpose>\n")
+
+    monkeypatch.setattr(comparison_tables, "differences", broken)
+    monkeypatch.setattr(tables, "cost_rows", broken)
+    monkeypatch.setattr(figures, "draw", lambda store, records: [])
+    store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
+    assert tables.main(["--out", str(tmp_path)]) == tables.main(["--out", str(tmp_path), "--check"]) == 0
+    there = {path.name: path.read_text() for path in (store.out / "tables").iterdir() if path.suffix != ".parquet"}
+    assert "- cannot be made: RuntimeError: on &lt;purpose>" in there["differences.md"]
+    assert "cannot be made: RuntimeError" in there["differences.tex"]
+    assert there["cost.csv"].startswith("cannot be made\nRuntimeError")
+    assert "| erm" in there["accuracy.md"]
+    assert "cannot be made: RuntimeError: on &lt;purpose&gt;" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("size", [(47, 33), (33, 47), (64, 32), (32, 64), (300, 100), (1, 1), (32, 32)])
+def test_views_of_any_shape_come_apart_again(size: tuple[int, int], tmp_path: Path) -> None:
+    rows = [torch.full((8, 3, *size), value) for value in (0.0, 0.4, 1.0)]
+    for n in (1, 3):
+        strips = contents.strips(picture_sheet(rows[:n]))
+        assert len(strips) == n
+        assert {strip.shape[:2] for strip in strips} == {strips[0].shape[:2]}
+        assert abs(strips[0].shape[1] / 8 / strips[0].shape[0] - size[1] / size[0]) < 0.05
+        assert [int(strip.max()) for strip in strips] == [0, 102, 255][:n]
+    made = record("augmix", 0)
+    shown = training_figures.view_sheet([made], {made.run_id: picture_sheet(rows)}, tmp_path / "views")
+    assert shown.is_file()
+
+
+def test_a_picture_of_views_from_before_its_rows_were_written_down() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8 * 32, 3 * 32)).save(buffer, "PNG")
+    assert len(contents.strips(buffer.getvalue())) == 3

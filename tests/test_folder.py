@@ -219,6 +219,76 @@ def test_what_file_managers_leave_behind_is_skipped(root: Path) -> None:
     assert data.load(make(), "clay", root).fingerprint == before
 
 
+@pytest.mark.parametrize(
+    "name", ["lost+found", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "Thumbs.db", ".Trashes"]
+)
+@pytest.mark.parametrize("level", ["", "clay", "clay/cat"])
+def test_what_systems_leave_about_is_skipped(root: Path, name: str, level: str) -> None:
+    (root / level / name / "clay/cat").mkdir(parents=True)
+    (root / level / name / "clay/cat/._0.png").write_text("x")
+    (root / level / name).chmod(0)  # as lost+found is
+    try:
+        assert make().layout(root).domains == ("clay", "ink", "oil")
+        assert len(data.load(make(), "clay", root).test["ink"]) == 40
+    finally:
+        (root / level / name).chmod(0o700)
+
+
+@pytest.mark.parametrize("level", ["", "clay", "clay/cat"])
+@pytest.mark.parametrize(("target", "says"), [("gone.png", "a broken link, there is no gone.png"), ("x", "to itself")])
+def test_links_to_nothing_are_called_so(root: Path, level: str, target: str, says: str) -> None:
+    (root / level / "x").symlink_to(target)
+    refused(root, str(root / level / "x"), says)
+
+
+def test_links_that_lead_round_are_called_so(root: Path) -> None:
+    (root / "clay/cat/a.png").symlink_to("b.png")
+    (root / "clay/cat/b.png").symlink_to("a.png")
+    refused(root, "a.png: a link that leads back to itself")
+    for name in "ab":
+        (root / f"clay/cat/{name}.png").unlink()
+    (root / "clay/cat/up").symlink_to(root)
+    refused(root, "up: not a file, but it lies in a class folder")
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "both"),
+    [
+        ("caf\u00e9", "cafe\u0301", True),
+        ("Clay", "clay", False),
+        ("STRASSE", "stra\u00dfe", False),
+    ],
+)
+def test_two_names_that_are_one(tmp_path: Path, one: str, two: str, both: bool) -> None:
+    for domain in (one, two):
+        for i in range(20):
+            save(tmp_path / "domains" / domain / "cat" / f"{i}.png")
+            save(tmp_path / "domains" / domain / "dog" / f"{i}.png")
+            save(tmp_path / "classes" / "clay" / domain / f"{i}.png")
+            save(tmp_path / "classes" / "ink" / domain / f"{i}.png")
+    refused(tmp_path / "domains", ascii(one), ascii(two), "are one name", source=one)
+    if both:
+        refused(tmp_path / "classes", ascii(one), ascii(two), "are one name")
+    else:  # letters have a large and a small form
+        assert len(make(val_share=0.3).layout(tmp_path / "classes").classes) == 2
+
+
+def test_a_class_may_be_stored_differently_in_two_domains(tmp_path: Path) -> None:
+    for domain, kind in (("clay", "caf\u00e9"), ("ink", "cafe\u0301")):
+        for i in range(20):
+            save(tmp_path / domain / kind / f"{i}.png")
+            save(tmp_path / domain / "dog" / f"{i}.png")
+    assert make().layout(tmp_path).classes == ("caf\u00e9", "dog")
+    assert len(make().load("ink", "test", tmp_path)) == 40
+
+
+@pytest.mark.parametrize("level", ["clay", "clay/cat", "clay/cat/pipe.png"])
+def test_a_pipe_is_not_waited_for(root: Path, level: str) -> None:
+    path = root / level / "pipe" if not level.endswith("png") else root / level
+    os.mkfifo(path)
+    refused(root, str(path))
+
+
 @pytest.mark.parametrize("size", [0, 8])
 def test_files_that_are_no_images_are_named(root: Path, size: int) -> None:
     (root / "clay" / "cat" / "notes.txt").write_text("not an image")

@@ -1,5 +1,6 @@
 """PACS on tiny folders of the layouts in circulation: lists, labels, tasks, and what is wrong with them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,51 @@ def test_wrong_lines_are_named(tmp_path: Path, line: str, says: str) -> None:
         data.load(make(), "photo", root)
     assert says in str(caught.value)
     assert str(listed) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + b"\n\n \n",
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.replace(b" ", b"\t"),
+        lambda text: text.replace(b" ", b"   ").replace(b"\n", b"  \n"),
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.rstrip(),
+    ],
+    ids=["blank lines at the end", "byte-order mark", "tabs", "spaces", "CRLF", "no last line end"],
+)
+def test_lists_that_editors_wrote_are_read(tmp_path: Path, change: Any) -> None:
+    root = lay_out(tmp_path)
+    before, said = data.load(make(), "photo", root).fingerprint, make().warnings(root)
+    for listed in (root / "PACS/kfold").glob("*.txt"):
+        listed.write_bytes(change(listed.read_bytes()))
+    assert data.load(make(), "photo", root).fingerprint == before
+    assert make().warnings(root) == said
+
+
+def test_a_line_that_is_there_twice_counts_once_and_is_told(tmp_path: Path) -> None:
+    root = lay_out(tmp_path)
+    before = data.load(make(), "photo", root)
+    listed = root / "PACS/kfold/photo_train_kfold.txt"
+    listed.write_text(listed.read_text() + "photo/dog/pic_001.jpg 1\n" * 2)
+    again = data.load(make(), "photo", root)
+    assert again.fingerprint == before.fingerprint
+    assert set(again.warnings) - set(before.warnings) == {
+        "photo: 2 lines of the train list are there before; counted once"
+    }
+
+
+def test_a_list_that_is_no_plain_text_is_named(tmp_path: Path) -> None:
+    listed = lay_out(tmp_path) / "PACS/kfold/photo_train_kfold.txt"
+    for content in (listed.read_text().encode("utf-16"), b"\xff\xfe\xff"):
+        listed.write_bytes(content)
+        with pytest.raises(UsageError, match=r"photo_train_kfold.txt cannot be read"):
+            make().load("photo", "train", tmp_path)
+    listed.unlink()
+    os.mkfifo(listed)
+    with pytest.raises(UsageError, match=r"photo_train_kfold.txt cannot be read: it is a pipe"):
+        make().load("photo", "train", tmp_path)
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:

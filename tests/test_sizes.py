@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import data, protocols, registry, run
+from benchmark import data, networks, protocols, registry, run
+from benchmark.errors import UsageError
 from benchmark.records import Store
 from benchmark.train import train
 from benchmark.training import begin
@@ -93,3 +94,24 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_runs(
     assert call(tmp_path) == 2
     assert "network 'digits_convnet' does not take images of 64x64" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "runs").glob("[0-9a-f]*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "batch", "says"),
+    [
+        ("resnet18_cifar", 8, 1, "does not train on batches of 1 images of 8x8"),
+        ("timm:resnet18", 32, 1, "give a larger --batch-size, larger images or another --network"),
+        ("resnet18_cifar", 8, 2, ""),
+        ("timm:resnet18", 32, 2, ""),
+        ("resnet18_cifar", 32, 1, ""),
+        ("digits_convnet", 32, 1, ""),
+    ],
+)
+def test_a_batch_that_a_network_cannot_train_on_is_refused_before_training(
+    name: str, side: int, batch: int, says: str
+) -> None:
+    if not says:
+        return networks.check_size(name, side, side, batch)
+    with pytest.raises(UsageError, match=says):
+        networks.check_size(name, side, side, batch)
+    return None

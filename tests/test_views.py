@@ -10,8 +10,9 @@ from PIL import Image
 
 from benchmark import registry
 from benchmark.args import Args
+from benchmark.contents import SHOWN
 from benchmark.engine import run_jobs
-from benchmark.measure import SHOWN, picture_sheet
+from benchmark.measure import picture_sheet
 from benchmark.plan import plan
 from benchmark.records import Store
 from benchmark.spec import Record

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from benchmark.corruptions import CORRUPTIONS, EXTRA, drift, sheet
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, leave
+from benchmark.program import arguments, in_range
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,10 @@ class Args:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 bad usage."""
-    args = tyro.cli(Args, args=argv, prog="python -m benchmark.corruptions", config=(tyro.conf.FlagCreatePairsOff,))
+    args: Args = arguments(Args, argv, "python -m benchmark.corruptions")
     try:
-        if not 1 <= args.side <= 1024:
-            raise UsageError(f"--side {args.side}: allowed are 1 to 1024")
-        if args.limit < 0:
-            raise UsageError(f"--limit {args.limit}: must be 0 or more")
+        in_range("--side", args.side, 1, 1024)
+        in_range("--limit", args.limit, 0, 10_000)
         if args.show is not None:
             try:
                 sheet.draw(args.image, args.side).save(args.show)
@@ -65,4 +62,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

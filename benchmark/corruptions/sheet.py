@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from benchmark.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt
 from benchmark.errors import UsageError
+from benchmark.image_files import open_image, rgb
+from benchmark.plain import shown
 from benchmark.readers import package_file
 
 GAP, LABEL = 4, 130
@@ -36,9 +38,10 @@ def draw(image: Path | None, side: int) -> Image.Image:
 
 def _square(path: Path, side: int) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            edge = min(image.size)
-            left, top = (image.width - edge) // 2, (image.height - edge) // 2
-            return image.convert("RGB").crop((left, top, left + edge, top + edge)).resize((side, side))
-    except (OSError, UnidentifiedImageError) as problem:
-        raise UsageError(f"--image {path}: cannot be read as a picture ({problem})") from problem
+        with open_image(path) as stored:
+            image = rgb(stored)
+        edge = min(image.size)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        return image.crop((left, top, left + edge, top + edge)).resize((side, side))
+    except Exception as problem:  # damaged bytes can make a decoder raise anything
+        raise UsageError(f"--image {shown(path)}: cannot be read as a picture ({shown(problem)})") from problem

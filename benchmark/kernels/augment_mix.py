@@ -8,6 +8,7 @@ holds a small image in registers from the first operation to the mixing. Of a la
 between two operations, 4 bytes a pixel of each chain to be written and to be read.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -129,7 +130,7 @@ def _in_threads(name: str, given: list[Tensor], out: list[Tensor]) -> None:
     if threads == 1:
         part(0, batch)
     elif threads:
-        list(_pool(threads).map(part, bounds, bounds[1:]))
+        list(_pool(threads, os.getpid()).map(part, bounds, bounds[1:]))
 
 
 _TURNS = pillow_ops.TURNS.numpy()
@@ -151,7 +152,8 @@ def views_triton(x: Tensor, op: Tensor, magnitude: Tensor, w: Tensor, m: Tensor)
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Each process has its own: after a fork, the threads of the parent's are not there."""
     return ThreadPoolExecutor(threads)
 
 

@@ -10,12 +10,12 @@ the image reads. Three channels then cost one load, and the arithmetic on them r
 import numpy as np
 from numba import float32, int64, uint8, uint32
 
+from benchmark.kernels.compiled import compiled
 from benchmark.kernels.pillow_cpu_geometry import affine, translate
 from benchmark.kernels.pillow_cpu_pixels import (
     autocontrast,
     blend_with,
     color,
-    compiled,
     contrast,
     equalize,
     posterize,

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import float64, int32, int64, uint32
 
-from benchmark.kernels.pillow_cpu_pixels import compiled
+from benchmark.kernels.compiled import compiled
 
 
 @compiled

@@ -4,9 +4,9 @@
 # The types are Numba's, taken from the arguments.
 
 import numpy as np
-from numba import float32, float64, int32, int64, njit, uint32
+from numba import float32, float64, int32, int64, uint32
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from benchmark.kernels.compiled import compiled
 
 
 @compiled

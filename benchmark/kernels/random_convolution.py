@@ -33,7 +33,10 @@ def random_convolution(
 def random_convolution_torch(
     x: Tensor, size: Tensor, weight: Tensor, alpha: Tensor, identity: Tensor, bias: Tensor | None, clamp: Clamp
 ) -> Tensor:
-    """The definition."""
+    """The definition; of the type of x under autocast, too."""
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return random_convolution_torch(x, size, weight, alpha, identity, bias, clamp)
     frame = weight.shape[-1]
     if not on_gpu(size):  # leave out the empty rim; on a GPU the host would have to wait for the size
         rim = (frame - int(size.max())) // 2

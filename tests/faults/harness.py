@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from benchmark import figures, run, tables
@@ -101,8 +102,8 @@ def words(folder: Path, out: Path, *more: str, plugins: Iterable[Path] = ()) -> 
     return [*SMALL, "--plugin", str(toyset), *map(str, plugins), "--out", str(out), *more]
 
 
-def call(arguments: list[str], program: str = "run") -> Ended:
-    """Calls benchmark.run or benchmark.tables in this process, without pictures."""
+def call(arguments: list[str], program: Any = "run") -> Ended:
+    """Calls benchmark.run, benchmark.tables or the program of another module in this process, without pictures."""
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
@@ -110,7 +111,7 @@ def call(arguments: list[str], program: str = "run") -> Ended:
         mock.patch.object(figures, "draw", return_value=[]),
     ):
         try:
-            code: object = (run if program == "run" else tables).main(arguments)
+            code: object = {"run": run, "tables": tables}.get(program, program).main(arguments)
         except SystemExit as ended:
             code = ended.code
         except BaseException:  # noqa: BLE001 - what gets this far is what is looked for

@@ -15,8 +15,11 @@ from tests.faults.damage import damaged
 from tests.faults.harness import call, plugin, results, start, state, words
 from tests.faults.inputs import inputs
 from tests.faults.kills import kills
+from tests.faults.oddities import odd_files
+from tests.faults.outside import names, numbers, repeated
 from tests.faults.plugins import odd_methods
 from tests.handmade import fill, record
+from tests.test_integrity import seal
 
 ERM = ["--methods", "erm", "--seeds", "0", "--steps", "4"]
 
@@ -55,6 +58,12 @@ def test_generated_input_gives_no_traceback_and_changes_nothing(tmp_path: Path) 
     count = inputs(tmp_path, 25)
     assert count.tried >= 25
     assert count.wrong == []
+
+
+def test_names_flags_and_numbers_from_outside_give_no_traceback(tmp_path: Path) -> None:
+    for part, tries in ((names, 4), (odd_files, 6), (repeated, 3), (numbers, 20)):
+        count = part(tmp_path / part.__name__, tries)
+        assert (count.tried, count.wrong) == (tries, [])
 
 
 def test_two_runners_on_one_folder_share_the_work_and_agree_on_the_tables(tmp_path: Path) -> None:
@@ -142,7 +151,7 @@ def test_a_record_made_with_other_versions_is_stale(tmp_path: Path) -> None:
     found = json.loads(path.read_text())
     found["ran"]["machine"]["packages"]["torch"] = "1.0.0"
     path.write_text(json.dumps(found))
-    (path.parent / "SHA256SUMS").unlink()
+    seal(path.parent)
     ended = call(words(tmp_path, tmp_path / "out", *ERM, "--stale", "fail"))
     assert ended.wrong(2) == ""
     assert "torch 1.0.0, now" in ended.err

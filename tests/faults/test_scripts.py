@@ -1,0 +1,31 @@
+"""benchmark.run called from a script of the user's own, with and without a guard."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.records import Store
+from tests.conftest import ROOT
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+from benchmark import run
+raise SystemExit(run.main({words!r}.split()))
+"""
+
+
+@pytest.mark.parametrize(("flag", "from_input"), [("--jobs 2", False), ("--nproc 2", False), ("--timeout 300", True)])
+def test_workers_need_no_guard_in_the_script_that_calls(tmp_path: Path, flag: str, from_input: bool) -> None:
+    words = "--methods erm --seeds 0 1 --steps 2 --evaluations 1 --sensitivity-images 0 --device cpu"
+    script = SCRIPT.format(root=str(ROOT), words=f"{words} {flag} --out {tmp_path / 'out'}")
+    path = tmp_path / "train.py"
+    path.write_text(script)
+    command = [sys.executable, "-" if from_input else str(path)]
+    ended = subprocess.run(
+        command, input=script if from_input else "", cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert {found.status for found in Store(tmp_path / "out").read_all()} == {"done"}
