@@ -123,7 +123,7 @@ def say(text: str, end: str = "\n") -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 where every target was reached, 1 where one was not, 2 where there is no GPU or a wrong flag."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
-    parser.add_argument("--stages", nargs="+", help="only these; default: all")
+    parser.add_argument("--stages", nargs="+", help="only these; default: all but jobs-N")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for all of them (%(default)g)")
     parser.add_argument("--out", type=Path, default=ROOT / "results/perf", help="folder of the JSON, logs and runs")
     args = parser.parse_args(argv)
@@ -139,7 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     path, again = out / f"gpu-{datetime.now(UTC):%Y-%m-%d}.json", 2
     while path.exists():  # an earlier table is kept
         path, again = path.with_stem(f"gpu-{datetime.now(UTC):%Y-%m-%d}-{again}"), again + 1
-    return bench([known[name] for name in known if name in (args.stages or known)], path, args.limit)
+    chosen = [
+        stage for name, stage in known.items() if name in (args.stages or ()) or not (args.stages or stage.on_demand)
+    ]
+    return bench(chosen, path, args.limit)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Ended:
 @dataclass(frozen=True)
 class Stage:
     """commands: run one after another in the repository; what they keep lies in `folder`, the stage's own. limit: the
-    most seconds for all of them."""
+    most seconds for all of them. on_demand: run only where it is named, for nine minutes do not hold it."""
 
     folder: Path
     target: str
@@ -56,6 +56,7 @@ class Stage:
     limit: float
     commands: list[list[str]]
     read: "Callable[[Stage, Ended], list[Line]]"
+    on_demand: bool = False
 
     def line(self, figure: str, verdict: Verdict, notes: tuple[str, ...] = ()) -> Line:
         """The row of the stage's own target."""
@@ -100,7 +101,8 @@ def stages(out: Path) -> list[Stage]:
         Stage(out / "kernels", "races of the kernels", "all run", 170,
               [races("kernels", f"tests/perf {others}")], read_races),
         *(Stage(out / f"jobs-{n}", f"four runs of ERM, 3,000 steps, --jobs {n}, start-up included, seconds", "", 60,
-                [runs(f"jobs-{n}", f"erm --seeds 0 1 2 3 --steps 3000 --jobs {n}")], read_wall) for n in (1, 2, 4)),
+                [runs(f"jobs-{n}", f"erm --seeds 0 1 2 3 --steps 3000 --jobs {n}")], read_wall, on_demand=True)
+          for n in (1, 2, 4)),
         # These carry no mark: without a GPU they run in Triton's interpreter.
         Stage(out / "kernel-tests", "tests of the kernels", "all pass", 100,
               [tests("kernel-tests", f"tests/test_kernels.py {several}")], read_tests),
