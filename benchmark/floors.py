@@ -1,7 +1,7 @@
 """What a run could cost at best on its device: the floors that the throughput table compares with.
 
 Bare passes: as many forward and backward passes through the same network, in batches of the same sizes, on images that
-are there already, with no augmentation, loss or optimiser. Where the run's steps are captured (capture.py) so are they.
+are there already, with no augmentation, loss or optimiser. Where the run's steps are captured (steps.py) so are they.
 Device: the rate of large matrix products in the run's own precision and the bandwidth of a copy, measured here and now.
 """
 

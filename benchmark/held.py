@@ -8,6 +8,7 @@ import itertools
 import random
 import sys
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from types import FunctionType
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from benchmark.devices import on_gpu
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, itertools.count)
 SMALL = 2**16
@@ -130,3 +133,23 @@ def _state_of(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.nbytes <= SMALL:
         return repr(value.tolist())
     return Same(value)
+
+
+def outline(value: Any, gpu: bool = False) -> Hashable:
+    """An entry of a state without what tensors hold. gpu: in a run on a GPU, where a loss can read what tensors on the
+    CPU hold: whether one was written to is then noted as well."""
+    if isinstance(value, Tensor):
+        host = (id(value), value._version) if gpu and not on_gpu(value) else ()
+        return tuple(value.shape), tuple(value.stride()), str(value.dtype), str(value.device), *host
+    if isinstance(value, dict):
+        return tuple((name, outline(inner, gpu)) for name, inner in value.items())
+    return tuple(outline(inner, gpu) for inner in value) if isinstance(value, list | tuple) else repr(value)
+
+
+def addresses(value: Any) -> Hashable:
+    """Where the tensors of an entry of a state lie."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return tuple(addresses(inner) for inner in value)
+    return value.data_ptr() if isinstance(value, Tensor) else None

@@ -84,7 +84,7 @@ class Method:
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
     replayable: ClassVar[bool] = False
-    """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark/capture.py). Say so
+    """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark/steps.py). Say so
     where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
     never waits for the device (`.item()`, `if tensor:`). Without it steps are launched, with the same numbers."""
     alone: ClassVar[Mapping[str, Any] | None] = None

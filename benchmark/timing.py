@@ -79,7 +79,7 @@ class Passes:
 class Meter:
     """Adds up one run's training time by category, and counts passes through its network.
 
-    A replayed step (capture.py) has no spans of its own: its time is shared out as that of launched steps of its kind
+    A replayed step (steps.py) has no spans of its own: its time is shared out as that of launched steps of its kind
     was. A meter's totals can be saved and given to a new one, so a resumed run reports the whole of it.
     """
 

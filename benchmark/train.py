@@ -22,6 +22,7 @@ from benchmark.optimise import Sampler, fit_erm, set_rate
 from benchmark.recipe import Recipe, Selection
 from benchmark.rng import key
 from benchmark.spec import Asked, Images
+from benchmark.steps import Steps
 from benchmark.stream import Batch, Feed, chunks, resident
 from benchmark.timing import span
 from benchmark.training import Training
@@ -115,7 +116,7 @@ def train(
     run.seconds = before + monotonic() - clock
 
 
-def steps_of(run: Training, method: Method, recipe: Recipe, feed: Feed) -> tuple[capture.Steps, Batch]:
+def steps_of(run: Training, method: Method, recipe: Recipe, feed: Feed) -> tuple[Steps, Batch]:
     """The run's training steps, and where each finds its batch."""
     batch, modules = Batch(feed, fixed=capture.recorder() is not None), list(run.net.modules())
     parameters, buffers = list(run.net.parameters()), list(run.net.buffers())
@@ -129,7 +130,7 @@ def steps_of(run: Training, method: Method, recipe: Recipe, feed: Feed) -> tuple
         run.optimizer.step()
         run.loss_sum += loss.detach()
 
-    steps = capture.Steps(
+    steps = Steps(
         type(method).__module__.rpartition(".")[2],
         step,
         replayable=method.replayable,

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import capture, kernels, networks, registry, stream, timing, wae
-from benchmark.capture import ChangedError, Loop
+from benchmark.capture import Loop
 from benchmark.determinism import determinism
 from benchmark.devices import whole
 from benchmark.method import Method, Rng, Source, State
 from benchmark.optimise import fit_erm
+from benchmark.steps import ChangedError
 from benchmark.train import train
 from benchmark.training import Training, begin
 from tests import recorders, toy

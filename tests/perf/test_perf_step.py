@@ -1,7 +1,8 @@
 """make perf, on a GPU: whole training steps captured beside launched ones; what a step's augmentation, and the
 arithmetic around an attack, cost beside bare passes, all captured."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -24,6 +25,16 @@ ROUNDS = 7
 GOALS = {"erm": 3.5, "augmix": 2.8, "randconv": 2.8, "augmax": 3.8, "sada": 2.6}
 
 
+def raced(
+    request: pytest.FixtureRequest, title: str, forms: dict[str, Callable[[int], None]], targets: dict[str, float]
+) -> None:
+    """Forms of a step take turns, once each has been captured where it is to be."""
+    for take in forms.values():
+        take(12)
+    many = {form: (REPEATS, partial(take, REPEATS)) for form, take in forms.items()}
+    take_turns(request, title, many, targets=targets, rounds=ROUNDS, cuda=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", [*GOALS, "gud", "mada"])
 def test_captured_steps_beside_launched_ones(request: pytest.FixtureRequest, name: str) -> None:
@@ -37,16 +48,8 @@ def test_captured_steps_beside_launched_ones(request: pytest.FixtureRequest, nam
             )
             for form in ("captured", "launched")
         }
-        for take in forms.values():
-            take(12)
-        take_turns(
-            request,
-            f"step of {name}, digits_convnet, 32 images",
-            {form: (REPEATS, lambda take=take: take(REPEATS)) for form, take in forms.items()},  # type: ignore[misc]
-            targets={"launched": GOALS[name]} if name in GOALS else {},
-            rounds=ROUNDS,
-            cuda=True,
-        )
+        targets = {"launched": GOALS[name]} if name in GOALS else {}
+        raced(request, f"step of {name}, digits_convnet, 32 images", forms, targets)
 
 
 @method.frozen()
@@ -65,20 +68,12 @@ class Identity(method.Method):
 def test_augmix_beside_identity_views(request: pytest.FixtureRequest, name: str, batch: int) -> None:
     images = pool()
     with capture.capturing(cuda()):
-        forms: dict[str, Any] = {
+        forms = {
             form: steps(subject, images, name, batch, launched=False, progress=0.5)
             for form, subject in (("AugMix", registry.make("method", "augmix", {})), ("identity views", Identity()))
         }
-        for take in forms.values():
-            take(12)
-        take_turns(
-            request,
-            f"captured step of AugMix with JSD, {name}, {batch} images",
-            {form: (REPEATS, lambda take=take: take(REPEATS)) for form, take in forms.items()},  # type: ignore[misc]
-            targets={"identity views": 1 / 1.10},
-            rounds=ROUNDS,
-            cuda=True,
-        )
+        title = f"captured step of AugMix with JSD, {name}, {batch} images"
+        raced(request, title, forms, {"identity views": 1 / 1.10})
 
 
 @pytest.mark.gpu
