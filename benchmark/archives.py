@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from benchmark import plain
-from benchmark.plain import shown
+from benchmark.texts import one_line
 
 LIMIT = 2**33
 """Bytes that one archive may unpack to, unless told otherwise."""
@@ -40,7 +40,7 @@ def members(path: Path, limit: int) -> Iterator[Iterator[Member]]:
             total += size
             parts = re.split(r"[/\\]", name)
             if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-                raise ValueError(f"'{shown(name)}' leads out of the archive")
+                raise ValueError(f"'{one_line(name)}' leads out of the archive")
             if size < 0 or total > limit or count > ENTRIES:
                 raise ValueError(f"it unpacks to more than {limit} bytes or {ENTRIES} files")
             yield PurePosixPath(name).as_posix(), size, opened
@@ -62,7 +62,7 @@ class _Entry(tarfile.TarInfo):
             raise ValueError(f"an entry of it has a header of {self.size} bytes")
         found = super()._proc_member(archive)  # type: ignore[misc]
         if found.size < 0:
-            raise ValueError(f"'{shown(found.name)}' has {found.size} bytes")
+            raise ValueError(f"'{one_line(found.name)}' has {found.size} bytes")
         return found
 
 
@@ -145,14 +145,14 @@ class _Seen:
         """Raises ValueError where the name, or one that some systems take for it, was there before."""
         key = unicodedata.normalize("NFC", name).casefold()
         if (other := self.names.get(key)) is not None:
-            same = "is in it twice" if other == name else f"and '{shown(other)}' are one name on some systems"
-            raise ValueError(f"'{shown(name)}' {same}")
+            same = "is in it twice" if other == name else f"and '{one_line(other)}' are one name on some systems"
+            raise ValueError(f"'{one_line(name)}' {same}")
         self.names[key] = name
 
 
 def _plain(name: str, opened: Callable[[], IO[bytes]] | None) -> IO[bytes]:
     if opened is None:
-        raise ValueError(f"'{shown(name)}' is not a plain file")
+        raise ValueError(f"'{one_line(name)}' is not a plain file")
     return opened()
 
 

@@ -18,8 +18,9 @@ from benchmark import archives
 from benchmark.download import Download, Progress
 from benchmark.durable import write_atomically
 from benchmark.errors import UsageError, describe
-from benchmark.plain import kind, shown
+from benchmark.plain import kind
 from benchmark.remote import Remote, hash_of, record_path
+from benchmark.texts import one_line
 
 
 class FetchError(Exception):
@@ -110,7 +111,7 @@ def _reason(problem: Exception) -> str:
     """What went wrong, without the names of the classes that it went through, and with nothing of a server's that a
     terminal would act on."""
     inner = getattr(problem.args[0] if problem.args else None, "reason", None) or problem
-    return shown(" ".join(str(inner).rpartition("): ")[2].split()))[:500]
+    return one_line(" ".join(str(inner).rpartition("): ")[2].split()))[:500]
 
 
 def _unpack(remote: Remote, root: Path) -> None:
@@ -123,7 +124,9 @@ def _unpack(remote: Remote, root: Path) -> None:
         try:
             archives.unpack(packed, inner, fresh)
         except Exception as problem:  # damaged bytes can make a decoder raise anything
-            raise FetchError(f"{packed} cannot be unpacked: {shown(problem)}. Delete it and fetch again") from problem
+            raise FetchError(
+                f"{packed} cannot be unpacked: {one_line(problem)}. Delete it and fetch again"
+            ) from problem
         for inside, place in inner.items():
             expected = remote.unpacked[place]
             if expected and hash_of(fresh / inside, expected.partition(":")[0]) != expected:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from benchmark.errors import UsageError
-from benchmark.plain import left_behind, opened, shown
+from benchmark.plain import left_behind, opened
 from benchmark.readers import decoding
 from benchmark.rng import key
 from benchmark.spec import Images
+from benchmark.texts import one_line
 
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 Fit = Literal["squash", "crop"]
@@ -46,7 +47,7 @@ def entries(folder: Path, root: Path) -> list[Path]:
             if path.is_symlink():
                 _check_link(path, root)
     except OSError as problem:
-        raise UsageError(f"{shown(problem.filename or folder)}: cannot be read ({problem.strerror})") from problem
+        raise UsageError(f"{one_line(problem.filename or folder)}: cannot be read ({problem.strerror})") from problem
     return sorted(found, key=lambda path: (plain_name(path.name), path.name))
 
 
@@ -55,12 +56,13 @@ def _check_link(path: Path, root: Path) -> None:
         target = path.resolve(strict=True)
     except FileNotFoundError:
         raise UsageError(
-            f"{shown(path)}: a broken link, there is no {shown(path.readlink())}; delete it, or put a copy in its place"
+            f"{one_line(path)}: a broken link, there is no {one_line(path.readlink())}; "
+            "delete it, or put a copy in its place"
         ) from None
     except (OSError, RuntimeError):  # which one depends on Python's version
-        raise UsageError(f"{shown(path)}: a link that leads back to itself; delete it") from None
+        raise UsageError(f"{one_line(path)}: a link that leads back to itself; delete it") from None
     if not target.is_relative_to(root.resolve()):
-        raise UsageError(f"{shown(path)}: a link that leads out of {root}; put a copy in its place")
+        raise UsageError(f"{one_line(path)}: a link that leads out of {root}; put a copy in its place")
 
 
 def plain_name(name: str) -> str:

@@ -1,5 +1,5 @@
-"""Plain files under names that somebody else may have chosen: nothing else is opened, no link is followed when
-something is deleted, and names are shown so that no terminal acts on them."""
+"""Plain files under names that somebody else may have chosen: nothing else is opened, and no link is followed when
+something is deleted."""
 
 import errno
 import os
@@ -14,11 +14,6 @@ LEFT_BEHIND = {
     *("$recycle.bin", "system volume information", "icon\r"),
 }
 """What systems and file managers leave about, beside hidden files; in small letters."""
-
-
-def shown(text: object) -> str:
-    """A path or text from outside in one line that any terminal can print: all that is no character is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def left_behind(name: str) -> bool:

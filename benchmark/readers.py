@@ -17,8 +17,9 @@ from PIL import Image
 
 from benchmark.data import MissingDataError
 from benchmark.errors import UsageError
-from benchmark.plain import require, shown
+from benchmark.plain import require
 from benchmark.spec import Images
+from benchmark.texts import one_line
 
 Array: TypeAlias = NDArray[Any]
 Resize = Literal["bilinear", "lanczos", "resize36_crop32"]
@@ -65,9 +66,9 @@ def decoding(where: Path | str, origin: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as cause:  # damaged bytes can make a decoder raise anything
-        reason = shown(" ".join(f"{type(cause).__name__}: {cause}".removeprefix("ValueError: ").split()))
+        reason = one_line(" ".join(f"{type(cause).__name__}: {cause}".removeprefix("ValueError: ").split()))
         raise UsageError(
-            f"{shown(where)} cannot be read: {reason}. Replace it by a fresh copy from {origin}"
+            f"{one_line(where)} cannot be read: {reason}. Replace it by a fresh copy from {origin}"
         ) from cause
 
 

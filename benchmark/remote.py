@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.errors import UsageError
-from benchmark.plain import content, require, shown
+from benchmark.plain import content, require
+from benchmark.texts import one_line
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 
@@ -93,7 +94,7 @@ def _recorded(path: Path) -> dict[str, str]:
         if not all(HASH.fullmatch(value) for value in found.values()):
             raise ValueError("no hash")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
-        what = shown(problem) if isinstance(problem, (OSError, ValueError)) else "it is no record"
+        what = one_line(problem) if isinstance(problem, (OSError, ValueError)) else "it is no record"
         raise UsageError(f"{path} is damaged; delete it ({what})") from problem
     return dict(found)
 
@@ -118,5 +119,5 @@ def hash_of(path: Path, algorithm: str) -> str:
             digest: Any = hashlib.file_digest(file, algorithm)
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise UsageError(f"{shown(path)}: cannot be read ({reason})") from problem
+        raise UsageError(f"{one_line(path)}: cannot be read ({reason})") from problem
     return f"{algorithm}:{digest.hexdigest()}"

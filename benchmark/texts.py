@@ -20,9 +20,9 @@ def plain(text: str) -> str:
     return ODD.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
-def one_line(text: str) -> str:
-    r"""As `plain`, with tabs and line feeds written out too."""
-    return plain(text).replace("\t", "\\t").replace("\n", "\\n")
+def one_line(text: object) -> str:
+    r"""A text, path or error as `plain` shows it, with tabs and line feeds written out too."""
+    return plain(str(text)).replace("\t", "\\t").replace("\n", "\\n")
 
 
 def to_csv(text: str) -> str:

@@ -13,8 +13,8 @@ from benchmark import data, image_files, readers
 from benchmark.errors import UsageError
 from benchmark.image_files import Filter, Fit, entries, plain_name
 from benchmark.method import frozen
-from benchmark.plain import shown
 from benchmark.spec import Images
+from benchmark.texts import one_line
 
 ORIGIN = "where it came from, or take it out of the folder"
 WANTED = "images lie in DIR/domain/class/, one folder for each domain and in it one for each class"
@@ -93,11 +93,11 @@ def _scan(root: Path) -> Found:
         _check_distinct(kinds, plain_name)
         for kind in kinds:
             if not kind.is_dir():
-                raise UsageError(f"{shown(kind)}: a file outside of a class folder; {WANTED}")
+                raise UsageError(f"{one_line(kind)}: a file outside of a class folder; {WANTED}")
             _check_name(kind)
             for path in entries(kind, root):
                 if not path.is_file():
-                    raise UsageError(f"{shown(path)}: not a file, but it lies in a class folder; {WANTED}")
+                    raise UsageError(f"{one_line(path)}: not a file, but it lies in a class folder; {WANTED}")
                 files.append((path, plain_name(kind.name)))
     if not any(found.values()):
         raise UsageError(f"--data-dir {root}: no image found; {WANTED}")
@@ -108,7 +108,7 @@ def _check_name(folder: Path) -> None:
     wrong = re.sub(r"[\w .()-]", "", plain_name(folder.name))
     if wrong:
         raise UsageError(
-            f"{shown(folder)}: rename this folder, its name has {wrong[0]!a}; "
+            f"{one_line(folder)}: rename this folder, its name has {wrong[0]!a}; "
             "names of domains and classes may hold letters, digits, space and . _ - ( )"
         )
 
@@ -133,6 +133,6 @@ def _same_size(root: Path) -> None:
     if others:
         other = next(path for path, size in sizes.items() if size != usual)
         raise UsageError(
-            f"{shown(other)} is {sizes[other][0]}x{sizes[other][1]}, most images are {usual[0]}x{usual[1]}, "
+            f"{one_line(other)} is {sizes[other][0]}x{sizes[other][1]}, most images are {usual[0]}x{usual[1]}, "
             f"{len(others) + 1} sizes in all: set one, e.g. --set folder.size={min(usual)}"
         )

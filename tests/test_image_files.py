@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from benchmark import image_files, plain
+from benchmark import image_files, texts
 from benchmark.corruptions import __main__ as program
 from benchmark.errors import UsageError
 from tests.conftest import ROOT
@@ -191,6 +191,6 @@ def test_a_transparent_grey_level_lies_on_white(
 
 
 def test_names_are_shown_in_one_line() -> None:
-    assert plain.shown("a\x1b[31m\nb\udcff caf\u00e9 \u202e") == "a\\x1b[31m\\nb\\udcff caf\u00e9 \\u202e"
+    assert texts.one_line("a\x1b[31m\nb\udcff caf\u00e9 \u202e") == "a\\x1b[31m\\nb\\udcff caf\u00e9 \\u202e"
     with pytest.raises(UsageError, match=r"x\\x1b\.png cannot be read"):
         image_files.shape(Path("x\x1b.png"), "")

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from benchmark.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt
 from benchmark.errors import UsageError
 from benchmark.image_files import open_image, rgb
-from benchmark.plain import shown
 from benchmark.readers import package_file
+from benchmark.texts import one_line
 
 GAP, LABEL = 4, 130
 """Pixels between the pictures, and for the names on the left."""
@@ -44,4 +44,4 @@ def _square(path: Path, side: int) -> Image.Image:
         left, top = (image.width - edge) // 2, (image.height - edge) // 2
         return image.crop((left, top, left + edge, top + edge)).resize((side, side))
     except Exception as problem:  # damaged bytes can make a decoder raise anything
-        raise UsageError(f"--image {shown(path)}: cannot be read as a picture ({shown(problem)})") from problem
+        raise UsageError(f"--image {one_line(path)}: cannot be read as a picture ({one_line(problem)})") from problem
