@@ -37,7 +37,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy benchmark methods datasets tests
+	$(BIN)/mypy benchmark methods datasets docs/templates tests
 
 perf: setup
 	mkdir -p results/perf

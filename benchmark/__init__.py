@@ -4,12 +4,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import moved
+
 __version__ = "0.1.0"
 
 # In a checkout, methods/ and datasets/ stand at the top of the repository and are imported as benchmark.methods.x and
 # benchmark.datasets.x (docs/adr/0001). A wheel carries them inside this package and needs no second path.
 if not (Path(__file__).parent / "methods").is_dir():
     __path__.append(str(Path(__file__).resolve().parent.parent))
+
+moved.keep()
 
 if TYPE_CHECKING:
     from benchmark.augment import augmentation as augmentation

@@ -1,7 +1,7 @@
-"""A method's images as a module for anyone's training loop: docs/augmentation.md.
+"""A method's augmentation as an nn.Module for your own training loop (docs/augmentation.md).
 
-What the referee adds around a method (its loss, its growing pool, its set-up on the source) is left out: what remains
-is `Method.views`, the very code that the benchmark runs.
+The module runs `Method.views`, the same code as the benchmark. It leaves out what the referee adds around a method: its
+loss, its growing pool, its set-up on the source. Empty batches come back empty.
 """
 
 import os
@@ -15,10 +15,11 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable imports the
 from torchvision import tv_tensors
 
 from benchmark import registry
-from benchmark.attacked import Attacked, check, check_place
-from benchmark.devices import on_gpu
-from benchmark.errors import UsageError
-from benchmark.method import Method, Rng
+from benchmark.core.devices import on_gpu
+from benchmark.core.errors import UsageError
+from benchmark.core.rng import Rng
+from benchmark.method import Method
+from benchmark.networks.attacked import Attacked, check, check_place
 
 
 class Augmentation(nn.Module):
@@ -111,13 +112,12 @@ def augmentation(
     network is missing or useless.
     """
     cls = registry.find("method", name)
-    if cls.alone is None:
-        usable = sorted(other for other in registry.names("method") if registry.find("method", other).alone is not None)
+    alone, uncoupled = cls.alone, cls.uncoupled
+    if alone is None or uncoupled is None:
+        usable = sorted(other for other in registry.names("method") if _usable(registry.find("method", other)))
         raise UsageError(f"{name} is no augmentation of a batch of its own; these are: {', '.join(usable)}")
-    for key in cls.alone.keys() & settings.keys():
-        raise UsageError(
-            f"augmentation('{name}'): {key} is fixed at {cls.alone[key]!r}, because there is no training here"
-        )
+    for key in alone.keys() & settings.keys():
+        raise UsageError(f"augmentation('{name}'): {key} is fixed at {alone[key]!r}, because there is no training here")
     if cls.attacks and net is None:
         free = sorted(other for other in registry.names("method") if _needs_no_network(registry.find("method", other)))
         raise UsageError(
@@ -128,12 +128,16 @@ def augmentation(
         raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
     if net is not None:
         check(name, net)
-    method = registry.make("method", name, {**cls.uncoupled, **settings, **cls.alone})
+    method = registry.make("method", name, {**uncoupled, **settings, **alone})
     return Augmentation(name, method, net, generator)
 
 
+def _usable(cls: type[Method]) -> bool:
+    return cls.alone is not None and cls.uncoupled is not None
+
+
 def _needs_no_network(cls: type[Method]) -> bool:
-    return cls.alone is not None and not cls.attacks
+    return _usable(cls) and not cls.attacks
 
 
 def _batch(x: Any, name: str) -> Tensor:

@@ -1,9 +1,9 @@
-"""python -m benchmark.compare_map --data-dir DIR: maps of ERM on MNIST of our own beside the one published with SADA.
+"""python -m benchmark.compare_map: our sensitivity maps of ERM on MNIST next to the one published with SADA.
 
-Trains the digits ConvNet as SADA's released code trains the network of its map, computes two maps by the released rule
-on the test split, and prints their statistics beside the published map's. "as called" has waves of one norm, 8, as the
-released script's call leaves it; in "enhanced" they grow with the images' mean amplitude, which the script computes and
-does not pass on.
+It trains the digits ConvNet as SADA's released code trains the network of its map. It computes two maps by the released
+rule on the test split and prints their statistics next to the published map's. "as called" has waves of one norm, 8, as
+the released script's call leaves it. In "enhanced" the norm grows with the images' mean amplitude: the script computes
+this and does not pass it on.
 """
 
 import json
@@ -24,17 +24,18 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import machine, networks
-from benchmark.durable import write_atomically
-from benchmark.errors import UsageError, leave
-from benchmark.evaluate import accuracy
-from benchmark.fourier import radial_profile, radius, view31
-from benchmark.program import arguments, in_range, seed_in_range
-from benchmark.records import npy_bytes
-from benchmark.rng import key
-from benchmark.sensitivity_figures import side_by_side
-from benchmark.spec import Images
-from benchmark.wave_errors import reference, released_r_factor
+from benchmark import networks
+from benchmark.core.durable import write_atomically
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.core.rng import key
+from benchmark.report.figures.sensitivity_maps import side_by_side
+from benchmark.runs import machine
+from benchmark.runs.command_line import arguments, in_range, leave, seed_in_range
+from benchmark.sensitivity.fourier import radial_profile, radius, view31
+from benchmark.sensitivity.wave_errors import reference, released_r_factor
+from benchmark.training.artifacts import npy_bytes
+from benchmark.training.evaluate import accuracy
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""python -m benchmark.export: a network kept by --save-weights, loaded, shown and checked."""
+"""python -m benchmark.export: loads a network kept by --save-weights, prints its card and evaluates it again."""
 
 import hashlib
 import sys
@@ -14,14 +14,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from benchmark import networks, registry
-from benchmark.card import card
-from benchmark.devices import on_gpu
-from benchmark.errors import UsageError, leave
-from benchmark.evaluate import accuracy
-from benchmark.program import arguments
-from benchmark.records import read_record
-from benchmark.shared import load_data
-from benchmark.spec import Record, Weights
+from benchmark.core.devices import on_gpu
+from benchmark.core.errors import UsageError
+from benchmark.core.outcome import Weights
+from benchmark.core.record import Record
+from benchmark.runs.card import card
+from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.records import read_record
+from benchmark.runs.shared import load_data
+from benchmark.training.evaluate import accuracy
 
 
 @dataclass(frozen=True)

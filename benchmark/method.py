@@ -1,52 +1,60 @@
 """The contract of a method: one new file in methods/, one class `Method`, no edit elsewhere.
 
-A method is a frozen dataclass whose fields are the paper's symbols with the released code's values as defaults. The
-referee owns everything that must be equal for all: network, optimiser, budget, seeds, selection, clock.
+A method is a frozen dataclass. Its fields are the paper's symbols; the defaults are the released code's values. The
+referee owns everything that must be equal for all: network, optimiser, budget, seeds, selection, clock. Copy
+docs/templates/cutout.py to start.
 
-A method never sees a target domain, never builds the network's optimiser, never reads the clock, draws only from `rng`,
-does not modify its inputs, and leaves the network in the train/eval mode in which it found it.
+A method never sees a target domain, never builds the network's optimiser and never reads the clock. It draws only from
+`rng` and does not modify its inputs. It leaves the network's train/eval mode, weights, requires_grad and hooks as it
+found them.
+
+Newcomers miss three things:
+
+- Random numbers. `rng.draw("cutout", torch.rand, (len(x), 2))` draws on the CPU and sends the numbers to the images.
+  `rng.generator("cutout")` lies on `rng.on`, the device of the images; give torch `device=rng.on` with it. Draw once
+  for a purpose in a step: the second time gives the same numbers.
+- Cost. Make images within `span("augment")` and attack within `span("attack")` (benchmark.core.timing). `loss` is
+  charged to the network outside of these. The referee itself clocks `setup` and `expand`.
+- Features. `net` is a benchmark.networks.classifiers.Classifier, or what `wrap` made of it. `net.stem` is the first
+  layer, on normalised images. `net.trunk` goes from there to the features, `net.head` from the features to the logits.
+  To change features, register a forward hook on one of these or on a layer of `trunk`, call `net(x)`, and remove the
+  hook. Do not call the parts yourself: such a pass is not counted, and is fp32 in a bf16 run. Under --nproc a hook sees
+  the images of one process.
+
+The common tests check the contract, with the `toy` settings:
+
+    python -m pytest tests/methods/test_methods.py                  # all of methods/ and of installed packages
+    python -m pytest tests/methods/test_methods.py --plugin=FILE    # the method in a file elsewhere
+
+They ask for what stands above, and this:
+
+- Sixty steps on a toy problem of four classes bring more than 40 percent. Equal seeds give equal bits.
+- `loss` is a finite scalar with a gradient, with and without BatchNorm. Wrong labels cost more than right ones.
+- What `erm_at`, `uncoupled` and `replayable` say is true. `state` survives a checkpoint.
+
+A method in methods/ also has a page, docs/methods/NAME.md, and at most 120 lines.
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
-from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeAlias
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from benchmark.rng import Rng
-from benchmark.spec import Images
+from benchmark.core.images import Images
+from benchmark.core.recipe import Terms
+from benchmark.core.rng import Rng
+from benchmark.core.settings import frozen, settings_of
+from benchmark.core.work import Work
 
-__all__ = ["Method", "Rng", "Source", "State", "frozen"]
+__all__ = ["Method", "Rng", "Source", "State", "Work", "frozen"]
 
 State: TypeAlias = dict[str, Any]
 """What a method carries from step to step: nested dicts and lists of tensors, numbers and strings, and nothing else, so
 that a checkpoint can hold it and torch.load(weights_only=True) can read it back."""
 
-T = TypeVar("T")
 
-
-@dataclass_transform(frozen_default=True)
-def frozen() -> Callable[[type[T]], type[T]]:
-    """Decorator of every method and dataset: a frozen dataclass whose fields are checked against their annotations."""
-    config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False)
-    decorate: Any = dataclass(frozen=True, config=config)
-    return decorate  # type: ignore[no-any-return]
-
-
-def names_of(cls: Any) -> dict[str, str]:
-    """Attribute name by public name; they differ where a field has an alias because a hook has its name."""
-    return {field.alias or name: name for name, field in cls.__pydantic_fields__.items()}
-
-
-def settings_of(instance: Any) -> dict[str, Any]:
-    """All fields with their values, under their public names, as stored in the run record."""
-    return {public: getattr(instance, name) for public, name in names_of(type(instance)).items()}
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Source:
     """What a method may know of the data: the source domain, and nothing else.
 
@@ -77,19 +85,23 @@ class Method:
     """Forward-backward passes per source image and step, for cost estimates before a run (a forward counts 1/3)."""
     experimental: ClassVar[bool] = False
     """Kept out of `--methods all`."""
-    erm_at: ClassVar[Mapping[str, Any]] = {}
-    """Settings at which `loss` is plain cross-entropy on a network without BatchNorm; the common tests check that."""
-    uncoupled: ClassVar[Mapping[str, Any]] = {}
-    """Settings at which a view depends on its own image alone, where the released behaviour couples the batch."""
+    erm_at: ClassVar[Mapping[str, Any] | None] = None
+    """Settings at which `loss` is plain cross-entropy on a network without BatchNorm: {} where it always is, None where
+    it never is."""
+    uncoupled: ClassVar[Mapping[str, Any] | None] = {}
+    """Settings at which a view depends on its own image alone: {} where it always does, None where it never does."""
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
     replayable: ClassVar[bool] = False
-    """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark/steps.py). Say so
-    where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
+    """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark.training.steps). Say
+    so where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
     never waits for the device (`.item()`, `if tensor:`). Without it steps are launched, with the same numbers."""
     alone: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which `views` needs no `setup` and gives one view, fixed where benchmark.augmentation uses the method
-    without the referee; None: it cannot be used so."""
+    without the referee; None: it cannot be used so, nor where `uncoupled` is None."""
+    terms: ClassVar[Sequence[Terms]] = ()
+    """What protocols fix for this method, e.g. its authors' recipe under strict. benchmark/protocols.py holds those of
+    the project's own methods."""
     toy: ClassVar[Mapping[str, Any]] = {}
     """Settings that make a short run on little data exercise the whole method; the common tests train with them."""
 
@@ -118,9 +130,14 @@ class Method:
         raise NotImplementedError
 
     def operations(self) -> tuple[str, ...]:
-        """The image operations that the views are made of, by their names in image_ops, for the footnote on test
+        """The image operations that the views are made of, by their names in operations.OPS, for the footnote on test
         corruptions that they coincide with; whatever a method's fields are called, this alone says so."""
         return ()
+
+    def work(self, steps: int, images: int) -> Work:
+        """What a run of so many steps on a source of so many images does beside one loss a step: its time is foretold
+        by it. Without this hook a run is taken to be its steps, each as long as one that is tried."""
+        return Work()
 
     def settings(self) -> dict[str, Any]:
         """All fields with their values, as stored in the run record."""

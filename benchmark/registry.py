@@ -1,8 +1,8 @@
-"""Finds methods and datasets: the folders are the registry, a file's name is its name on the command line and in
-tables.
+"""Finds methods and datasets by name: the folders are the registry, and the file name is the name.
 
 Three sources: methods/ and datasets/ of this project, entry points of installed packages (groups dg_referee.methods and
-dg_referee.datasets, each naming a module), and files given with --plugin. A name found twice is an error.
+dg_referee.datasets, each naming a module), and files given with --plugin. A name found twice is an error. `--list`
+shows the first line of a file's docstring.
 """
 
 import functools
@@ -16,17 +16,19 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeAlias, overload
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmark import data, method
-from benchmark.errors import UsageError, did_you_mean
-from benchmark.method import names_of
-from benchmark.spec import canonical_json
+from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.record import canonical_json
+from benchmark.core.settings import names_of
+from benchmark.data import Dataset
+from benchmark.method import Method
 
 Kind = Literal["method", "dataset"]
-_BASES: dict[Kind, type[Any]] = {"method": method.Method, "dataset": data.Dataset}
+Found: TypeAlias = type[Method] | type[Dataset]
+_BASES: dict[Kind, Found] = {"method": Method, "dataset": Dataset}
 _plugins: dict[Path, ModuleType] = {}
 
 
@@ -58,7 +60,13 @@ def names(kind: Kind) -> list[str]:
     return sorted(_finders(kind))
 
 
-def find(kind: Kind, name: str) -> type[Any]:
+@overload
+def find(kind: Literal["method"], name: str) -> type[Method]: ...
+@overload
+def find(kind: Literal["dataset"], name: str) -> type[Dataset]: ...
+@overload
+def find(kind: Kind, name: str) -> Found: ...
+def find(kind: Kind, name: str) -> Found:
     """The class behind a name. Raises UsageError with a suggestion where there is none."""
     finders = _finders(kind)
     if name not in finders:
@@ -66,7 +74,8 @@ def find(kind: Kind, name: str) -> type[Any]:
     module = finders[name]()
     if not _defines(module, kind):
         raise UsageError(f"{module.__file__}: it defines no {kind.title()}; {_wanted()}")
-    return cast("type[Any]", getattr(module, kind.title()))
+    found: Found = getattr(module, kind.title())
+    return found
 
 
 def summary(kind: Kind, name: str) -> str:
@@ -80,14 +89,20 @@ def source_file(kind: Kind, name: str) -> Path:
     return Path(str(sys.modules[find(kind, name).__module__].__file__))
 
 
-def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
+@overload
+def make(kind: Literal["method"], name: str, settings: Mapping[str, Any]) -> Method: ...
+@overload
+def make(kind: Literal["dataset"], name: str, settings: Mapping[str, Any]) -> Dataset: ...
+@overload
+def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset: ...
+def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset:
     """An instance with these settings; texts, as the command line gives them, are read by the field's own type.
 
     Raises UsageError naming the field, the value and what is allowed; and where the settings, which a record holds, are
     no plain values, or a method's passes no number.
     """
     cls = find(kind, name)
-    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
+    if issubclass(cls, Method) and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
         raise UsageError(f"{source_file(kind, name)}: passes = {cls.passes!r}: write a number above 0")
     fields = names_of(cls)
     for key in settings:

@@ -1,7 +1,7 @@
-"""python -m benchmark.reproduce: rows of the strict protocol against what their authors printed.
+"""python -m benchmark.reproduce: compares rows of the strict protocol with the numbers that their authors printed.
 
-For each published figure that results/paper.json holds the strict row against: ours, theirs, the difference, and
-whether it lies inside the band: twice the printed standard deviation or, where none was printed, `band` points.
+results/paper.json names the published figures to compare with. For each the report has ours, theirs, the difference,
+and whether it lies inside the band: twice the printed standard deviation or, if none was printed, `band` points.
 """
 
 import shlex
@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmark import paper, registry, run
-from benchmark.errors import UsageError, did_you_mean, leave
-from benchmark.program import arguments
-from benchmark.records import Store
-from benchmark.rows import by_row
-from benchmark.spec import Record
-from benchmark.stats import Estimate
+from benchmark import registry, run
+from benchmark.core.errors import UsageError, did_you_mean
+from benchmark.core.record import Record
+from benchmark.report.tidy import paper
+from benchmark.report.tidy.rows import by_row
+from benchmark.report.tidy.stats import Estimate
+from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
 LEAST_SEEDS = 3
@@ -127,7 +128,7 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all inside or not enough to say, 1 some outside or a run failed, 2 bad usage."""
     args: Args = arguments(Args, argv, "python -m benchmark.reproduce")
-    papers, store = paper.load(), Store(args.out)
+    papers, store = paper.published_numbers(), Store(args.out)
     known = dict.fromkeys(p.method for p in papers.published if p.strict)
     try:
         for name in args.method:

@@ -1,4 +1,4 @@
-"""python -m benchmark.run: train methods on source domains, test them in others, and write the tables and the page.
+"""python -m benchmark.run: trains methods on source domains, tests them on others, writes the tables and the page.
 
 parse -> plan -> run -> tables; the rest of the package is what these four words mean.
 """
@@ -10,14 +10,18 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmark import engine, locks, page, ray_engine, registry, tables, terminal
-from benchmark.args import Args
-from benchmark.errors import UsageError, describe, leave
-from benchmark.estimate import cost, estimate
-from benchmark.plan import finished, lacking, plan
-from benchmark.program import arguments
-from benchmark.records import Store
-from benchmark.trackers import Tracked, trackers
+from benchmark import registry, tables
+from benchmark.core import locks
+from benchmark.core.errors import UsageError, describe
+from benchmark.report import page, terminal
+from benchmark.runs.args import Args
+from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.engines import local, ray
+from benchmark.runs.estimate import estimate
+from benchmark.runs.plan import plan
+from benchmark.runs.stale import finished, lacking
+from benchmark.runs.store import Store
+from benchmark.runs.trackers import Tracked, trackers
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -43,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             if flag:
                 console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
         if args.dry_run:
-            terminal.show_plan(jobs, estimate(todo, store), console)
+            terminal.show_plan(jobs, estimate(todo, store, try_out=True), console)
             return 0
         if len(todo) < len(jobs):
             console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
         if todo:
-            with terminal.Display({job.asked.run_id: cost(job.asked) for job in todo}, console) as display:
+            with terminal.Display(estimate(todo, store), console) as display:
                 warn = functools.partial(console.print, highlight=False, markup=False)
                 listener = Tracked(display, tracking, warn)
                 if args.engine == "ray":
-                    ray_engine.run_jobs(todo, args.jobs or 1, listener)
+                    ray.run_jobs(todo, args.jobs or 1, listener)
                 else:
-                    engine.run_jobs(todo, min(jobs[0].sharing, len(todo)), listener, args.timeout)
+                    local.run_jobs(todo, min(jobs[0].sharing, len(todo)), listener, args.timeout)
         with locks.in_turn(store.runs):  # whoever renders last has seen every run
             records = tables.write(store)
             index = page.write(store, records)

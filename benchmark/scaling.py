@@ -1,10 +1,10 @@
-"""python -m benchmark.scaling: what a whole matrix of runs costs, from the cost that run records hold.
+"""python -m benchmark.scaling: what a whole matrix of runs costs, from the cost in the run records.
 
     seconds of a run = steps x batch x passes x 3 x GFLOP of a forward / (rate x share)
 
-passes: forward-backward passes for each source image, of the records on this dataset or else of the method itself.
-share: the rate at which the method's records get through passes, of the rate at which ERM's do: what the method costs
-beside its passes. rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
+passes: forward-backward passes for each source image, from the records on this dataset or else from the method itself.
+share: the rate at which the method's records make passes, relative to ERM's; it holds the method's cost beyond passes.
+rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
 Evaluation and the sensitivity map are left out.
 """
 
@@ -23,11 +23,11 @@ from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import networks, protocols, registry
-from benchmark.errors import UsageError, leave
-from benchmark.plan import expand_all
-from benchmark.program import arguments, in_range
-from benchmark.records import Store
-from benchmark.spec import Record
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
+from benchmark.runs.command_line import arguments, in_range, leave
+from benchmark.runs.plan import expand_all
+from benchmark.runs.store import Store
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""python -m benchmark.tables: run records -> tables, for programs and for people.
+"""python -m benchmark.tables: turns run records into tables, for programs and for people.
 
-The tables are a pure function of the records below OUT/runs and of results/paper.json, so `--check` can rebuild them
-and compare byte for byte (Parquet files, whose bytes change with the library's version, by content), and `--trace` can
-lead from a run to its cells and from a cell to its runs.
+The tables are a pure function of the records below OUT/runs and of results/paper.json. So `--check` can rebuild them
+and compare byte for byte (Parquet files by content, because their bytes change with the library's version). `--trace`
+leads from a run to its cells and from a cell to its runs. An empty list from `check` or `stale` means all is well.
 """
 
 import os
@@ -16,21 +16,24 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from benchmark import formats, locks, page, registry
-from benchmark.cell import Line
-from benchmark.comparisons import cost_rows, difference_rows, rank_rows
-from benchmark.corruption_metrics import corruption_rows
-from benchmark.durable import write_atomically
-from benchmark.errors import UsageError, describe, did_you_mean, leave
-from benchmark.job import code_of, outdated
-from benchmark.paper import paper_rows
-from benchmark.plain import content as plain_content
-from benchmark.program import arguments
-from benchmark.records import LIMIT, Store
-from benchmark.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
-from benchmark.spec import Record
-from benchmark.summary import summarise, why_not
-from benchmark.texts import plain
+from benchmark import registry
+from benchmark.core import locks
+from benchmark.core.durable import write_atomically
+from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.escaping import plain
+from benchmark.core.record import Record
+from benchmark.core.regular_files import content as plain_content
+from benchmark.report import page, table_files
+from benchmark.report.people.cells import Line
+from benchmark.report.people.summaries import summarise, why_not
+from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
+from benchmark.report.tidy.corruption_metrics import corruption_rows
+from benchmark.report.tidy.paper import paper_rows
+from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
+from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.job import code_of, outdated
+from benchmark.runs.records import LIMIT
+from benchmark.runs.store import Store
 
 TABLES = ("corruption",)
 """Those that only some records give."""
@@ -50,11 +53,11 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     }
     tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
     tidy = {name: rows for name, rows in tidy.items() if name != "corruption" or not rows.empty}
-    files = {f"{name}.csv": formats.csv(rows) for name, rows in tidy.items()}
-    files |= {f"{name}.parquet": formats.parquet(files[f"{name}.csv"]) for name in tidy}
+    files = {f"{name}.csv": table_files.csv(rows) for name, rows in tidy.items()}
+    files |= {f"{name}.parquet": table_files.parquet(files[f"{name}.csv"]) for name in tidy}
     for name, summaries in summarise(records, maps).items():
-        files[f"{name}.md"] = formats.markdown(name, summaries).encode()
-        files[f"{name}.tex"] = formats.latex(name, summaries).encode()
+        files[f"{name}.md"] = table_files.markdown(name, summaries).encode()
+        files[f"{name}.tex"] = table_files.latex(name, summaries).encode()
     return files
 
 
@@ -96,7 +99,7 @@ def check(store: Store) -> list[str]:
     maps, _, _ = store.maps(records), store.curves(records), store.views(records)
     files, folder = render(records, maps), store.out / "tables"
     for name, content in files.items():
-        same = formats.same_parquet if name.endswith(".parquet") else bytes.__eq__
+        same = table_files.same_parquet if name.endswith(".parquet") else bytes.__eq__
         try:
             there = plain_content(folder / name, LIMIT)
         except (OSError, ValueError):

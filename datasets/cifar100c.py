@@ -3,8 +3,9 @@
 Card: docs/datasets/cifar100c.md.
 """
 
-from benchmark import cifar, sources, sources_cifar_c
-from benchmark.method import frozen
+from benchmark.core.settings import frozen
+from benchmark.data import cifar
+from benchmark.data.remote import sources, sources_cifar_c
 
 CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle

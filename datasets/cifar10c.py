@@ -3,8 +3,9 @@
 Card: docs/datasets/cifar10c.md.
 """
 
-from benchmark import cifar, sources, sources_cifar_c
-from benchmark.method import frozen
+from benchmark.core.settings import frozen
+from benchmark.data import cifar
+from benchmark.data.remote import sources, sources_cifar_c
 
 
 @frozen()

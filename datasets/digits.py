@@ -1,7 +1,7 @@
 """MNIST against SVHN, MNIST-M, SYN and USPS at 32x32, the digits benchmark of GUD, M-ADA, RandConv and SADA.
 
 The released codes disagree about the training images and the resize filter, and two different MNIST-M test sets are in
-circulation: each choice is a field. Targets are always their whole official test part. Card: docs/datasets/digits.md.
+circulation. Each choice is a field. Targets are always their whole official test part. Card: docs/datasets/digits.md.
 """
 
 from pathlib import Path
@@ -9,12 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark import archives, data, image_files, readers, safe_pickle, sources
-from benchmark.errors import UsageError
-from benchmark.method import frozen
-from benchmark.readers import Array
-from benchmark.remote import Remote
-from benchmark.spec import Images
+from benchmark import data
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.core.settings import frozen
+from benchmark.data import archives, image_files, readers, safe_pickle
+from benchmark.data.readers import Array
+from benchmark.data.remote import sources
+from benchmark.data.remote.remote_file import Remote
 
 SUBSETS = {"first10k": (0, 10_000), "offset5k": (5_000, 15_000), "all50k": (0, 50_000), "all60k": (0, 60_000)}
 PNG_FOLDER, PNG_LABELS = "mnist_m/mnist_m_test", "mnist_m/mnist_m_test_labels.txt"

@@ -1,25 +1,26 @@
-"""Your own images: DIR/domain/class/image, every domain a source and a target. How to: docs/datasets/folder.md."""
+"""Your own images in DIR/domain/class/image: every domain is a source and a target.
 
-import re
+How to use it: docs/datasets/folder.md.
+"""
+
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from benchmark import data, image_files, readers
-from benchmark.errors import UsageError
-from benchmark.image_files import Filter, Fit, entries, plain_name
-from benchmark.method import frozen
-from benchmark.spec import Images
-from benchmark.texts import one_line
+from benchmark import data
+from benchmark.core.errors import UsageError
+from benchmark.core.escaping import one_line
+from benchmark.core.images import Images
+from benchmark.core.settings import frozen
+from benchmark.data import image_files, readers
+from benchmark.data.class_folders import WANTED, scan
+from benchmark.data.image_files import Filter, Fit, plain_name
 
 ORIGIN = "where it came from, or take it out of the folder"
-WANTED = "images lie in DIR/domain/class/, one folder for each domain and in it one for each class"
-Found = dict[str, list[tuple[Path, str]]]
-"""Files with their class, by domain."""
 
 
 @frozen()
@@ -29,6 +30,7 @@ class Dataset(data.Dataset):
     licence = "yours to know"
     citation = "yours to give"
     test_is_all = True
+    toy: ClassVar[Mapping[str, Any]] = {"size": 8}
 
     size: Annotated[int, Field(ge=0, le=4096)] = 0
     """Side of the square that images are scaled to, in pixels; 0: none, all have one size already."""
@@ -40,7 +42,7 @@ class Dataset(data.Dataset):
     """Chance of each image to be of the validation part; the hash of its path below DIR decides."""
 
     def layout(self, root: Path | None) -> data.Layout:
-        found = _scan(readers.data_folder(root, "folder", can_fetch=False))
+        found = scan(readers.data_folder(root, "folder", can_fetch=False))
         classes = tuple(sorted({name for files in found.values() for _, name in files}))
         if len(classes) < 2:
             raise UsageError(f"--data-dir {root}: {len(classes) or 'no'} class with images found; {WANTED}")
@@ -48,7 +50,7 @@ class Dataset(data.Dataset):
 
     def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
         folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
-        files = _scan(folder).get(domain, [])
+        files = scan(folder).get(domain, [])
         if not files:
             raise data.MissingDataError(f"{folder / domain}: a domain without images; {WANTED}")
         absent = sorted(set(classes) - {name for _, name in files})
@@ -73,62 +75,17 @@ class Dataset(data.Dataset):
 
     def warnings(self, root: Path | None) -> list[str]:
         folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
-        absent = {domain: set(classes) - {name for _, name in files} for domain, files in _scan(folder).items()}
+        absent = {domain: set(classes) - {name for _, name in files} for domain, files in scan(folder).items()}
         return [f"{domain}: no image of {len(a)} classes: {', '.join(sorted(a))}" for domain, a in absent.items() if a]
 
     def _in_val(self, path: Path, folder: Path) -> bool:
         return image_files.in_val(self.val_share, *map(plain_name, path.relative_to(folder).parts))
 
 
-@cache  # files are taken to stay as they are while the process runs
-def _scan(root: Path) -> Found:
-    """All files by domain, in the order of their names. Raises UsageError for what has no place in the layout."""
-    found: Found = {}
-    domains = [path for path in entries(root, root) if path.is_dir()]
-    _check_distinct(domains, lambda name: plain_name(name).casefold())  # classes may be 'a' and 'A'
-    for domain in domains:
-        _check_name(domain)
-        files = found[plain_name(domain.name)] = []
-        kinds = entries(domain, root)
-        _check_distinct(kinds, plain_name)
-        for kind in kinds:
-            if not kind.is_dir():
-                raise UsageError(f"{one_line(kind)}: a file outside of a class folder; {WANTED}")
-            _check_name(kind)
-            for path in entries(kind, root):
-                if not path.is_file():
-                    raise UsageError(f"{one_line(path)}: not a file, but it lies in a class folder; {WANTED}")
-                files.append((path, plain_name(kind.name)))
-    if not any(found.values()):
-        raise UsageError(f"--data-dir {root}: no image found; {WANTED}")
-    return found
-
-
-def _check_name(folder: Path) -> None:
-    wrong = re.sub(r"[\w .()-]", "", plain_name(folder.name))
-    if wrong:
-        raise UsageError(
-            f"{one_line(folder)}: rename this folder, its name has {wrong[0]!a}; "
-            "names of domains and classes may hold letters, digits, space and . _ - ( )"
-        )
-
-
-def _check_distinct(folders: list[Path], name: Callable[[str], str]) -> None:
-    """Raises UsageError for two folders whose names are one to `name`: they would be taken for each other."""
-    before: dict[str, Path] = {}
-    for folder in folders:
-        other = before.setdefault(name(folder.name), folder)
-        if other != folder:
-            raise UsageError(
-                f"{folder.parent}: {other.name!a} and {folder.name!a} are one name but for capital letters or the way "
-                "accents are stored; rename one, or put all images into one of them"
-            )
-
-
 @cache
 def _same_size(root: Path) -> None:
     """Raises UsageError where images differ in size."""
-    sizes = {path: image_files.shape(path, ORIGIN) for files in _scan(root).values() for path, _ in files}
+    sizes = {path: image_files.shape(path, ORIGIN) for files in scan(root).values() for path, _ in files}
     (usual, _), *others = Counter(sizes.values()).most_common()
     if others:
         other = next(path for path, size in sizes.items() if size != usual)

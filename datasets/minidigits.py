@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from benchmark import data, rng
-from benchmark.errors import UsageError
-from benchmark.image_files import open_image
-from benchmark.method import frozen
-from benchmark.readers import package_file
-from benchmark.spec import Images
+from benchmark import data
+from benchmark.core import rng
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.core.settings import frozen
+from benchmark.data.image_files import open_image
+from benchmark.data.readers import package_file
 
 Array: TypeAlias = NDArray[np.integer[Any]]
 BLOCKS: dict[data.Split, slice] = {"train": slice(0, 1000), "val": slice(1000, 1297), "test": slice(1297, 1797)}

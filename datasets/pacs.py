@@ -1,15 +1,20 @@
-"""PACS: photo, art painting, cartoon and sketch, seven classes at 224x224. Card: docs/datasets/pacs.md."""
+"""PACS: photo, art painting, cartoon and sketch, seven classes at 224x224.
 
+Card: docs/datasets/pacs.md.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from benchmark import data, image_files, readers
-from benchmark.image_files import Filter
-from benchmark.method import frozen
-from benchmark.plain import content
-from benchmark.spec import Images
+from benchmark import data
+from benchmark.core.images import Images
+from benchmark.core.regular_files import content
+from benchmark.core.settings import frozen
+from benchmark.data import image_files, readers
+from benchmark.data.image_files import Filter
 
 ORIGIN = "https://sketchx.eecs.qmul.ac.uk/downloads/ (PACS: the images, and the lists of the splits)"
 BASES = ("PACS", "pacs", "")
@@ -32,6 +37,7 @@ class Dataset(data.Dataset):
     licence = "not stated by its authors"
     citation = "D. Li, Y. Yang, Y.-Z. Song, T. Hospedales: Deeper, Broader and Artier Domain Generalization, ICCV 2017"
     test_is_all = True
+    toy: ClassVar[Mapping[str, Any]] = {"size": 16}
 
     size: Annotated[int, Field(ge=8, le=1024)] = 224
     """Side of the square that the images of 227x227 are scaled to, in pixels."""

@@ -1,8 +1,8 @@
 """AugMax (Wang et al., NeurIPS 2021): an attack chooses how AugMix's random chains are mixed.
 
 Haotao Wang, Chaowei Xiao, Jean Kossaifi, Zhiding Yu, Anima Anandkumar and Zhangyang Wang: AugMax: Adversarial
-Composition of Random Augmentations for Robust Training. The views are diverse and hard at once; dual BatchNorm and
-InstanceNorm (DuBIN) keep the statistics of such images apart from those of clean ones.
+Composition of Random Augmentations for Robust Training. The views are both diverse and hard. Dual BatchNorm and
+InstanceNorm (DuBIN) keep their statistics apart from those of clean images.
 
   1  chains: two sets of W random chains of operations for each image
   2  m, q ~ U[0,1); T times: m <- clamp(m + a sign dCE/dm), q <- q + a sign dCE/dq, in eval mode along route A
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import DualNorm, convert, forward_views, has_batch_norm, route
-from benchmark.image_ops import NINE, OPS, apply_chains, sample_mix
-from benchmark.kernels.augment_mix import mix, to_uint8
-from benchmark.method import Rng, State
-from benchmark.mix_ascent import attack, sample_start
+from benchmark.method import Rng, State, Work
+from benchmark.networks.dual_norm import DualNorm, convert, forward_views, has_batch_norm, route
+from benchmark.ops.attacks.mix import attack_mixing, sample_start
+from benchmark.ops.augmix import NINE, OPS, apply_chains, sample_mix
+from benchmark.ops.kernels.augment_mix import mix, to_uint8
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 
 
 @method.frozen()
@@ -66,6 +66,9 @@ class Method(method.Method):
     def wrap(self, net: nn.Module) -> nn.Module:
         return convert(net, self.dual_norm)
 
+    def work(self, steps: int, images: int) -> Work:
+        return Work(3 + self.steps) if self.lam else Work()
+
     def operations(self) -> tuple[str, ...]:
         return OPS if self.all_ops else NINE
 
@@ -76,7 +79,7 @@ class Method(method.Method):
         chains = apply_chains(to_uint8(x).repeat(2, 1, 1, 1), draws).to(x.dtype) / 255  # 1
         first, second = chains.chunk(2)
         with route(net, "A"):
-            found = attack(
+            found = attack_mixing(
                 net, x, first, y, rng.draw("ascent", sample_start, len(x), self.width),
                 steps=self.steps, step_size=self.step_size, tau=self.tau if self.attacker == "fat" else None,
                 early_stop=self.early_stop,

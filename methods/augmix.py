@@ -1,4 +1,4 @@
-"""AugMix (Hendrycks et al., ICLR 2020): say the same of an image and of two mixtures of random operation chains.
+"""AugMix (Hendrycks et al., ICLR 2020): equal predictions for an image and two mixtures of random operation chains.
 
 Dan Hendrycks, Norman Mu, Ekin D. Cubuk, Barret Zoph, Justin Gilmer and Balaji Lakshminarayanan: AugMix: A Simple Data
 Processing Method to Improve Robustness and Uncertainty.
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import forward_views
-from benchmark.image_ops import NINE, OPS, OpName, augmix_views, sample_mix
 from benchmark.method import Rng, State
+from benchmark.networks.dual_norm import forward_views
+from benchmark.ops.augmix import NINE, OPS, OpName, augmix_views, sample_mix
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 
 
 @method.frozen()

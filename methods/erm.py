@@ -1,6 +1,7 @@
-"""ERM (Vapnik 1998): train on the source as it is, the baseline that every other row is measured against."""
+"""ERM (Vapnik 1998): plain training on the source images, the baseline for every other row."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,7 @@ from benchmark.method import Rng, State
 class Method(method.Method):
     """Empirical risk minimisation: loss = CE(net(x), y). Cost: one pass."""
 
+    erm_at: ClassVar[Mapping[str, Any] | None] = {}
     replayable: ClassVar[bool] = True
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:

@@ -1,9 +1,9 @@
 """GUD, or ADA (Volpi et al., NeurIPS 2018): the training pool grows by images that the network finds hard.
 
 Riccardo Volpi, Hongseok Namkoong, Ozan Sener, John Duchi, Vittorio Murino and Silvio Savarese: Generalizing to Unseen
-Domains via Adversarial Data Augmentation, algorithm 1. Every T_min steps, k times, the training pool grows by
-adversarial images that are hard for the present network and yet close to their origins in its feature space z; the
-network trains on the pool by plain cross-entropy.
+Domains via Adversarial Data Augmentation, algorithm 1. Every T_min steps, k times, adversarial images join the training
+pool. They are hard for the present network and yet close to their origins in its feature space z. The network trains on
+the pool by plain cross-entropy.
 
     1. for t = 0, 1, ...:
     2.   if t = T_min - 1, 2 T_min - 1, ..., k T_min - 1, with theta frozen:
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.errors import UsageError
-from benchmark.method import Rng, Source, State
-from benchmark.pixel_ascent import Ascent, attack
-from benchmark.spec import Images
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.method import Rng, Source, State, Work
+from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
 
 
 @method.frozen()
@@ -35,6 +35,7 @@ class Method(method.Method):
     released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step."""
 
     passes: ClassVar[float] = 3.9
+    erm_at: ClassVar[Mapping[str, Any] | None] = {}
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
@@ -60,9 +61,13 @@ class Method(method.Method):
     """Whether adversarial images are cut to [0,1] after every ascent step; as released they leave it."""
 
     @property
-    def ascent(self) -> Ascent:
+    def ascent(self) -> PixelAttack:
         b = self.batch if self.batch_mean == "reference" else 1
-        return Ascent(self.adv_steps, self.eta, self.gamma, beta=0.0, batch=b, clip=self.clip)
+        return PixelAttack(self.adv_steps, self.eta, self.gamma, beta=0.0, batch=b, clip=self.clip)
+
+    def work(self, steps: int, images: int) -> Work:
+        phases = min(self.phases, steps // self.interval)
+        return Work(1, attacked=phases * (images - images % self.batch) * self.ascent.passes)
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         if self.phases and source.original < self.batch:
@@ -74,11 +79,11 @@ class Method(method.Method):
         if rest or phase > self.phases:  # 2
             return None
         attacked = source.original - source.original % self.batch  # 3
-        return attack(net, source.images[:attacked], self.ascent)  # 4, 5: the referee appends and shuffles
+        return attack_pixels(net, source.images[:attacked], self.ascent)  # 4, 5: the referee appends and shuffles
 
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
         """What this batch would look like in the pool if a phase were due now."""
-        return [attack(net, Images(x, y), self.ascent).x]
+        return [attack_pixels(net, Images(x, y), self.ascent).x]
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
         return F.cross_entropy(net(x), y)  # 6

@@ -1,17 +1,14 @@
-"""M-ADA (Qiao, Zhao, Peng, CVPR 2020): adversarial images far from the source test each step taken on it.
+"""M-ADA (Qiao, Zhao, Peng, CVPR 2020): a step on the source must also help on adversarial images far from it.
 
-Learning to Learn Single Domain Generalization, algorithm 1. Adversarial images are gathered in phases, as in GUD, but
-pushed away by an autoencoder V, and they test the source: one gradient step on the source has to help on them too.
+Learning to Learn Single Domain Generalization, algorithm 1. Phases as in GUD, but an autoencoder V pushes images away.
 
-    1. train V on the source; c = 0
-    2. for t = 0, 1, ...:
-    3.   if t = (c+1) T_min - 1 and c < K, with theta frozen:
-    4.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c earlier adversarial images
-    5.     T_adv times: x' <- x' + eta d/dx' [CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2]
-    6.     add all (x', y) to the adversarial pool; c <- c + 1; if c < K: train a new V on the new images alone
-    7.   L1 = CE(f_theta(x), y) on a source batch; if c = 0: theta <- step on L1
-    8.   else: theta' = theta - inner_lr dL1/dtheta; L2 = CE(f_theta'(x), y) on one batch of the adversarial pool;
-    9.         theta <- step on (L1 + L2)/2, differentiated through theta'
+    1. train V on the source; c = 0; for t = 0, 1, ...:
+    2.   if t = (c+1) T_min - 1 and c < K, with theta frozen:
+    3.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c earlier adversarial images
+    4.     T_adv times: x' <- x' + eta d/dx' [CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2]
+    5.     add all (x', y) to the adversarial pool; c <- c + 1; if c < K: train a new V on the new images alone
+    6.   L1 = CE(f_theta(x), y), source batch; L2 = CE(f_theta'(x), y), pool batch, theta' = theta - inner_lr dL1/dtheta
+    7.   theta <- step on L1 if c = 0, else on (L1 + L2)/2, differentiated through theta'
 """
 
 from collections.abc import Mapping
@@ -21,14 +18,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from benchmark import method, wae
-from benchmark.errors import UsageError
-from benchmark.method import Rng, Source, State
-from benchmark.pixel_ascent import Ascent, attack
-from benchmark.spec import Images
+from benchmark import method
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.method import Rng, Source, State, Work
+from benchmark.ops import autoencoder as wae
+from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Method(wae.WaeSettings, method.Method):
     interval: PositiveInt = 100
     """T_min: training steps between phases."""
     batch: PositiveInt = 32
-    """B: images of one batch of the attack and of the autoencoder."""
+    """B: images of one batch of the attack and of the wae."""
     batch_mean: Literal["reference", "per_image"] = "reference"
     """reference: an image moves by eta/B times the gradient of its own objective. per_image: by eta times."""
     clip: bool = False
@@ -79,8 +76,11 @@ class Method(wae.WaeSettings, method.Method):
 
     def _attack(self, net: nn.Module, images: Images, state: State) -> Images:
         b = self.batch if self.batch_mean == "reference" else 1
-        by = Ascent(self.adv_steps, self.eta, self.gamma, self.beta, b, self.clip)
-        return attack(net, images, by, wae.restore(state["wae"]) if state["wae"] else None)
+        by = PixelAttack(self.adv_steps, self.eta, self.gamma, self.beta, b, self.clip)
+        return attack_pixels(net, images, by, wae.restore(state["wae"]) if state["wae"] else None)
+
+    def work(self, steps: int, images: int) -> Work:
+        return wae.work_of_phases(self, self.adv_steps, bool(self.beta), self.phases, self.interval, steps, images)
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         if source.original // self.batch <= self.phases:  # or a phase would have no batch
@@ -116,5 +116,5 @@ class Method(wae.WaeSettings, method.Method):
         grads = torch.autograd.grad(on_source, list(theta.values()), create_graph=True, materialize_grads=True)
         inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 8
         x_c, y_c = state["x"][state["at"]].to(x), state["y"][state["at"]].to(y)
-        on_pool = F.cross_entropy(functional_call(net, inner, x_c), y_c)
+        on_pool = F.cross_entropy(torch.func.functional_call(net, inner, x_c), y_c)
         return (on_source + on_pool) / 2  # 9

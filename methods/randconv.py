@@ -1,7 +1,7 @@
 """RandConv (Xu et al., ICLR 2021): random convolutions keep an image's shapes and randomise its local texture.
 
 Zhenlin Xu, Deyi Liu, Junlin Yang, Colin Raffel and Marc Niethammer: Robust and Generalizable Visual Representation
-Learning via Random Convolutions. The network must predict the same class whatever the texture.
+Learning via Random Convolutions. The network must predict the same class under every texture.
 
   1  R_j: kernel size k uniform, weights N(0, 1/(3 k^2)), alpha ~ U[0,1); one for the whole batch
   2  u = R_0(x)
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import forward_views
 from benchmark.method import Rng, State
-from benchmark.random_conv import Clamp, Distribution, random_conv, sample_random_conv
+from benchmark.networks.dual_norm import forward_views
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
+from benchmark.ops.random_conv import Clamp, Distribution, random_conv, sample_random_conv
 
 
 def odd(k: int) -> int:
@@ -61,7 +61,7 @@ class Method(method.Method):
     per_image: bool = False
     """Its own kernel, alpha and coin for each image. False, as released: one for the batch, which couples the batch."""
     clamp_output: Clamp = "off"
-    """The released clamp flag, off in all published runs; see benchmark/random_conv.py for its three values."""
+    """The released clamp flag, off in all published runs; see benchmark/ops/random_conv.py for its three values."""
     distribution: Distribution = "kaiming_normal"
     """The law of the weights, all of the scale 1/sqrt(3 k^2)."""
     bias: bool = False

@@ -1,4 +1,4 @@
-"""SADA (Zhang et al., AAAI 2023): adversarial Fourier amplitudes, most where a plain model is most sensitive.
+"""SADA (Zhang et al., AAAI 2023): adversarial Fourier amplitudes, with larger steps where a plain model is sensitive.
 
 Jiajin Zhang, Hanqing Chao, Amit Dhurandhar, Pin-Yu Chen, Ali Tajer, Yangyang Xu and Pingkun Yan: When Neural Networks
 Fail to Generalize? A Model Sensitivity Perspective. Two forms, with the map and without: docs/adr/0004.
@@ -17,25 +17,23 @@ import copy
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from benchmark import method
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import forward_views
-from benchmark.errors import UsageError
-from benchmark.image_ops import OpName, augmix_view, sample_mix
-from benchmark.method import Rng, Source, State
-from benchmark.sensitivity import from_centered, measure, spectral_weights
-from benchmark.spectrum import AmplitudeAttack, attack, sample_draws
+from benchmark.method import Rng, Source, State, Work
+from benchmark.networks.dual_norm import forward_views
+from benchmark.ops.attacks.spectrum import AmplitudeAttack, attack_spectrum, sample_draws
+from benchmark.ops.augmix import OpName, augmix_view, sample_mix
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
+from benchmark.sensitivity.given_map import read_map
+from benchmark.sensitivity.map import measure, spectral_weights
 
 
 @method.frozen()
 class Method(AmplitudeAttack, method.Method):
     """SADA. Cost: four passes, and after the warm-up up to three for each attack step; once, an ERM run and a map.
-    The attack's own settings (epsilon, step_size, num_steps, ...) are those of benchmark.spectrum.AmplitudeAttack."""
+    The attack's own settings (epsilon, step_size, num_steps, ...) are those of AmplitudeAttack."""
 
     passes: ClassVar[float] = 17.2
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0, "lam_warmup": 0.0}
@@ -76,6 +74,11 @@ class Method(AmplitudeAttack, method.Method):
     def operations(self) -> tuple[str, ...]:
         return self.ops if self.base == "augmix" else ()
 
+    def work(self, steps: int, images: int) -> Work:
+        views = self.n_views * (1 + (1 - self.warmup) * self.num_steps) if self.lam else 0
+        once = self.weight_map == "erm"
+        return Work(1 + views, helpers=int(once), mapped=self.map_images if once else 0)
+
     def kind(self, rng: Rng) -> bool:
         return rng.progress < self.warmup
 
@@ -98,7 +101,7 @@ class Method(AmplitudeAttack, method.Method):
             v = augmix_view(v, rng.draw("augmix", sample_mix, len(v), severity=self.severity, **chains))  # 2
         v = v.view(self.n_views, *x.shape)
         if not warm:  # 3 to 6
-            v = attack(net, v, y, rng.draw("attack", sample_draws, v.shape, config=self), self, weight=state.get("w"))
+            v = attack_spectrum(net, v, y, rng.draw("attack", sample_draws, v.shape, config=self), self, state.get("w"))
         return list(v)
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
@@ -107,14 +110,3 @@ class Method(AmplitudeAttack, method.Method):
             return nn.functional.cross_entropy(net(x), y)
         logits = forward_views(net, [x, *self.views(net, x, y, rng, state)], joint=self.bn_batching == "joint")  # 7
         return nn.functional.cross_entropy(logits[0], y) + lam * jensen_shannon(*logits)  # 8
-
-
-def read_map(path: str, n: int) -> Tensor:
-    """The map [n,n] in fft2 layout from an .npy file of a centred one. Raises UsageError where it is none."""
-    try:
-        error = from_centered(torch.from_numpy(np.load(path, allow_pickle=False)), n)
-    except (OSError, ValueError, TypeError) as problem:
-        raise UsageError(f"sada.weight_map={path}: neither 'erm' nor 'none' nor the file of a map: {problem}") from None
-    if not ((error >= 0) & (error <= 1)).all():
-        raise UsageError(f"sada.weight_map={path}: a map holds error rates in [0,1]")
-    return error

@@ -14,8 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from benchmark.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step
-from benchmark.kernels.dispatch import triton_form
+from benchmark.ops.kernels import augment_mix, jensen_shannon, random_convolution, spectrum_step
+from benchmark.ops.kernels.dispatch import triton_form
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32", torch.int64: "i64", torch.uint8: "u8",
@@ -58,8 +58,8 @@ def main() -> None:
     augment_mix.views_triton(large, *draws, torch.rand(2, 3), torch.rand(2))
     one = torch.zeros(1, 1, 1, dtype=torch.int64)
     augment_mix.views_triton(x[:1, :, :1, :1], one, one.double(), torch.rand(1, 1), torch.rand(1))
-    jensen_shannon.jensen_shannon_triton(torch.randn(3, 32, 10))
-    jensen_shannon.jensen_shannon_triton(torch.randn(4, 32, 1000))
+    jensen_shannon.divergence_triton(torch.randn(3, 32, 10))
+    jensen_shannon.divergence_triton(torch.randn(4, 32, 1000))
     parts = torch.full((2,), 3), torch.rand(2, 3, 3, 7, 7), torch.rand(2), torch.rand(2) > 0.5
     random_convolution.random_convolution_triton(x, *parts, torch.rand(2, 3), "clamp")
     z = torch.randn(3, 2, 3, 8, 8, dtype=torch.complex64)

@@ -1,4 +1,5 @@
-"""Shared fixtures: where the golden numbers and the real data lie, and the tiny network of the goldens."""
+"""Shared fixtures: where the golden numbers and the real data lie, the tiny network of the goldens, and what the common
+suites of methods and datasets are run on."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,10 @@ import torch
 from torch import nn
 
 from benchmark import registry
-from benchmark.networks import Classifier
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
+from benchmark.networks.classifiers import Classifier
+from benchmark.runs import load
 
 if not torch.cuda.is_available():  # before any kernel is imported: Triton's run in its interpreter, on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -21,6 +25,33 @@ GOLDENS_DIR = Path(os.environ.get("GOLDENS_DIR", ROOT.parent / "shared" / "golde
 DATA_DIR = Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
 
 Golden = Mapping[str, Any]
+GIVEN: list[Path] = []
+"""Files of --plugin."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("the common suites (tests/methods/test_methods.py, tests/datasets/test_datasets.py)")
+    group.addoption("--plugin", action="append", default=[], type=Path, help="test the method or dataset in this file")
+    group.addoption("--data-dir", type=Path, help="folder of the files that the datasets under test read")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        registry.load_plugins(config.getoption("--plugin"))
+    except UsageError as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    GIVEN[:] = [path.resolve() for path in config.getoption("--plugin")]
+
+
+def under_test(kind: registry.Kind) -> list[str]:
+    """Names of what a common suite is run on: of the files given with --plugin, or all."""
+    names = registry.names(kind)
+    return [path.stem for path in GIVEN if path.stem in names] if GIVEN else names
+
+
+def own_warnings(record: Record) -> list[str]:
+    """What a record warns of, but for the load of the machine that the tests happen to run on."""
+    return [warning for warning in record.warnings if not warning.startswith(load.WARNING)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,7 +67,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _no_plugins_left() -> Iterator[None]:
     """A test's plugins end with it: `all` means the same to the next one."""
     yield
-    registry.load_plugins([])
+    registry.load_plugins(GIVEN)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from benchmark import records
-from benchmark.recipe import Selection
-from benchmark.records import Store
-from benchmark.sensitivity import SensitivityMap
-from benchmark.spec import Accuracy, Domain, Ran, Record, Sensitivity, Throughput
-from benchmark.timing import SHARES
+from benchmark.core.outcome import Accuracy, Domain, Ran, Sensitivity, Throughput
+from benchmark.core.recipe import Selection
+from benchmark.core.record import Record
+from benchmark.core.timing import SHARES
+from benchmark.runs.store import Store
+from benchmark.sensitivity.map import SensitivityMap
+from benchmark.training.artifacts import npy_bytes
 from tests import toy
 
 MACHINE = {"packages": {"torch": "2.14.0"}, "threads": 2}
@@ -97,7 +98,7 @@ def fill(folder: Path, runs: list[Record]) -> Store:
     store = Store(folder)
     store.prepare()
     for made in runs:
-        content = records.npy_bytes(error_map(made).error.numpy())
+        content = npy_bytes(error_map(made).error.numpy())
         if made.sensitivity:
             sensitivity = made.sensitivity.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
             made = made.model_copy(update={"sensitivity": sensitivity})  # noqa: PLW2901

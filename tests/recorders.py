@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from benchmark import timing
-from benchmark.capture import Work
+from benchmark.core import timing
+from benchmark.core.capture import Work
 
 READS = torch.ops.aten._local_scalar_dense.default
 """What .item(), float(tensor) and `if tensor` come down to."""

@@ -10,16 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark import floors, measure, registry, stream
-from benchmark.evaluate import accuracy
+from benchmark import registry
+from benchmark.core import stream
+from benchmark.core.images import Images
+from benchmark.core.record import Asked
+from benchmark.core.stream import Feed, chunks, resident, take
 from benchmark.method import Method
-from benchmark.spec import Asked, Images
-from benchmark.stream import Feed, chunks, resident, take
-from benchmark.train import train
-from benchmark.training import Training, begin
+from benchmark.training import floors, measurements
+from benchmark.training.evaluate import accuracy
+from benchmark.training.loop import train
+from benchmark.training.progress import Training, begin
 from tests import toy
+from tests.methods.test_methods import METHODS, make
 from tests.pretend_gpu import CUDA, PretendGpu, pretended
-from tests.test_methods import METHODS, make
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = [path for name in ("benchmark", "methods", "datasets") for path in sorted((ROOT / name).rglob("*.py"))]
@@ -74,10 +77,10 @@ def _is_device(side: ast.expr) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_devices_are_compared_in_one_module_alone(path: Path) -> None:
     found = comparisons(path.read_text(encoding="utf-8"))
-    if path == ROOT / "benchmark" / "devices.py":
+    if path == ROOT / "benchmark" / "core" / "devices.py":
         assert found
     else:
-        assert not found, f"ask benchmark.devices: {path.name}:{', '.join(found)}"
+        assert not found, f"ask benchmark.core.devices: {path.name}:{', '.join(found)}"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_nothing_else_is_taken_for_one(line: str) -> None:
 
 
 def test_a_device_is_made_whole() -> None:
-    from benchmark.devices import on_gpu, together, whole  # the other tests run on trees without it
+    from benchmark.core.devices import on_gpu, together, whole  # the other tests run on trees without it
 
     cpu = torch.device("cpu")
     assert whole("cpu") == whole(cpu) == cpu
@@ -283,13 +286,13 @@ def test_a_checkpoint_is_taken_up_on_the_gpu(device: torch.device, grown: int | 
 READERS: list[Callable[[Training, Asked, Method], object]] = [
     lambda run, asked, method: accuracy(run.net, run.pool),
     lambda run, asked, method: accuracy(run.net, toy.images(32, 1).to(CUDA)),
-    lambda run, asked, method: measure.throughput_of(run, 16, INDEXLESS),
-    lambda run, asked, method: measure.throughput_of(run, 16, CUDA),
-    lambda run, asked, method: measure.views_of(run, asked, method, toy.images(16, 0)),
-    lambda run, asked, method: measure.views_of(run, asked, method, run.pool),
-    lambda run, asked, method: measure.sensitivity_of(run, asked, toy.images(6, 0)),
-    lambda run, asked, method: measure.sensitivity_of(run, asked, run.pool),
-    lambda run, asked, method: measure.weights_of(run, asked, ("a", "b", "c", "d")),
+    lambda run, asked, method: measurements.throughput_of(run, 16, INDEXLESS),
+    lambda run, asked, method: measurements.throughput_of(run, 16, CUDA),
+    lambda run, asked, method: measurements.views_of(run, asked, method, toy.images(16, 0)),
+    lambda run, asked, method: measurements.views_of(run, asked, method, run.pool),
+    lambda run, asked, method: measurements.sensitivity_of(run, asked, toy.images(6, 0)),
+    lambda run, asked, method: measurements.sensitivity_of(run, asked, run.pool),
+    lambda run, asked, method: measurements.weights_of(run, asked, ("a", "b", "c", "d")),
 ]
 
 
@@ -300,5 +303,5 @@ def test_what_is_read_off_a_run_is_read_on_the_gpu(gpu: Gpu, tmp_path: Path) -> 
         assert read(run, asked, method) is not None
         assert all_there(run)
     assert gpu.held_all()
-    assert measure.accuracy_of(run, toy.loaded()).source_val
+    assert measurements.accuracy_of(run, toy.loaded()).source_val
     assert registry.make("method", "erm", {}) == method

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tyro
 
-from benchmark.args import Args, check_numbers
+from benchmark.runs.args import Args, check_numbers
 from tests.conftest import ROOT
 from tests.gpu import __main__ as gpu
 from tests.gpu import stages as made
@@ -68,7 +68,7 @@ def test_the_stages_use_flags_and_files_that_exist(
         args = tyro.cli(Args, args=command[3:], config=(tyro.conf.FlagCreatePairsOff,))
         check_numbers(args)
         assert args.datasets == (("digits",) if digits else ("minidigits",))
-    for path in (*made.STEP_RACES, "tests/test_kernels.py"):
+    for path in (*made.STEP_RACES, "tests/ops/test_kernels.py"):
         assert (ROOT / path).is_file()
 
 

@@ -8,10 +8,10 @@ from functools import cache
 import pandas as pd
 import pytest
 
-from benchmark import comparisons
-from benchmark.records import Store
-from benchmark.spec import Record
-from benchmark.summary import DETAILS, summarise
+from benchmark.core.record import Record
+from benchmark.report.people.summaries import DETAILS, summarise
+from benchmark.report.tidy import comparisons
+from benchmark.runs.store import Store
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmark import registry
-from benchmark.errors import UsageError
+from benchmark.core.errors import UsageError
 from tests.conftest import ROOT
 
 PLUGIN = '''"""A plugin: cross-entropy, twice."""

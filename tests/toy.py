@@ -1,10 +1,13 @@
 """A problem small enough to train on in a second: which quadrant of a noisy image is bright."""
 
+import pytest
 import torch
 
-from benchmark.data import Loaded
-from benchmark.recipe import Recipe
-from benchmark.spec import Asked, Images
+from benchmark import protocols
+from benchmark.core.images import Images
+from benchmark.core.recipe import Recipe
+from benchmark.core.record import Asked
+from benchmark.data.dataset import Loaded
 
 RECIPE = Recipe(network="mini_convnet", lr=1e-3, batch_size=16, steps=8, evaluations=2, sensitivity_images=0)
 
@@ -41,3 +44,15 @@ def asked(method: str = "erm", seed: int = 0, **changes: object) -> Asked:
         "device": "cpu",
     }
     return Asked.model_validate(values | {k: v for k, v in changes.items() if k in Asked.model_fields})
+
+
+def change_recipe(monkeypatch: pytest.MonkeyPatch, dataset: str, **changes: object) -> None:
+    """Changes fields of a dataset's recipe under common, for a test."""
+    changed = [
+        terms.model_copy(update={"recipe": terms.recipe.model_copy(update=changes)})
+        if (terms.protocol, terms.method, terms.dataset) == ("common", None, dataset) and terms.recipe
+        else terms
+        for terms in protocols.TERMS
+    ]
+    assert changed != protocols.TERMS
+    monkeypatch.setattr(protocols, "TERMS", changed)

@@ -1,8 +1,8 @@
 """The corruptions of ImageNet-C and CIFAR-10-C, batched, for images of any height and width.
 
 Fifteen corruptions in four groups, and four extra ones that no mean includes (Hendrycks and Dietterich, ICLR 2019), at
-five severities. What is random about an image depends on the seed, its number, the corruption and the severity, and
-on nothing else. docs/corruptions.md says how each differs from the released generators.
+five severities. The seed, the image's number, the corruption and the severity decide what is random about an image;
+nothing else does. docs/corruptions.md says how each differs from the released generators.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.corruptions import blurs, digital, jpeg, noise, spatter, weather
+from benchmark.corruptions.counter_rng import Stream, stream
 from benchmark.corruptions.noise import Draws
 from benchmark.corruptions.severities import COMMON, EXTRA, GROUPS, SEVERITIES, Constants, constants
-from benchmark.corruptions.streams import Stream, stream
-from benchmark.errors import UsageError, did_you_mean
 
 __all__ = ["COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "SEVERITIES", "apply", "corrupt", "sample"]
 

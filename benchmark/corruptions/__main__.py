@@ -1,4 +1,4 @@
-"""python -m benchmark.corruptions: look at the corruptions, or hold them against the official arrays."""
+"""python -m benchmark.corruptions: shows the corruptions, or compares them with the official arrays."""
 
 import sys
 from collections.abc import Sequence
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmark.corruptions import CORRUPTIONS, EXTRA, drift, sheet
-from benchmark.errors import UsageError, leave
-from benchmark.program import arguments, in_range
+from benchmark import registry
+from benchmark.core.errors import UsageError
+from benchmark.corruptions import CORRUPTIONS, EXTRA
+from benchmark.data import drift
+from benchmark.report.figures import corruption_sheet
+from benchmark.runs.command_line import arguments, in_range, leave
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         in_range("--limit", args.limit, 0, 10_000)
         if args.show is not None:
             try:
-                sheet.draw(args.image, args.side).save(args.show)
+                corruption_sheet.draw(args.image, args.side).save(args.show)
             except (OSError, ValueError) as problem:
                 raise UsageError(f"--show {args.show}: cannot be written ({problem}); end it in .png") from problem
             print(args.show)
         if args.drift:
-            found = drift.compare(args.dataset, args.data_dir, args.limit)
+            found = drift.compare(registry.find("dataset", args.dataset), args.data_dir, args.limit)
             print(found.to_markdown(index=False, floatfmt=".3f"))
         if args.show is None and not args.drift:
             print("\n".join(f"{name}{' (extra)' * (name in EXTRA)}" for name in CORRUPTIONS))

@@ -11,10 +11,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from benchmark.corruptions.counter_rng import Stream
 from benchmark.corruptions.filters import blur, motion, reflected, zoomed
 from benchmark.corruptions.noise import Draws
 from benchmark.corruptions.severities import Constants
-from benchmark.corruptions.streams import Stream
 
 
 def gaussian_blur(x: Tensor, c: Constants, draws: Draws) -> Tensor:

@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic transform, pixelate, and saturate (extra); JPEG has a module of its own.
+"""Digital corruptions: contrast, elastic transform, pixelate, and saturate (extra). JPEG has a module of its own.
 
 x: float64 [B,3,H,W] in [0,1]. Constants: the factor; (displacement, its blur, shift of the corners) in parts of the
 shorter side; the share of pixels left along a side; (factor, addend) of the saturation.
@@ -7,10 +7,10 @@ shorter side; the share of pixels left along a side; (factor, addend) of the sat
 import torch
 from torch import Tensor
 
+from benchmark.corruptions.counter_rng import Stream
 from benchmark.corruptions.filters import between, blur, box, separable
 from benchmark.corruptions.noise import Draws
 from benchmark.corruptions.severities import Constants
-from benchmark.corruptions.streams import Stream
 
 
 def contrast(x: Tensor, c: Constants, draws: Draws) -> Tensor:

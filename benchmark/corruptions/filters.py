@@ -1,6 +1,6 @@
 """Linear maps that several corruptions share: borders, Gaussian and box filters, motion blur, sampling between pixels.
 
-Everything is float64: sums of another order then differ by 1e-13 of a grey level, so machines and devices agree on
+Everything is float64: sums in another order then differ by 1e-13 of a grey level, so machines and devices agree on
 bytes.
 """
 

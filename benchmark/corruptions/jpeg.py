@@ -1,8 +1,9 @@
 """What Pillow's JPEG encoder and decoder do to an image, without the file: libjpeg's steps on a batch.
 
-YCbCr in bytes, chroma at half the resolution (4:2:0), an 8x8 cosine transform, division by the tables of ISO 10918-1
-Annex K at a quality, and all of it back, with libjpeg's triangle filter for the chroma. libjpeg transforms with
-integer constants of 13 bits and we in float64: now and then a coefficient rounds the other way, which moves its block.
+The steps: YCbCr in bytes, chroma at half the resolution (4:2:0), an 8x8 cosine transform, division by the tables of ISO
+10918-1 Annex K at a quality; then all of it back, with libjpeg's triangle filter for the chroma. libjpeg transforms
+with integer constants of 13 bits, this module in float64. Now and then a coefficient rounds the other way, which moves
+its block.
 """
 
 import math

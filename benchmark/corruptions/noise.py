@@ -1,13 +1,13 @@
 """Noise: Gaussian, Poisson (shot), salt and pepper (impulse), and speckle (extra).
 
-x: float64 [B,3,H,W] in [0,1]; every pixel and channel is hit on its own. Constants: the standard deviation; the photons
+x: float64 [B,3,H,W] in [0,1]; every pixel and channel has its own noise. Constants: the standard deviation; the photons
 at white; the share of hit values; the standard deviation relative to the value.
 """
 
 from torch import Tensor
 
+from benchmark.corruptions.counter_rng import Stream, poisson
 from benchmark.corruptions.severities import Constants
-from benchmark.corruptions.streams import Stream, poisson
 
 Draws = dict[str, Tensor]
 

@@ -1,7 +1,7 @@
 """What each severity means: the constants of CIFAR-10-C and of ImageNet-C (Hendrycks and Dietterich, ICLR 2019).
 
-Facts of the generators released with the paper, make_cifar_c.py and make_imagenet_c.py. Each entry has five values, for
-severities 1 to 5; the module of the corruption says what they are.
+They are facts of the generators released with the paper, make_cifar_c.py and make_imagenet_c.py. Each entry has five
+values, for severities 1 to 5; the module of the corruption says what they are.
 """
 
 from typing import TypeAlias

@@ -1,18 +1,18 @@
 """Spatter (extra): drops of water, or mud at the two highest severities.
 
 x: float64 [B,3,H,W] in [0,1]. Constants: (mean, standard deviation, blur, threshold, strength or mud's blur, mud?).
-Water catches light beside its edges. The released code finds it by OpenCV's Canny edges, an approximate distance
-transform and histogram equalisation; the steps here are the same, the distance is exact.
+Water catches light next to its edges. The released code finds that light by OpenCV's Canny edges, an approximate
+distance transform and histogram equalisation. The steps here are the same; the distance is exact.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.corruptions.counter_rng import Stream
 from benchmark.corruptions.filters import blur, reflected
 from benchmark.corruptions.noise import Draws
 from benchmark.corruptions.severities import Constants
-from benchmark.corruptions.streams import Stream
 
 WATER, MUD = (175, 238, 238), (63, 42, 20)
 WEAK, STRONG = 50, 150

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.corruptions.counter_rng import Stream
 from benchmark.corruptions.filters import motion, zoomed
 from benchmark.corruptions.noise import Draws
 from benchmark.corruptions.severities import Constants
-from benchmark.corruptions.streams import Stream
 
 LUMA = 0.299, 0.587, 0.114
 PHOTOGRAPHS = (

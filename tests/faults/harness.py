@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmark import figures, run, tables
+from benchmark import run, tables
+from benchmark.report.figures import all_figures
 
 TOYSET = '''"""Which quadrant of a noisy image is bright."""
 
@@ -108,7 +109,7 @@ def call(arguments: list[str], program: Any = "run") -> Ended:
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        mock.patch.object(figures, "draw", return_value=[]),
+        mock.patch.object(all_figures, "draw", return_value=[]),
     ):
         try:
             code: object = {"run": run, "tables": tables}.get(program, program).main(arguments)
@@ -133,7 +134,7 @@ def _main(arguments: list[str], log: Path) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    with mock.patch.object(figures, "draw", return_value=[]):
+    with mock.patch.object(all_figures, "draw", return_value=[]):
         sys.exit(run.main(arguments))
 
 

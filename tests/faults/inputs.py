@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark.spec import Asked
+from benchmark.core.record import Asked
 from tests.faults.harness import Count, Ended, call, state, words
 from tests.handmade import fill, record
 

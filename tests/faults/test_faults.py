@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import execute, plan, tables
-from benchmark.records import Store
+from benchmark import tables
+from benchmark.runs import perform, plan
+from benchmark.runs.store import Store
 from tests.faults.damage import damaged
 from tests.faults.harness import call, plugin, results, start, state, words
 from tests.faults.inputs import inputs
@@ -19,7 +20,7 @@ from tests.faults.oddities import odd_files
 from tests.faults.outside import names, numbers, repeated
 from tests.faults.plugins import odd_methods
 from tests.handmade import fill, record
-from tests.test_integrity import seal
+from tests.runs.test_integrity import seal
 
 ERM = ["--methods", "erm", "--seeds", "0", "--steps", "4"]
 
@@ -136,7 +137,7 @@ def test_a_clock_that_jumps_back_changes_no_result(tmp_path: Path, monkeypatch: 
             return cls.fromtimestamp(86400 * cls.days, tz)
 
     assert call(words(tmp_path, tmp_path / "one", *ERM)).code == 0
-    for module in (execute, plan):
+    for module in (perform, plan):
         monkeypatch.setattr(module, "datetime", Jumping)
     assert call(words(tmp_path, tmp_path / "two", *ERM)).code == 0
     assert results(tmp_path / "two") == results(tmp_path / "one")

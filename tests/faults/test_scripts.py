@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import Store
+from benchmark.runs.store import Store
 from tests.conftest import ROOT
 
 SCRIPT = """

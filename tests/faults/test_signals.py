@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import Store
+from benchmark.runs.store import Store
 from tests.faults.harness import call, plugin, results, start, words
 
 PROMPT = 15

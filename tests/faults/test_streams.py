@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import Store
+from benchmark.runs.store import Store
 from tests.conftest import ROOT
 from tests.handmade import fill, record
 

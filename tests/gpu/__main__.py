@@ -95,7 +95,7 @@ def table(lines: "Sequence[Line]") -> str:
 
 def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     """Runs the stages, prints the table and keeps it. Returns 0 where every target was reached, else 1."""
-    from benchmark import machine
+    from benchmark.runs import machine
 
     began, told, lines = monotonic(), [], []
     for number, stage in enumerate(chosen, 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from benchmark.records import Store
+from benchmark.runs.store import Store
 from tests.conftest import DATA_DIR
 
 Verdict = Literal["pass", "fail", "skipped", ""]
@@ -105,7 +105,7 @@ def stages(out: Path) -> list[Stage]:
           for n in (1, 2, 4)),
         # These carry no mark: without a GPU they run in Triton's interpreter.
         Stage(out / "kernel-tests", "tests of the kernels", "all pass", 100,
-              [tests("kernel-tests", f"tests/test_kernels.py {several}")], read_tests),
+              [tests("kernel-tests", f"tests/ops/test_kernels.py {several}")], read_tests),
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tabulate import tabulate
 
-from benchmark import machine
+from benchmark.runs import machine
 from tests.perf.turns import RACES
 
 LEGEND = """ratio: our rate over the peer's, both medians over rounds in which all take turns. target: the least ratio

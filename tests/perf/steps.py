@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from benchmark import networks
+from benchmark.core.images import Images
+from benchmark.core.recipe import Recipe
+from benchmark.core.stream import Feed
+from benchmark.core.timing import Meter
 from benchmark.method import Method, Rng
-from benchmark.optimise import Sampler, make_optimizer
-from benchmark.recipe import Recipe
-from benchmark.spec import Images
-from benchmark.stream import Feed
-from benchmark.timing import Meter
-from benchmark.train import steps_of
-from benchmark.training import Training
+from benchmark.training.loop import steps_of
+from benchmark.training.optimise import Sampler, make_optimizer
+from benchmark.training.progress import Training
 from tests.perf.race import cuda
 
 POOL = 10_000
@@ -31,7 +31,7 @@ def pool() -> Images:
 def steps(
     method: Method, images: Images, network: str, batch: int, *, launched: bool, progress: float, state: Any = None
 ) -> Callable[[int], None]:
-    """A function that takes so many training steps of a method, as benchmark.train does them.
+    """A function that takes so many training steps of a method, as benchmark.training.loop does them.
 
     Call it under capture.capturing. launched: never replayed.
     """

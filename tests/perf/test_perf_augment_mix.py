@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
-from benchmark.image_ops import NINE, augmix_view, magnitudes, sample_mix
-from benchmark.kernels import augment_mix
+from benchmark.ops.augmix import NINE, augmix_view, magnitudes, sample_mix
+from benchmark.ops.kernels import augment_mix
+from tests.ops.pillow_peer import by_pillow
 from tests.perf.turns import take_turns
-from tests.test_image_ops import pillow
 
 
 def pillow_way(image: Tensor, random: np.random.Generator) -> Tensor:
@@ -24,7 +24,7 @@ def pillow_way(image: Tensor, random: np.random.Generator) -> Tensor:
     for share in w:
         chain = clean.copy()
         for _ in range(random.integers(1, 4)):
-            chain = pillow(chain, random.choice(NINE), random.uniform(0.1, 3.0), int(random.choice([-1, 1])))
+            chain = by_pillow(chain, random.choice(NINE), random.uniform(0.1, 3.0), int(random.choice([-1, 1])))
         mixture += float(share) * to_tensor(chain)
     return (1 - m) * image + m * mixture
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.image_ops import NINE, OPS, magnitudes, sample_mix
-from benchmark.kernels import augment_mix
+from benchmark.ops.augmix import NINE, OPS, magnitudes, sample_mix
+from benchmark.ops.kernels import augment_mix
 from tests.perf.race import cuda, race
 
 

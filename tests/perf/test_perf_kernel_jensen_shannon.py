@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.kernels import jensen_shannon
+from benchmark.ops.kernels import jensen_shannon
 from tests.perf.race import cuda, race
 
 
@@ -11,7 +11,7 @@ from tests.perf.race import cuda, race
 @pytest.mark.parametrize("shape", [(3, 128, 10), (4, 32, 10), (3, 65536, 10), (3, 4096, 1000)])
 def test_divergence_and_its_gradient(request: pytest.FixtureRequest, shape: tuple[int, ...]) -> None:
     z = torch.randn(shape, device=cuda(), requires_grad=True)
-    compiled = torch.compile(jensen_shannon.jensen_shannon_torch)
+    compiled = torch.compile(jensen_shannon.divergence_torch)
 
     def both(form: object) -> object:
         assert callable(form)
@@ -21,7 +21,7 @@ def test_divergence_and_its_gradient(request: pytest.FixtureRequest, shape: tupl
         request,
         f"Jensen-Shannon term of {list(shape)} logits, and its gradient",
         2 * z.numel() * z.element_size(),
-        lambda: both(jensen_shannon.jensen_shannon_triton),
-        lambda: both(jensen_shannon.jensen_shannon_torch),
+        lambda: both(jensen_shannon.divergence_triton),
+        lambda: both(jensen_shannon.divergence_torch),
         lambda: both(compiled),
     )

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmark.kernels import random_convolution
-from benchmark.random_conv import sample_random_conv
+from benchmark.ops.kernels import random_convolution
+from benchmark.ops.random_conv import sample_random_conv
 from tests.perf.race import cuda, race
 
 

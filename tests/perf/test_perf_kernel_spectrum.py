@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.kernels import spectrum_step
+from benchmark.ops.kernels import spectrum_step
 from tests.perf.race import cuda, race
 
 SHAPES = pytest.mark.parametrize("shape", [(3, 32, 3, 32, 32), (3, 2048, 3, 32, 32), (3, 64, 3, 224, 224)])

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import networks
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import forward_views
-from benchmark.spectrum import AmplitudeAttack, Draws, attack, sample_draws
+from benchmark.networks.dual_norm import forward_views
+from benchmark.ops.attacks.spectrum import AmplitudeAttack, Draws, attack_spectrum, sample_draws
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from tests.perf.turns import take_turns
 
 BATCH, LAM = 32, 0.025
@@ -70,7 +70,7 @@ def test_training_step(request: pytest.FixtureRequest) -> None:
 
     def ours() -> Tensor:
         last.zero_grad(set_to_none=True)
-        attacked = attack(last, views, y, Draws(init, brightness), CONFIG)
+        attacked = attack_spectrum(last, views, y, Draws(init, brightness), CONFIG)
         logits = forward_views(last, [seen, *attacked], joint=False)
         loss = F.cross_entropy(logits[0], y) + LAM * jensen_shannon(*logits)
         loss.backward()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import networks
-from benchmark.sensitivity import measure
-from benchmark.spec import Images
-from benchmark.wave_errors import BATCH_PIXELS
+from benchmark.core.images import Images
+from benchmark.sensitivity.map import measure
+from benchmark.sensitivity.wave_errors import BATCH_PIXELS
 from tests.perf.race import cuda
 from tests.perf.turns import take_turns
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import capture, method, networks, registry
-from benchmark.ascent import attack_mode
-from benchmark.capture import Loop
-from benchmark.consistency import jensen_shannon
-from benchmark.dual_norm import forward_views
+from benchmark import method, networks, registry
+from benchmark.core import capture
+from benchmark.core.capture import Loop
 from benchmark.method import Rng, State
-from benchmark.spectrum import AmplitudeAttack, attack, sample_draws
+from benchmark.networks.attacked import attack_mode
+from benchmark.networks.dual_norm import forward_views
+from benchmark.ops.attacks.spectrum import AmplitudeAttack, attack_spectrum, sample_draws
+from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from tests.perf.race import REPEATS, cuda, repeated
 from tests.perf.steps import pool, steps
 from tests.perf.turns import take_turns
@@ -89,7 +90,7 @@ def test_sada_attack_beside_its_passes(request: pytest.FixtureRequest, name: str
     draws = Rng(0, on=device).draw("attack", sample_draws, views.shape, config=config)
 
     def attacked() -> None:
-        attack(net, views, y, draws, config)
+        attack_spectrum(net, views, y, draws, config)
 
     def passes() -> None:
         with attack_mode(net):

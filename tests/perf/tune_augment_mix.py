@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark.image_ops import NINE, OPS, magnitudes, sample_mix
-from benchmark.kernels import augment_mix, augment_triton
+from benchmark.ops.augmix import NINE, OPS, magnitudes, sample_mix
+from benchmark.ops.kernels import augment_mix, augment_triton
 
 ROOT = Path(__file__).resolve().parents[2]
 

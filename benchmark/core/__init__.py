@@ -1,0 +1,1 @@
+"""What everything else stands on: records, recipes, random numbers, devices, files, errors. Imports nothing above."""

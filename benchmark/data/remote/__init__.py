@@ -1,0 +1,1 @@
+"""Where datasets' files come from: addresses, downloads, checks."""

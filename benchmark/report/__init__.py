@@ -1,0 +1,1 @@
+"""Run records become tables, figures and a page. Cannot change a number."""

@@ -1,0 +1,95 @@
+"""Pictures of training: learning curves, and what each method does to the same eight images."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from benchmark.core.record import Record
+from benchmark.report.figures import layout, palette
+from benchmark.report.tidy.rows import by_row
+from benchmark.training.artifacts import strips as _strips
+
+Curve = Sequence[Mapping[str, Any]]
+"""The points of one run: step, val and test, the accuracies in percent."""
+
+
+def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
+    """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over those that are not
+    the source, or over all where there is no other."""
+    names = [name for name in curve[0]["test"] if name not in inside] or list(curve[0]["test"])
+    none = [float("nan")] * len(curve)
+    return {
+        "step": [point["step"] for point in curve],
+        "source": [point["val"] for point in curve],
+        "targets": [sum(point["test"][name] for name in names) / len(names) for point in curve] if names else none,
+    }
+
+
+def learning_curves(records: Sequence[Record], curves: Mapping[str, Curve], path: Path) -> Path:
+    """A panel for each row: its seeds thin, their mean thick, the targets solid and the source dashed; ERM's means in
+    grey in every panel. The mean is taken evaluation by evaluation, steps too, which differ under some budgets."""
+    found = {
+        row: [lines_of(curves[r.run_id], r.accuracy.in_domain) for r in runs if r.accuracy and curves[r.run_id]]
+        for row, runs in by_row(records).items()
+    }
+    found = {row: lines for row, lines in found.items() if lines}
+    with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):
+        titles = dict.fromkeys(found, "")
+        note = f"solid: mean of the shifted domains; dashed: source validation{'; grey: ERM' * ('erm' in found)}"
+        figure, panels, _ = layout.grid(titles, 0.75, "training step", "accuracy (%)", note)
+        for axes, (row, lines) in zip(panels, found.items(), strict=True):
+            colour = palette.look(row).colour
+            if row != "erm" and "erm" in found:
+                _draw(axes, _mean(found["erm"]), "0.65", 0.9)
+            for one in lines:
+                _draw(axes, one, colour, 0.4, alpha=0.6)
+            _draw(axes, _mean(lines), colour, 1.3)
+            axes.title.set_color(colour)
+        panels[0].xaxis.set_major_locator(MaxNLocator(3 if len(found) > 1 else 6))
+        panels[0].xaxis.set_major_formatter(EngFormatter(sep=""))  # 10k, as 10000 would run into the next panel's 0
+        return palette.save(figure, path)
+
+
+def _mean(lines: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """The mean over runs; where they have not equally many points, over those that all have."""
+    n = min(len(one["step"]) for one in lines)
+    return {name: list(np.mean([one[name][:n] for one in lines], axis=0)) for name in lines[0]}
+
+
+def _draw(axes: Any, lines: Mapping[str, list[float]], colour: str, width: float, alpha: float = 1.0) -> None:
+    for name, dashes in {"targets": "-", "source": "--"}.items():
+        axes.plot(lines["step"], lines[name], dashes, color=colour, linewidth=width, alpha=alpha)
+
+
+def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path) -> Path:
+    """The source images on top, then the first view that each row makes of them, in its first seed that has a picture;
+    rows that make none are left out."""
+    sheets: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for row, runs in by_row(records).items():
+        strips = [_strips(views[r.run_id]) for r in runs if r.run_id in views]
+        sheets |= {row: strips[0]} if strips else {}
+    shown = {"source": next(iter(sheets.values()))[0]}
+    shown |= {row: strips[1] for row, strips in sheets.items() if len(strips) > 1}
+    with mpl.rc_context(palette.STYLE):
+        left = 0.26 * palette.WIDTH
+        wide = palette.WIDTH - left - 0.02
+        image = wide * shown["source"].shape[0] / shown["source"].shape[1]
+        names = {row: layout.wrapped(row, left - 2 * layout.EDGE, 6) for row in shown}
+        high = {row: max(image, layout.height(name, 6)) + 0.02 for row, name in names.items()}
+        figure = Figure(figsize=(palette.WIDTH, top := sum(high.values())))
+        figure.set_layout_engine("none")
+        for row, strip in shown.items():
+            top -= high[row]
+            axes = layout.place(figure, left, top + (high[row] - image) / 2, wide, image)
+            axes.imshow(strip, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            colour = "black" if row == "source" else palette.look(row).colour
+            axes.text(-layout.EDGE / wide, 0.5, names[row], fontsize=6, ha="right", va="center", color=colour,
+                      transform=axes.transAxes)  # fmt: skip
+        return palette.save(figure, path)

@@ -1,0 +1,87 @@
+"""What all figures share: a colour and a marker for every method, the type size, and how a file is written."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmark.core.durable import write_atomically
+from benchmark.core.rng import key
+
+WIDTH = 3.4
+"""Inches: the column of a two-column paper. Type of 7 points stays readable there."""
+STYLE: dict[Any, Any] = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "figure.dpi": 250,
+    "savefig.dpi": 250,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "figure.constrained_layout.use": True,
+}
+FIXED = {
+    "erm": ("#000000", "o"),
+    "augmix": ("#1f4eb4", "s"),
+    "augmax": ("#56b4e9", "D"),
+    "gud": ("#1b7a43", "^"),
+    "mada": ("#d9609f", "v"),
+    "randconv": ("#e0a000", "P"),
+    "sada": ("#a02c00", "X"),
+    "samix": ("#4b1f6f", "*"),
+}
+"""Colours far enough apart with normal vision and with each kind of colour blindness; tests measure that."""
+OTHERS = ("#7f7f7f", "#8f8f2f", "#882255", "#2f9f94")
+MARKERS = ("<", ">", "p", "h", "d", "H")
+TONES = (0.45, -0.35, 0.3, -0.2)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a table row is drawn: `#rrggbb`, a matplotlib marker, and whether the marker is filled."""
+
+    colour: str
+    marker: str
+    filled: bool = True
+
+
+def look(row: str) -> Look:
+    """The look of a row, whatever other rows there are. Known methods have colours of their own, others one by their
+    name; a variant has its method's marker, hollow, in another tone of its colour."""
+    method, bracket, variant = row.partition("[")
+    colour, marker = FIXED.get(method) or (_pick(OTHERS, method), _pick(MARKERS, method))
+    return Look(_toned(colour, _pick(TONES, variant)) if bracket else colour, marker, not bracket)
+
+
+def marked(row: str) -> dict[str, Any]:
+    """The look of a row as arguments of a matplotlib line."""
+    found = look(row)
+    return {"color": found.colour, "marker": found.marker, "markerfacecolor": found.colour if found.filled else "white"}
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes path.png and path.pdf, each in one rename and the same byte for byte when drawn again; returns the PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for kind, about in {"png": {"Software": None}, "pdf": {"CreationDate": None}}.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=about)
+        write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+        figure.set_layout_engine("none")  # it is laid out by now
+    return path.with_name(f"{path.name}.png")
+
+
+def _pick(values: tuple[Any, ...], name: str) -> Any:
+    return values[key("look", name) % len(values)]
+
+
+def _toned(colour: str, by: float) -> str:
+    """Mixed with white by a share, or with black by a negative one."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + by * (255 - part) if by > 0 else part * (1 + by)):02x}" for part in parts)

@@ -1,0 +1,137 @@
+"""OUT/index.html: everything in one file that a browser shows offline.
+
+It is a pure function of the run records and the pictures. jinja escapes every text. A content security policy lets the
+page load nothing and run no script but its own. Its links lead to the files beside it: figures, tables and records.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmark.core.durable import write_atomically
+from benchmark.core.escaping import plain
+from benchmark.core.record import Record
+from benchmark.report import facts
+from benchmark.report.figures import all_figures, palette
+from benchmark.report.figures.all_figures import Picture
+from benchmark.report.figures.learning_curves import Curve
+from benchmark.report.people.cells import Summary
+from benchmark.report.people.summaries import DETAILS, summarise, why_not
+from benchmark.report.people.verdict import Verdict, verdict
+from benchmark.report.table_files import NOTES
+from benchmark.report.tidy.comparisons import length
+from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of
+from benchmark.runs.store import Store
+
+TEMPLATES = Path(__file__).parent / "templates"
+ORDER = ("accuracy", "differences", "throughput", "cost", "sensitivity", "paper", "ranks")
+
+Shown = tuple[Picture, str]
+"""A picture with its PNG as a data URI; the URI is empty where there is no picture."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one group of comparable runs."""
+
+    key: str
+    title: str
+    verdict: Verdict
+    accuracy: list[Summary]
+    chart: list[Shown]
+    """Accuracy against cost; empty where no run was timed."""
+    tables: list[tuple[str, Summary]]
+    """The further tables by name."""
+    pictures: list[Shown]
+    """The further pictures."""
+    runs: list[Record]
+
+
+def write(store: Store, records: Sequence[Record]) -> Path:
+    """Draws the figures and writes OUT/index.html; returns its path."""
+    pictures = all_figures.draw(store, records)
+    path = store.out / "index.html"
+    write_atomically(path, render(records, store.maps(records), store.curves(records), pictures).encode())
+    return path
+
+
+def render(records: Sequence[Record], maps: Maps, curves: Mapping[str, Curve], pictures: Sequence[Picture]) -> str:
+    """The page as text. maps, curves: by run id."""
+    tables = summarise(records, maps)
+    groups = by_group(sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r))))
+    order = sorted(groups, key=lambda key: weight(groups[key]), reverse=True)  # equal ones stay as they are
+    environments = facts.environments(records)
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    jinja = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters["coded"] = facts.coded
+    return jinja.get_template("page.html").render(
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        citation=(TEMPLATES / "citation.bib").read_text(encoding="utf-8"),
+        sections=[_section(key, groups[key], tables, pictures) for key in order],
+        common=[(name, table) for name in ORDER for table in tables[name] if table.group not in groups],
+        pictures=[_inlined(picture) for picture in pictures if picture.group not in groups],
+        runs=len(records),
+        ended=max((record.ran.ended for record in records), default=""),
+        bad=sum(record.status != "done" for record in records),
+        notes=NOTES,
+        details=DETAILS,
+        sparks={record.run_id: facts.spark(curves[record.run_id], record) for record in records},
+        environments=environments,
+        environment={run_id: i for i, (_, runs) in enumerate(environments, start=1) for run_id in runs},
+        codes=facts.counted(f"{record.asked.method}: {record.ran.code}" for record in records),
+        data=facts.counted(f"{r.asked.dataset}, source {r.asked.source}: {r.asked.fingerprint}" for r in records),
+        look=palette.look,
+    )
+
+
+def weight(members: Sequence[Record]) -> tuple[bool, float]:
+    """What stands behind a comparison, for its place on the page: whether two rows at least have reached an accuracy,
+    then how many single images were passed forward and backward in all of its runs: steps done x batch size x passes
+    per source image. A run whose passes were not measured counts one pass per image."""
+    passes = (r.throughput.passes_per_image if r.throughput else 1.0 for r in members)
+    trained = sum(r.steps * r.asked.recipe.batch_size * n for r, n in zip(members, passes, strict=True))
+    return len({record.asked.row for record in members if record.accuracy}) > 1, trained
+
+
+def _section(
+    key: str, members: Sequence[Record], tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]
+) -> Section:
+    asked = members[0].asked
+    mine = [picture for picture in pictures if picture.group == key and picture.shown]
+    charts = [picture for picture in mine if picture.path.name.startswith("cost_")]
+    return Section(
+        key,
+        f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {length(members[0])}",
+        _verdict(members),
+        [table for table in tables["accuracy"] if table.group == key],
+        [_inlined(picture) for picture in charts],
+        [(name, table) for name in ORDER[1:] for table in tables[name] if table.group == key],
+        [_inlined(picture) for picture in mine if picture not in charts],
+        [run for runs in by_row(members).values() for run in runs],
+    )
+
+
+def _verdict(members: Sequence[Record]) -> Verdict:
+    try:
+        return verdict(members)
+    except Exception as problem:  # noqa: BLE001 - the tables say what the numbers are
+        return Verdict("No verdict can be given.", [why_not(problem)])
+
+
+def _inlined(picture: Picture) -> Shown:
+    if picture.problem:
+        return picture, ""
+    return picture, "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()

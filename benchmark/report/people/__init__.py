@@ -1,0 +1,1 @@
+"""Tidy tables become tables, sentences and a page for people."""

@@ -1,0 +1,123 @@
+"""Tables for people that compare rows: differences, ranks, cost, and published numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from benchmark.core.record import Record
+from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread
+from benchmark.report.tidy.comparisons import behind, cost_rows, length, network, pairs, rankings, seeds_of
+from benchmark.report.tidy.paper import paper_rows
+from benchmark.report.tidy.rows import by_row
+from benchmark.report.tidy.stats import Pair
+
+
+def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) -> Summary:
+    """Every row's mean over the shifted targets against ERM's and the best row's, and a variant's against its method's,
+    seed by seed."""
+    values, lines = seeds_of(rows, "mean"), []
+    for pair in pairs(values):
+        runs = ids(behind(pair, values, rows))
+        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in _pair(pair).items()}, runs))
+    return Summary(heading, lines, [], group)
+
+
+def _pair(pair: Pair) -> dict[str, str]:
+    found, p = pair.difference, pair.p_holm
+    more = "unclear" if pair.more_seeds is None else str(pair.more_seeds)
+    return {
+        "versus": pair.versus,
+        "difference": f"{found.mean:+.1f}",
+        "95 %, all at once": interval(*(pair.interval or (None, None))),
+        "p (Holm)": "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "n": str(found.n),
+        "more seeds to settle": "–" if p is None else more,
+    }
+
+
+def ranks(records: Sequence[Record]) -> list[Summary]:
+    """Average ranks, one table for each protocol, budget and device."""
+    found = []
+    for (protocol, budget, device), (ranked, runs, names) in rankings(records).items():
+        lines = [
+            Line(row, {"average rank": Cell(f"{rank:.2f}", ids(runs[row]))}, ids(runs[row]))
+            for row, rank in sorted(ranked.mean.items(), key=lambda item: item[1])
+        ]
+        told = f"Ranks that differ by less than {ranked.critical_difference:.2f} are not told apart (Nemenyi, 5 %)."
+        cells = f"{ranked.blocks} comparisons, ranked by their mean over the shifted targets: {', '.join(names)}."
+        heading = f"protocol {protocol}, budget {budget}, device {device}"
+        found.append(Summary(heading, lines, [told, cells], f"{protocol}-{budget}-{device}"))
+    return found
+
+
+def cost(records: Sequence[Record]) -> list[Summary]:
+    """Passes, seconds and accuracy side by side for all budgets of one dataset, source, protocol and machine."""
+    frame, found = cost_rows(records), []
+    known = {r.run_id: r for r in records}
+    for (dataset, source, protocol, key, machine), part in frame.groupby(
+        ["dataset", "source", "protocol", "setting", "machine"], sort=True
+    ):
+        here = [known[run_id] for run_id in part["run_id"]]
+        lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
+        lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
+        asked = here[0].asked
+        heading = f"{dataset}, source {source}, protocol {protocol}: {network(here[0])}; data {asked.fingerprint}"
+        found.append(Summary(f"{heading}; {machine}", lines, _dearest(part), str(key)))
+    return found
+
+
+def _dearest(part: pd.DataFrame) -> list[str]:
+    """How to give every row what the dearest one costs under equal steps."""
+    steps = part[part["budget"] == "steps"]
+    if steps["seconds"].nunique() < 2:
+        return []
+    costs = steps.groupby(["length", "method", "variant"], as_index=False)[["passes", "seconds"]].mean()
+    top = max(costs.to_dict("records"), key=lambda entry: entry["seconds"])
+    name = f"{top['method']}[{top['variant']}]" if top["variant"] else top["method"]
+    seconds = float(f"{top['seconds']:.3g}")
+    return [
+        f"With {top['length']}, {name} is the dearest: `--budget passes --steps {top['passes']:.0f}` or `--budget time "
+        f"--seconds {seconds:g}` gives every row what it costs."
+    ]
+
+
+def _by_length(record: Record) -> tuple[int, float]:
+    asked = record.asked
+    return ["steps", "passes", "time"].index(asked.budget), asked.seconds or asked.recipe.steps
+
+
+def _cost_line(row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame) -> Line:
+    cells = {}
+    for text in lengths:
+        mine = part[part["run_id"].isin([r.run_id for r in runs if length(r) == text])].set_index("run_id")
+        for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
+            values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
+            cells[f"{text}: {column}"] = spread(values, "not run", digits)
+    return Line(row, cells, ids(runs))
+
+
+def papers(records: Sequence[Record]) -> list[Summary]:
+    """Every published number that a row of ours can be set against; one table for each group."""
+    found, known = [], {r.run_id: r for r in records}
+    for group, part in paper_rows(records).groupby("group", sort=False):
+        lines = []
+        for entry in part.to_dict("records"):
+            runs = tuple(str(entry["run_ids"]).split())
+            errors = entry["standard_errors"]
+            sd = "" if pd.isna(entry["sd"]) else f" ± {entry['sd']:.1f}"
+            cells = {
+                "target": Cell(str(entry["target"]), runs),
+                "ours": Cell(f"{entry['accuracy']:.1f}{sd}", runs),
+                "n": Cell(str(entry["n"]), runs),
+                "paper": Cell(f"{entry['published']:.2f}", source=str(entry["paper"])),
+                "difference": Cell(f"{entry['difference']:+.1f}", runs),
+                "in SE": Cell("–" if pd.isna(errors) else f"{errors:+.1f}", runs),
+                "evidence": Cell(str(entry["evidence"])),
+                "network there": Cell(str(entry["backbone"]), source=str(entry["paper"])),
+                "read in": Cell(f"{entry['paper']} {entry['where']}".strip(), source=str(entry["paper"])),
+            }
+            lines.append(Line(str(entry["method"]), cells, runs))
+        record = known[lines[0].runs[0]]
+        heading = f"{record.asked.dataset}, source {record.asked.source}, protocol {record.asked.protocol}"
+        found.append(Summary(heading, lines, [], str(group)))
+    return found

@@ -1,0 +1,183 @@
+"""Run records -> tables for people: one for every group of runs that may be compared."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from benchmark.core.record import Record, canonical_json
+from benchmark.core.timing import SHARES
+from benchmark.report.people import accuracy_table, comparison_tables
+from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
+from benchmark.report.tidy.comparisons import length, network
+from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
+from benchmark.report.tidy.targets import measures
+from benchmark.runs import load
+from benchmark.sensitivity.map import summaries
+
+Rows = dict[str, list[Record]]
+"""Runs by row, in the order of the table; a row that was not run has none."""
+
+DETAILS = ["source val", *(f"mean ({rule})" for rule in accuracy_table.RULES), "optimism", "mean, 95 %"]
+"""Columns of the accuracy table that a short form leaves to the files."""
+
+
+def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]:
+    """All tables for people by name; most have one for every group of runs that may be compared."""
+    ordered = sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
+    found: dict[str, list[Summary]] = {
+        name: [] for name in ("accuracy", "differences", "ranks", "cost", "paper", "sensitivity", "throughput")
+    }
+    groups = by_group(ordered)
+    for group, members in groups.items():
+        for name, tables in _of_group(group, members, ordered, maps).items():
+            found[name] += [table for table in tables if table.lines or table.footnotes]
+    found["ranks"] = _or_why(lambda: comparison_tables.ranks(ordered))
+    found["cost"] = _or_why(lambda: comparison_tables.cost(ordered))
+    found["paper"] = _or_why(lambda: comparison_tables.papers(ordered))
+    return found
+
+
+def _of_group(
+    group: str, members: Sequence[Record], everything: Sequence[Record], maps: Maps
+) -> dict[str, list[Summary]]:
+    """The tables of one group of comparable runs."""
+    heading, rows = _heading(members[0]), _rows_of(members, everything)
+    made = {row: runs for row, runs in rows.items() if runs}
+    mapped = any(r.run_id in maps for r in members)
+    makers: dict[str, Callable[[], list[Summary]]] = {
+        "accuracy": lambda: [Summary(heading, accuracy_table.lines(rows), accuracy_table.notes(rows), group)],
+        "differences": lambda: [comparison_tables.differences(heading, made, group)],
+        "sensitivity": lambda: [Summary(heading, _sensitivity_lines(made, maps), [], group)] if mapped else [],
+        "throughput": lambda: _throughput(heading, made, group),
+    }
+    return {name: _or_why(make, heading, group) for name, make in makers.items()}
+
+
+def _or_why(make: Callable[[], list[Summary]], heading: str = "all runs", group: str = "") -> list[Summary]:
+    """Tables, or, where they cannot be made, one without lines that says why: no table takes the others with it."""
+    try:
+        return make()
+    except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
+        return [Summary(heading, [], [f"cannot be made: {why_not(problem)}"], group)]
+
+
+def why_not(problem: Exception) -> str:
+    """An error in one line, for the place of what could not be made."""
+    return f"{type(problem).__name__}: {problem}".replace("\n", " ")
+
+
+def _throughput(heading: str, made: Rows, group: str) -> list[Summary]:
+    """One table for each machine."""
+    found = []
+    for place in sorted({where(r) for runs in made.values() for r in runs if r.throughput}):
+        here = {row: [r for r in runs if r.throughput and where(r) == place] for row, runs in made.items()}
+        here = {row: runs for row, runs in here.items() if runs}
+        frame = throughput_rows([r for runs in here.values() for r in runs]).set_index("run_id", drop=False)
+        found.append(
+            Summary(
+                f"{heading}; {place}",
+                _throughput_lines(here, frame),
+                [*_without_erm(here, frame), *_loaded(here)],
+                group,
+            )
+        )
+    return found
+
+
+def _without_erm(rows: Rows, frame: pd.DataFrame) -> list[str]:
+    """A footnote that names the runs that `relative to ERM` leaves out; none where every run has an ERM beside it."""
+    without = set(frame.index[frame["relative_to_erm"].isna()])
+    alone = {row: [str(r.asked.seed) for r in runs if r.run_id in without] for row, runs in rows.items()}
+    names = "; ".join(f"{row}, seed {', '.join(seeds)}" for row, seeds in alone.items() if seeds)
+    text = "relative to ERM leaves out runs without an ERM run of the same seed in the same call of benchmark.run"
+    return [f"{text}: {names}. – where none is left"] if names else []
+
+
+def _loaded(rows: Rows) -> list[str]:
+    """Which rows have runs whose machine was busy with something else; nothing where none has."""
+    counts = {row: sum(bool(load.beyond(r.ran.machine)) for r in runs) for row, runs in rows.items()}
+    told = ", ".join(f"{row} ({count} of {len(rows[row])} runs)" for row, count in counts.items() if count)
+    return [f"the machine was loaded beyond its cores, and speeds are too low: {told}"] if told else []
+
+
+def _heading(record: Record) -> str:
+    asked, recipe = record.asked, record.asked.recipe
+    return (
+        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer} "
+        f"{recipe.lr:g}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}; "
+        f"data {asked.fingerprint}"
+    )
+
+
+def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
+    """Runs by row name, ERM first, then by the mean over shifted targets, best first; at the end, without runs, the
+    rows that the same comparison has from other sources."""
+
+    def rank(item: tuple[str, list[Record]]) -> tuple[bool, float, str]:
+        means = [m["mean"] for r in item[1] if r.accuracy and (m := measures(r))]
+        return item[0] != "erm", -sum(means) / len(means) if means else 0.0, item[0]
+
+    elsewhere = by_row([r for r in everything if _campaign(r) == _campaign(members[0])])
+    return dict(sorted(by_row(members).items(), key=rank)) | {
+        row: [] for row in elsewhere if row not in {r.asked.row for r in members}
+    }
+
+
+def _campaign(record: Record) -> str:
+    """What groups share that differ in their source alone."""
+    free = {"method", "settings", "variant", "seed", "source", "fingerprint"}
+    return canonical_json(record.asked.model_dump(mode="json", exclude=free))
+
+
+SENSITIVITY = {
+    "area_above_clean_error": "area above clean error",
+    "half_maximum_radius": "half-maximum radius (cycles per image)",
+}
+"""Columns of the sensitivity table that are called otherwise than `sensitivity.map.summaries` calls them."""
+
+
+def _sensitivity_lines(rows: Rows, maps: Maps) -> list[Line]:
+    mapped = {row: [r for r in runs if r.run_id in maps] for row, runs in rows.items()}
+    bands = {r.run_id: summaries(maps[r.run_id]) for runs in mapped.values() for r in runs}
+    names = list(next(iter(bands.values())))
+    lines = []
+    for row, runs in rows.items():
+        cells = {
+            SENSITIVITY.get(name, name.replace("_", " ")): spread(
+                {r.run_id: bands[r.run_id][name] for r in mapped[row]}, why_empty(runs), 3
+            )
+            for name in names
+        }
+        lines.append(Line(row, cells | {"n": count(runs, mapped[row])}, ids(runs)))
+    return lines
+
+
+def _throughput_lines(rows: Rows, frame: pd.DataFrame) -> list[Line]:
+    """frame: throughput_rows of these runs by run id."""
+    crowded = any(shares_gpu(r) for runs in rows.values() for r in runs)
+    lines = []
+    for row, runs in rows.items():
+        mine, used = frame.loc[list(ids(runs))], ids(runs)
+        relative = mine["relative_to_erm"].dropna().astype(float)
+        middle = mine[["steady_images_per_second", "steady_q25", "steady_q75"]].astype(float).median()
+        texts = {"steady images/s": "–" if middle.isna().any() else "{:.0f} [{:.0f}, {:.0f}]".format(*middle)}
+        texts |= {f"{share.replace('_', '-')} share": f"{mine[f'{share}_share'].mean():.2f}" for share in SHARES}
+        texts["passes/image"] = f"{mine['passes_per_image'].mean():.2f}"
+        for share, title in (("of_floor", "share of bare passes"), ("of_matrix_rate", "share of matrix rate")):
+            known = mine[share].dropna().astype(float)
+            texts[title] = f"{known.mean():.2f}" if len(known) else "–"
+        if crowded:
+            texts["sharing"] = " or ".join(map(str, sorted(mine["sharing"].unique())))
+        texts["set-up s"] = f"{mine['setup_seconds'].mean():.1f}"
+        texts["peak MiB"] = f"{mine['peak_memory_mib'].max():.0f}"
+        cells = {
+            "images/s": spread(_by_run(mine["train_images_per_second"]), "–", 0),
+            "relative to ERM": spread(_by_run(relative), "–", 3),
+        }
+        cells |= {name: Cell(text, used) for name, text in texts.items()}
+        lines.append(Line(row, cells | {"n": count(runs, runs)}, used))
+    return lines
+
+
+def _by_run(values: "pd.Series[float]") -> dict[str, float]:
+    return {str(run_id): float(value) for run_id, value in values.items()}

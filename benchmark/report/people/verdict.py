@@ -1,0 +1,164 @@
+"""The answer of one comparison in sentences: which augmentation to use, on what evidence, at what cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.core.record import Record
+from benchmark.report.tidy.comparisons import seeds_of
+from benchmark.report.tidy.rows import by_row, throughput_rows
+from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
+
+Members = Mapping[str, Sequence[Record]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """answer: one sentence. reasons: what it rests on, what would decide it, what it costs; a sentence or two each."""
+
+    answer: str
+    reasons: list[str]
+
+
+def verdict(records: Sequence[Record]) -> Verdict:
+    """The answer of one group of comparable runs.
+
+    A difference counts where the paired t-test finds it after Holm's correction, 5 %, on ENOUGH_SEEDS of every row. On
+    fewer the answer is that it is undecided, and what would decide it.
+    """
+    members = by_row([record for record in records if record.accuracy])
+    rows = seeds_of(members, "mean")
+    if not rows:
+        return Verdict("No run of this comparison has reached an accuracy.", [])
+    first = best(rows)
+    if len(rows) == 1:
+        return Verdict(
+            f"Only {_name(first)} was run: there is nothing to compare it with.", [f"It reaches {_mean(rows, first)}."]
+        )
+    reference = "erm" if "erm" in rows else first
+    pairs = compare(rows, reference)
+    better = [pair.row for pair in pairs if pair.settled and pair.difference.mean > 0]
+    lead = _lead(first, reference, pairs)
+    reasons = [_evidence(rows, first, reference, lead), *_deciding(rows, lead), *_price(members, first, better)]
+    return Verdict(_answer(rows, members, reference, lead, better), reasons)
+
+
+def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
+    """The pair that says how far the best row is ahead of ERM or, where it is ERM itself or ERM is absent, of the next
+    row; None without a common seed."""
+    if first == reference:
+        return max(pairs, key=lambda pair: pair.difference.mean, default=None)
+    return next((pair for pair in pairs if pair.row == first), None)
+
+
+def _answer(
+    rows: Mapping[str, Seeds], members: Members, reference: str, lead: Pair | None, better: Sequence[str]
+) -> str:
+    fewest = min(len(values) for values in rows.values())
+    winner = supported_best(rows)
+    if fewest == 1:
+        answer = "Undecided: one seed cannot tell the rows apart."
+    elif fewest < ENOUGH_SEEDS:
+        answer = f"Undecided: {_led(lead)}, but {fewest} seeds are too few for a claim."
+    elif winner is not None:
+        answer = f"Use {_name(winner)}: it is better than {_others(len(rows) - 1)}."
+    elif reference != "erm":
+        answer = "Undecided: no row is shown to be better than all others, and ERM, the yardstick, was not run."
+    elif len(better) == 1:
+        answer = f"Use {better[0]}: it alone is shown to be better than ERM, though not than every other row."
+    elif better:
+        cheapest = min(better, key=lambda row: (_passes(members[row]), row))
+        answer = f"Use {cheapest}: it is the cheapest of those shown to be better than ERM ({', '.join(better)})."
+    elif lead is not None and lead.difference.mean <= 0:
+        answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
+    else:
+        answer = f"Undecided: {_led(lead)}, but {fewest} seeds do not separate the two."
+    return answer
+
+
+def _others(count: int) -> str:
+    return "the other row" if count == 1 else f"each of the other {count} rows"
+
+
+def _led(lead: Pair | None) -> str:
+    """Who is ahead, as part of a sentence."""
+    if lead is None:
+        return "no two rows have a seed in common"
+    ahead, behind = (lead.row, lead.versus) if lead.difference.mean > 0 else (lead.versus, lead.row)
+    if round(abs(lead.difference.mean), 1) == 0:
+        return f"{_name(ahead)} and {_name(behind)} are level"
+    return f"{_name(ahead)} is {abs(lead.difference.mean):.1f} points ahead of {_name(behind)}"
+
+
+def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair | None) -> str:
+    """How far the best row is from ERM, or from the next where ERM is the best or absent."""
+    text = f"{_name(first)} has the highest mean over the shifted domains, {_mean(rows, first)}"
+    if lead is None:
+        return f"{text}, with no seed in common to compare it by."
+    found = lead.difference
+    if first == reference:
+        text += f"; {_name(lead.row)} comes next, {-found.mean:.1f} points below"
+    else:
+        shared = rows[first].keys() == rows[reference].keys()
+        theirs = f"'s {_mean(rows, reference)}" if shared else " over the seeds that both have"
+        text += f", {found.mean:.1f} points above {_name(reference)}{theirs}"
+    if lead.interval is None or lead.p_holm is None:
+        return f"{text}, from {found.n} {'seed' if found.n == 1 else 'seeds'} without a spread to judge it by."
+    low, high = lead.interval
+    p = "p < 0.001" if lead.p_holm < 0.001 else f"p = {lead.p_holm:.3f}"
+    return (
+        f"{text} (95 % interval {low:.1f} to {high:.1f} for all rows at once, {found.n} paired seeds; {p} after Holm's "
+        "correction)."
+    )
+
+
+def _deciding(rows: Mapping[str, Seeds], lead: Pair | None) -> list[str]:
+    """What would decide an open comparison; empty where the leading pair is decided."""
+    fewest = min(len(values) for values in rows.values())
+    if lead is not None and lead.settled and fewest >= ENOUGH_SEEDS:
+        return []
+    if fewest < ENOUGH_SEEDS:
+        text = f"What would decide it: {ENOUGH_SEEDS} seeds of every row (`--seeds {_first_seeds(ENOUGH_SEEDS)}`)"
+        total = lead.difference.n + lead.more_seeds if lead is not None and lead.more_seeds is not None else None
+        if total is not None and total > ENOUGH_SEEDS:
+            text += f"; with the mean and spread seen so far, {total}"
+        return [f"{text}."]
+    if lead is None or lead.more_seeds is None:
+        return ["What would decide it: more seeds than are worth running, if mean and spread stay as they are."]
+    if lead.more_seeds == 0:
+        return []
+    more = "1 more seed" if lead.more_seeds == 1 else f"{lead.more_seeds} more seeds"
+    return [f"What would decide it: {more}, if mean and spread stay as they are."]
+
+
+def _first_seeds(count: int) -> str:
+    return " ".join(map(str, range(count)))
+
+
+def _price(members: Members, first: str, better: Sequence[str]) -> list[str]:
+    """What the best row and those shown to be better than ERM cost, ERM being 1; empty where nothing was timed."""
+    paid = [record for runs in members.values() for record in runs if record.throughput]
+    speed = throughput_rows(paid)
+    found = []
+    for row in dict.fromkeys([first, *better]):
+        runs = [record.run_id for record in members[row]]
+        relative = speed[speed["run_id"].isin(runs)]["relative_to_erm"].dropna()
+        if row != "erm" and len(relative):
+            found.append(
+                f"{row} {_passes(members[row]):.1f} passes per source image and {relative.mean():.2g} of ERM's speed"
+            )
+    return [f"Cost: {'; '.join(found)}."] if found else []
+
+
+def _passes(runs: Sequence[Record]) -> float:
+    paid = [record.throughput.passes_per_image for record in runs if record.throughput]
+    return float(np.mean(paid)) if paid else float("inf")
+
+
+def _name(row: str) -> str:
+    return "ERM" if row == "erm" else row
+
+
+def _mean(rows: Mapping[str, Seeds], row: str) -> str:
+    return f"{np.mean([*rows[row].values()]):.1f} %"

@@ -1,0 +1,210 @@
+"""Tables as files: tidy ones as CSV and Parquet, those for people as Markdown and LaTeX (booktabs)."""
+
+import csv as csv_file
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet as arrow_parquet
+
+from benchmark.core.escaping import from_csv, one_line, to_csv
+from benchmark.core.escaping import markdown as marked
+from benchmark.report.people.cells import Summary
+from benchmark.report.people.summaries import DETAILS
+
+NOTES = {
+    "accuracy": """\
+Accuracies in percent; mean ± sample standard deviation (ddof 1) over n seeds. A heading names its selection rule;
+source-val is the best source validation accuracy, ties to the latest. `mean` and `worst` are over the shifted targets;
+a target of several severities is their mean. The mean under each rule stands side by side; oracle looks at the targets
+and is no result, and optimism is what it adds to source-val, in points. `mean, 95 %`: interval of the mean, – for one
+seed and for equal ones. Bold: better than every other row by paired t-tests after Holm's correction, 5 %, on five
+seeds or more; where nothing is bold, the seeds do not support it. `paper`: published means on the same kind of
+network, a range where they disagree; off by SE: ours beyond that range in standard errors of ours, – where ours has
+none. The formulas are in docs/statistics.md.
+""",
+    "differences": """\
+Mean over the shifted targets, row minus `versus`, paired by seed, in points. p: paired t-test, Holm-corrected over
+the rows that share a `versus`: ERM, the best row, or, for variants of a method, the method itself. The intervals hold
+for all of these rows at once (Bonferroni), and leave 0 out exactly where p is below 0.05. More seeds to settle: how
+many would bring 0 outside the interval, and the seeds to five at least, if mean and spread stayed as they are. The
+best row was picked by these same numbers, so its p-values flatter it. –: one common seed, or equal differences, give
+no spread to test with.
+""",
+    "ranks": """\
+Average rank over comparisons (a dataset and a source), 1 is best, equal accuracies share ranks. A comparison counts
+once, by its mean over shifted targets and seeds: its targets are tested with the same networks.
+""",
+    "cost": """\
+Accuracy: mean over the shifted targets, percent. Passes: forward-backward passes over a batch in the whole run, a
+forward counts 1/3. Seconds: set-up and training, without evaluation. One block of columns for each length of run.
+""",
+    "paper": """\
+Accuracies in percent, differences in points. Difference: ours minus the published number; in SE: the same in standard
+errors of our mean, – where ours has none. confirmed: read in the publication of those who ran it; restated: read in
+another paper's table; recalled: not read. A number of another protocol, network or subset is no target; `network there`
+and results/paper.json say what each is.
+""",
+    "sensitivity": """\
+Error rates in [0,1] under single Fourier waves, on source validation images; mean ± sample standard deviation (ddof 1)
+over n seeds. Clean error: without a wave. Mean: over all frequencies. A frequency's radius is in cycles per image of N
+pixels a side; low: up to N/6 (5.3 at 32 pixels, zero included); mid: above that, up to N/3 (10.7); high: above N/3,
+corners included. Area above clean error: mean over all frequencies of what exceeds the clean error. Half-maximum
+radius, no error rate: where the mean over rings has fallen to the middle between its maximum and the clean error.
+docs/sensitivity.md defines the waves.
+""",
+    "throughput": """\
+Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed in
+the same call of benchmark.run, where there was one; steady: median [quartiles] after the warm-up; passes:
+forward-backward passes per source image (a forward counts 1/3, a backward 2/3). All shares are in [0,1]. Augment to
+forward-backward share: of the training time. Two floors, set-up left out: share of bare passes is the rate's share of
+what the same passes alone reach, in batches of the same sizes, on images that are there already; share of matrix rate
+is their arithmetic's share of the measured rate of large matrix products. Where steps were replayed from CUDA graphs,
+shares are those of launched steps at the start of the run. On a GPU that several runs shared (`sharing`: how many at
+a time), steady and both floors would be those of all of them: –. A floor that was not measured is – too.
+""",
+}
+
+TEXTS = {
+    *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
+    *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
+    *("status", "name", "paper", "where", "backbone", "evidence", "over"),
+}
+"""Columns that hold texts, whatever the texts look like."""
+
+CAPTIONS = {
+    "accuracy": "Accuracy in percent, mean ± standard deviation over n seeds",
+    "selection": "Mean accuracy over the shifted targets in percent under each selection rule",
+    "differences": "Differences of mean accuracy in points, paired by seed",
+    "ranks": "Average ranks of accuracy over comparisons (a dataset and a source)",
+    "cost": "Mean accuracy in percent, forward-backward passes over a batch, and seconds of training",
+    "paper": "Accuracy in percent beside published numbers",
+    "sensitivity": "Error rates in [0,1] under single Fourier waves, mean ± standard deviation over n seeds; low, mid "
+    "and high: frequencies of radius up to N/6, up to N/3 and above N/3 cycles per image of N pixels a side",
+    "throughput": "Source images per second, shares in [0,1], and what else a run costs; relative to ERM: – where the "
+    "same call had no ERM run of the same seed",
+}
+
+
+def csv(rows: pd.DataFrame) -> bytes:
+    """Numbers have six significant digits. A text that a spreadsheet would calculate has an apostrophe in front."""
+    safe = rows.map(lambda value: to_csv(value) if isinstance(value, str) else value)
+    return safe.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def parquet(content: bytes) -> bytes:
+    """A CSV's content, typed, without its apostrophes. Texts are text even where they are all digits, or called NA."""
+    head, *rows = csv_file.reader(io.StringIO(content.decode(), newline=""))
+    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)] or [[] for _ in head]
+    table = pa.table({name: _typed(name, cells) for name, cells in zip(head, columns, strict=True)})
+    buffer = io.BytesIO()
+    arrow_parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _typed(name: str, cells: Sequence[str | None]) -> pa.Array:
+    """A column of a CSV file as the narrowest type that takes all of its cells; an empty cell is null."""
+    there = [cell for cell in cells if cell is not None]
+    readings: list[tuple[Callable[[str], Any], Any]] = [(_truth, pa.bool_()), (int, pa.int64()), (int, pa.uint64())]
+    readings += [] if name == "seed" else [(float, pa.float64())]
+    if not there and name not in TEXTS:
+        return pa.nulls(len(cells))
+    for read, kind in readings if name not in TEXTS else ():
+        try:
+            return pa.array([None if cell is None else read(cell) for cell in cells], kind)
+        except (ValueError, OverflowError):  # pyarrow's own errors are ValueErrors
+            continue
+    return pa.array([None if cell is None else from_csv(cell) for cell in cells], pa.string())
+
+
+def _truth(cell: str) -> bool:
+    if cell not in ("True", "False"):
+        raise ValueError(cell)
+    return cell == "True"
+
+
+def same_parquet(one: bytes, other: bytes) -> bool:
+    """Whether two Parquet files hold the same table; their bytes also depend on the library that wrote them. One that
+    is damaged is the same as none."""
+    if one == other:
+        return True
+    try:
+        return bool(_whole(one).equals(_whole(other)))
+    except (pa.ArrowException, OSError, ValueError, MemoryError):
+        return False
+
+
+def _whole(content: bytes) -> pa.Table:
+    """The table of a Parquet file whose footer is as long as it says and names its writer. Read without pyarrow's
+    threads, which may outlive the interpreter and abort it."""
+    file = arrow_parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    about = file.metadata
+    said = int.from_bytes(content[-8:-4], "little")
+    if about.serialized_size != said or not about.created_by.startswith("parquet-cpp-arrow version "):
+        raise ValueError(f"its footer has {about.serialized_size} bytes, not the {said} that it says")
+    return file.read(use_threads=False)
+
+
+def markdown(name: str, summaries: Sequence[Summary]) -> str:
+    parts = [f"# {name.capitalize()}\n", NOTES[name]]
+    for summary in summaries:
+        parts.append(f"## {marked(summary.heading)}\n")
+        cells, headings = summary.cells.map(marked), summary.headings
+        for i, line in enumerate(summary.lines):
+            for column, cell in line.cells.items():
+                cells.loc[i, headings[column]] = f"**{marked(cell.text)}**" if cell.bold else marked(cell.text)
+        cells.columns = [marked(column) for column in cells.columns]
+        parts += [cells.to_markdown(index=False, disable_numparse=True) + "\n"] if summary.lines else []
+        parts += [f"- {marked(note)}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
+    parts += [] if summaries else ["Nothing to show.\n"]
+    return "\n".join(parts)
+
+
+def latex(name: str, summaries: Sequence[Summary]) -> str:
+    """booktabs tables, ready to paste; run ids stay in the other formats. The accuracy table's selection rules and
+    interval, too wide beside the domains, are a table of their own."""
+    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    for summary in summaries:
+        if not summary.lines:
+            parts += [f"% {one_line(note)}\n" for note in (summary.heading, *summary.footnotes)]
+            continue
+        cells, headings = summary.cells.drop(columns="runs"), summary.headings
+        bold = pd.DataFrame(False, cells.index, cells.columns)
+        for i, line in enumerate(summary.lines):
+            bold.loc[i, [headings[column] for column, cell in line.cells.items() if cell.bold]] = True
+        marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
+        columns = [column for column in cells if column not in DETAILS]
+        parts.append(_booktabs(cells[columns], marks[columns], name, summary))
+        if len(columns) < len(cells.columns):
+            columns = [summary.first, *DETAILS, columns[-1]]
+            parts.append(_booktabs(cells[columns], marks[columns], "selection", summary))
+    return "\n".join(parts)
+
+
+def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, summary: Summary) -> str:
+    style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    text = style.apply(lambda _: marks, axis=None).to_latex(
+        hrules=True,
+        position="htbp",
+        position_float="centering",
+        caption=f"{CAPTIONS[name]}: {escape(one_line(summary.heading))}",
+        label=f"tab:{name}-{re.sub(r'[^A-Za-z0-9_-]', '-', summary.group)}",
+        column_format="l" + "r" * (cells.shape[1] - 1),
+    )
+    # As wide as the text where it would be wider.
+    width = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+    text = text.replace(r"\begin{tabular}", width + "\n" + r"\begin{tabular}")
+    text = text.replace(r"\end{tabular}", r"\end{tabular}}").replace("±", r"$\pm$").replace("–", "--")
+    return re.sub(r"(?<=[\[ ])-(?=\d)", "$-$", text)  # a minus, not a hyphen
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX."""
+    return text.translate(LATEX)
+
+
+LATEX = str.maketrans({sign: rf"\{sign}" for sign in "&%$#_{}"})
+LATEX |= str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})

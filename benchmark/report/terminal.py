@@ -1,0 +1,206 @@
+"""Terminal output: lists, plans, results, and live bars with time left (elsewhere a line for each run)."""
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from benchmark import protocols, registry
+from benchmark.core.devices import on_gpu
+from benchmark.core.escaping import plain
+from benchmark.core.record import Record
+from benchmark.report.people import summaries
+from benchmark.report.tidy import targets
+from benchmark.runs import load
+from benchmark.runs.estimate import at_a_time
+from benchmark.runs.job import Job
+
+BELIEF = 0.05
+"""How much of a plan has to be done before what was seen of it weighs as much as what was expected."""
+MANY = 10
+"""Columns beyond which a table does not fit a terminal."""
+
+
+class Display:
+    """Shows the runs of one plan.
+
+    costs: seconds that each run is expected to take, by run id. The time left is theirs, times how much longer than
+    expected the runs have taken so far; the costs weigh as much as BELIEF of the plan against what was seen.
+    """
+
+    def __init__(self, costs: dict[str, float], console: Console, clock: Callable[[], float] = monotonic):
+        self.costs, self.console, self.clock = costs, console, clock
+        self.begun: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
+        """When the runs that go on began, and the seconds that the ended ones took."""
+        self.shares = dict.fromkeys(costs, 0.0)
+        self.count = 0
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("{task.fields[doing]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.all = self.bars.add_task("all runs", total=sum(costs.values()), doing="", left="")
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Display":
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def started(self, job: Job) -> None:
+        run_id = job.asked.run_id
+        if run_id in self.tasks:  # a worker died, and the run is begun again
+            self.bars.remove_task(self.tasks[run_id])
+        self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing="loading", left="")
+        self.begun[run_id] = self.clock()
+
+    def progressed(self, job: Job, doing: str, share: float) -> None:
+        run_id = job.asked.run_id
+        self.shares[run_id] = max(self.shares[run_id], 0.95 * share)
+        left = self.costs[run_id] * (1 - self.shares[run_id]) * self.slower()
+        self.bars.update(self.tasks[run_id], completed=share, doing=doing, left=duration(left))
+        self._total()
+
+    def noticed(self, job: Job, what: str) -> None:
+        self.console.print(plain(f"{name(job)}: {what}"), markup=False, highlight=False, soft_wrap=True)
+
+    def ended(self, job: Job, record: Record | None) -> None:
+        run_id = job.asked.run_id
+        self.shares[run_id] = 1.0
+        self.spent[run_id] = self.clock() - self.begun.pop(run_id)
+        self.bars.remove_task(self.tasks.pop(run_id))
+        self._total()
+        self.count += 1
+        self.console.print(
+            plain(f"[{self.count}/{len(self.costs)}] {name(job)}: {outcome(record)}"), markup=False, highlight=False
+        )
+
+    def _total(self) -> None:
+        done = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
+        doing = f"{self.count} of {len(self.costs)} done"
+        self.bars.update(self.all, completed=done, doing=doing, left=duration(self.left()))
+
+    def slower(self) -> float:
+        """How many times as long as expected the runs take, by what has been done of them."""
+        belief = BELIEF * sum(self.costs.values())
+        expected = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
+        taken = sum(self.spent.values()) + sum(self.clock() - begun for begun in self.begun.values())
+        return (belief + taken) / (belief + expected) if belief else 1.0
+
+    def left(self) -> float:
+        """Seconds until all runs have ended, if as many go on at a time as now."""
+        rest = sum(self.costs[run_id] * (1 - share) for run_id, share in self.shares.items())
+        return rest * self.slower() / max(1, len(self.begun))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def name(job: Job) -> str:
+    """A run as people know it."""
+    asked = job.asked
+    return plain(f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}")
+
+
+def outcome(record: Record | None) -> str:
+    """One line on how a run ended; None stands for a run that another process is doing."""
+    if record is None:
+        return "left to the process that is running it now"
+    if record.accuracy is None:
+        return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
+    there = targets.reached(record, record.asked.recipe.selection)
+    if len(there) > MANY:
+        summed = {name: targets.measures(record)[name] for name in ("mean", "worst")}
+        there = summed | {name: there[name] for name in record.accuracy.in_domain if name in there}
+    reached = [f"{column} {accuracy:.1f}" for column, accuracy in there.items()]
+    rate = f"{record.throughput.images_per_second:.0f} images/s, " if record.throughput else ""
+    busy = f"; {load.WARNING}: {beyond}" if (beyond := load.beyond(record.ran.machine)) else ""
+    return f"{', '.join(reached)} %; {rate}{record.ran.seconds:.0f} s{busy}"
+
+
+def show_list(console: Console) -> None:
+    """Prints methods, datasets and protocols with one line each."""
+    kinds: tuple[registry.Kind, ...] = ("method", "dataset")
+    for kind in kinds:
+        console.print(f"{kind}s", style="bold")
+        for name in registry.names(kind):
+            note = " (experimental; not in `all`)" if getattr(registry.find(kind, name), "experimental", False) else ""
+            console.print(
+                f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True
+            )
+    console.print("protocols", style="bold")
+    for name, summary in protocols.PROTOCOLS.items():
+        console.print(f"  {name:<12} {summary}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console) -> None:
+    """Prints every run with its id and length, and for those that are not done an estimate in seconds."""
+    table = Table("run id", "dataset", "source", "protocol", "method", "seed", "length", "state", "estimate", box=None)
+    for job in jobs:
+        asked = job.asked
+        length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
+        open_ = asked.run_id in estimates
+        state, seconds = ("to do", f"{estimates[asked.run_id]:.0f} s") if open_ else ("done", "")
+        where = (asked.run_id, asked.dataset, asked.source, asked.protocol, asked.row)
+        cells = (*where, str(asked.seed), length, state, seconds)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    console.print(table)
+    abreast = jobs[0].sharing if jobs else 1
+    total = (
+        at_a_time([*estimates.values()], abreast, os.cpu_count() or 1, on_gpu(jobs[0].asked.device)) if jobs else 0.0
+    )
+    console.print(
+        f"{len(estimates)} of {len(jobs)} runs to do; roughly {total / 60:.1f} minutes, "
+        f"{'one' if abreast == 1 else abreast} at a time on this machine"
+    )
+
+
+def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, console: Console) -> int:
+    """Prints the accuracy tables of the runs asked for and where everything lies; returns the exit code."""
+    asked = {job.asked.run_id for job in jobs}
+    mine = [record for record in records if record.run_id in asked]
+    for shown in summaries.summarise(mine, {})["accuracy"]:
+        cells = shown.cells.drop(columns=["runs", *summaries.DETAILS], errors="ignore")
+        console.print(plain(shown.heading), highlight=False, markup=False, soft_wrap=True)
+        lines = [[*cells.columns], *cells.values.tolist()]
+        if len(cells.columns) > MANY:  # too wide for a terminal: on its side
+            lines = [["accuracy", *lines[0][1:]], *lines[1:]]
+            lines = [[*column] for column in zip(*lines, strict=True)]
+        table = Table(*(Column(Text(heading)) for heading in lines[0]), box=box.SIMPLE_HEAD)
+        for line in lines[1:]:
+            table.add_row(*(Text(str(cell)) for cell in line))
+        console.print(table)
+        for note in shown.footnotes:
+            console.print(f"  {plain(note)}", highlight=False, markup=False)
+    console.print(
+        plain(f"everything on one page: {index}   beside it: tables, figures, runs"),
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    unfinished, elsewhere = len(asked) - sum(record.status == "done" for record in mine), len(asked) - len(mine)
+    if unfinished - elsewhere:
+        console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")
+    if elsewhere:
+        console.print(f"{elsewhere} of {len(asked)} runs are left to the process that is running them", style="bold")
+    return 1 if unfinished else 0

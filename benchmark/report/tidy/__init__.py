@@ -1,0 +1,1 @@
+"""Run records become tidy tables for programs: one row for each observation, and their statistics."""

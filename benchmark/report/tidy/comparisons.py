@@ -1,0 +1,172 @@
+"""Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.core.record import Record, canonical_json
+from benchmark.report.tidy.rows import by_group, by_row, describe_group, where
+from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
+from benchmark.report.tidy.targets import by_seed, columns, measures
+
+
+def seeds_of(members: Mapping[str, Sequence[Record]], measure: str) -> dict[str, Seeds]:
+    """By row: the values of one measure (targets.measures) by seed; rows without any are left out."""
+    found = {row: by_seed(runs, measure) for row, runs in members.items()}
+    return {row: values for row, values in found.items() if values}
+
+
+def pairs(rows: Mapping[str, Seeds]) -> Iterator[Pair]:
+    """Every row against ERM, then against the best row where that is another; and each method's variants against the
+    method itself. A Holm family is what shares a `versus`."""
+    if not rows:
+        return
+    every = [*(["erm"] if "erm" in rows else []), best(rows)]
+    families = dict.fromkeys(every, rows)
+    for method in dict.fromkeys(row.partition("[")[0] for row in rows if "[" in row):
+        if method in rows:
+            families.setdefault(method, {row: rows[row] for row in rows if row.partition("[")[0] == method})
+    for versus, family in families.items():
+        yield from compare(family, versus)
+
+
+def behind(pair: Pair, values: Mapping[str, Seeds], rows: Mapping[str, Sequence[Record]]) -> list[Record]:
+    """The runs behind a pair: those of the seeds for which both rows have a value."""
+    common = values[pair.row].keys() & values[pair.versus].keys()
+    return [run for row in (pair.row, pair.versus) for run in rows[row] if run.asked.seed in common]
+
+
+DIFFERENCES = (
+    "dataset protocol method source target versus difference sd low high p p_holm n more_seeds versus_is_best run_ids "
+    "variant budget device group"
+)
+
+
+def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: one row for each of `pairs` and each measure; a Holm family is one reference and measure within a group."""
+    out: list[dict[str, Any]] = []
+    for members in by_group(records).values():
+        rows = by_row(members)
+        for measure in ["mean", "worst", *columns(members)[0]]:
+            values = seeds_of(rows, measure)
+            for pair in pairs(values):
+                found = pair.difference
+                out.append(
+                    describe_group(rows[pair.row][0])
+                    | {"target": measure, "versus": pair.versus, "versus_is_best": pair.versus == best(values)}
+                    | {"difference": found.mean, "sd": found.sd}
+                    | dict(zip(("low", "high"), pair.interval or (None, None), strict=True))
+                    | {"p": pair.p, "p_holm": pair.p_holm, "n": found.n, "more_seeds": pair.more_seeds}
+                    | {"run_ids": " ".join(run.run_id for run in behind(pair, values, rows))}
+                )
+    frame = pd.DataFrame(out, columns=DIFFERENCES.split()).astype({"more_seeds": "Int64"})
+    keys = ["dataset", "protocol", "group", "source"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def _place(record: Record) -> str:
+    return f"{record.asked.dataset}/{record.asked.source}"
+
+
+def _breadth(members: Sequence[Record]) -> tuple[int, float]:
+    """How many methods a group compares, and over how long a budget."""
+    asked = members[0].asked
+    return len({record.asked.method for record in members}), asked.seconds or asked.recipe.steps
+
+
+Ranking = tuple[str, str, str]
+"""Protocol, budget and device: what blocks must share to be ranked together."""
+
+
+def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, list[Record]], list[str]]]:
+    """Average ranks over comparisons (dataset, source): the ranks, the runs of each row, and the comparisons' names.
+
+    A comparison has one vote, its means over the shifted targets: targets are tested with the same networks, so a rank
+    for each would count one training many times. Where a source was run with several networks or lengths, that with the
+    most methods is taken, of equal ones the longest. Only rows that stand in every comparison are ranked. Empty where
+    that leaves fewer than two rows or two comparisons."""
+    parts: dict[Ranking, dict[str, list[Record]]] = {}
+    for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
+        asked = members[0].asked
+        parts.setdefault((asked.protocol, asked.budget, asked.device), {})[_place(members[0])] = members
+    found = {}
+    for key, groups in sorted(parts.items()):
+        blocks, names = [], []
+        runs: dict[str, list[Record]] = {}
+        for place, members in sorted(groups.items()):
+            rows = by_row(members)
+            blocks.append({row: sum(v.values()) / len(v) for row, v in seeds_of(rows, "mean").items()})
+            names.append(place)
+            for row, mine in rows.items():
+                runs.setdefault(row, []).extend(mine)
+        ranks = average_ranks(blocks)
+        if ranks is not None:
+            found[key] = ranks, {row: runs[row] for row in ranks.mean}, names
+    return found
+
+
+RANKS = "protocol budget device method variant average_rank comparisons rows critical_difference run_ids"
+
+
+def rank_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: one row for each ranked row, best first."""
+    out = []
+    for (protocol, budget, device), (ranks, runs, _) in rankings(records).items():
+        for row, rank in sorted(ranks.mean.items(), key=lambda item: item[1]):
+            asked = runs[row][0].asked
+            used = " ".join(r.run_id for r in runs[row])
+            size = (rank, ranks.blocks, len(ranks.mean), ranks.critical_difference)
+            out.append([protocol, budget, device, asked.method, asked.variant, *size, used])
+    return pd.DataFrame(out, columns=RANKS.split())
+
+
+def length(record: Record) -> str:
+    """How long a run was asked to be: '150 steps', '400 passes', '60 s'."""
+    asked = record.asked
+    return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
+
+
+def network(record: Record) -> str:
+    """The network, with the precision of its arithmetic where that is other than float32."""
+    recipe = record.asked.recipe
+    return recipe.network if recipe.precision == "fp32" else f"{recipe.network} in {recipe.precision}"
+
+
+def setting(record: Record) -> str:
+    """What runs under several budgets must share to stand in one table: all but method, seed and length, as a hash."""
+    free = {"method", "settings", "variant", "seed", "budget", "seconds"}
+    asked = record.asked.model_dump(
+        mode="json", exclude=dict.fromkeys(free, True) | {"recipe": {"steps", "sensitivity_images"}}
+    )
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+
+
+COST = (
+    "dataset protocol method source seed budget length passes seconds accuracy steps run_id variant device machine "
+    "setting group"
+)
+
+
+def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: what each run cost and reached. passes: forward-backward passes over a batch; seconds: set-up and training;
+    accuracy: mean over the shifted domains, in percent."""
+    out = [
+        describe_group(r)
+        | {
+            "seed": r.asked.seed,
+            "length": length(r),
+            "steps": r.steps,
+            "run_id": r.run_id,
+            "machine": where(r),
+            "setting": setting(r),
+        }
+        | {"passes": r.throughput.passes_per_image * r.steps, "accuracy": measures(r).get("mean")}
+        | {"seconds": r.throughput.setup_seconds + r.throughput.train_seconds}
+        for r in records
+        if r.throughput and r.accuracy
+    ]
+    frame = pd.DataFrame(out, columns=COST.split())
+    keys = ["dataset", "protocol", "source", "method", "variant", "budget", "group", "seed"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)

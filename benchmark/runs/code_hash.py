@@ -1,0 +1,71 @@
+"""Which code made a record: a hash of everything that a number can depend on, and of nothing else.
+
+Hashed are the packages below report/ and runs/, benchmark/method.py, and the run's own method and dataset. A file
+counts by its syntax tree: an edited statement changes the hash; a comment, a docstring or another layout does not.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+HASHED = ("core", "networks", "ops", "sensitivity", "corruptions", "data", "training", "method.py")
+UNHASHED = ("data/remote",)
+"""Where files come from: their bytes are checked, and every image is in the fingerprint."""
+
+
+def code_hash(plugins: Iterable[Path]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the referee's code and of these files of a method and a dataset."""
+    digest = hashlib.sha256(_referee_hash().encode())
+    for path in plugins:
+        digest.update(file_hash(path).encode())
+    return digest.hexdigest()[:12]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a Python file's syntax tree without docstrings, equal under every Python; of its bytes, where it is
+    none."""
+    content = path.read_bytes()
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256("\n".join(_shape(tree)).encode()).hexdigest()
+
+
+def _shape(node: ast.AST) -> Iterator[str]:
+    """A tree as lines. Fields that hold nothing are left out, because Pythons differ in which of those there are."""
+    yield type(node).__name__
+    for name, value in sorted(ast.iter_fields(node)):
+        if value is None or name in ("kind", "type_comment"):
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, ast.AST):
+                yield f"{name}={item!r}"
+            elif not _docstring(item):
+                yield f"{name}:"
+                yield from _shape(item)
+    yield "."
+
+
+def _docstring(node: ast.AST) -> bool:
+    """A statement that is a text and nothing else: a docstring, of a module, class, function or field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _referee_hash() -> str:
+    digest = hashlib.sha256()
+    for path in referee_files():
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}:{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def referee_files() -> list[Path]:
+    """The referee's hashed files, sorted."""
+    roots = [PACKAGE / name for name in HASHED]
+    found = {path for root in roots for path in ([root] if root.is_file() else root.rglob("*.py"))}
+    left_out = {PACKAGE / name for name in UNHASHED}
+    return sorted(path for path in found if path.stem != "__main__" and left_out.isdisjoint(path.parents))

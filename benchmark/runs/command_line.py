@@ -1,0 +1,169 @@
+"""What all command lines share: flags given twice, paths, texts, ranges, and how a command ends."""
+
+import atexit
+import errno
+import os
+import re
+import shlex
+import signal
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
+
+import tyro
+
+from benchmark import moved
+from benchmark.core import standard_streams
+from benchmark.core.errors import UsageError, describe
+
+MOST = 2**31 - 1
+"""The largest count that a flag takes; what is larger is a slip of the finger."""
+MOST_SEED = 2**63 - 1
+"""The largest whole number that a column of the tables can hold."""
+
+
+def arguments(
+    kind: Any, argv: Sequence[str] | None, prog: str, *, paths: Collection[str] = (), description: str | None = None
+) -> Any:
+    """The command line as a dataclass of this kind, or of one of its subcommands.
+
+    A list flag that is given several times has the values of all; a `~` that begins a path is the home folder. paths:
+    fields of texts that may hold paths. Ends the process with code 2 and one message where the words do not fit.
+    """
+    words = joined(sys.argv[1:] if argv is None else argv, _lists(kind))
+    try:
+        config = (tyro.conf.FlagCreatePairsOff,)
+        read = tyro.cli(kind, args=words, prog=prog, config=config, description=description)
+        values = {field.name: getattr(read, field.name) for field in fields(read)}
+        return replace(read, **{name: _checked(name, value, paths) for name, value in values.items()})
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def joined(words: Sequence[str], lists: Collection[str]) -> list[str]:
+    """Command line words in which each of these flags stands once, with all its values, where it stood first."""
+    head = list(words[: words.index("--")]) if "--" in words else list(words)
+    given = Counter(word.partition("=")[0].replace("_", "-") for word in head if word.startswith("--"))
+    lists = {flag for flag in lists if given[flag] > 1}
+    groups: list[list[str]] = []
+    for word in head:
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag in lists:
+            groups.append([flag, value] if equals else [flag])
+            groups += [[]] if equals else []  # what follows --flag=value is no value of it
+        elif not groups or not groups[-1] or groups[-1][0] not in lists or re.match(r"-[^\d.]", word):
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    first: dict[str, list[str]] = {}
+    for group in groups:
+        if group and group[0] in lists:
+            if group[0] in first:
+                first[group[0]] += group[1:]
+                group.clear()
+            else:
+                first[group[0]] = group
+    return [word for group in groups for word in group] + list(words[len(head) :])
+
+
+def in_range(flag: str, value: float | None, least: float, most: float = MOST) -> None:
+    """Raises UsageError for a number outside of least..most, or none at all; None is a flag that was not given."""
+    if value is not None and not least <= value <= most:
+        wanted = f"{least:g} or more" if value < least and most >= MOST else f"{least:g} to {most:.15g}"
+        raise UsageError(f"{flag} {value}: must be {wanted}")
+
+
+def seed_in_range(flag: str, value: int) -> None:
+    """Raises UsageError for a seed that no column of a table can hold."""
+    if not 0 <= value <= MOST_SEED:
+        raise UsageError(f"{flag} {value}: must be {'0 or more' if value < 0 else f'0 to {MOST_SEED}'}")
+
+
+def quoted(word: str) -> str:
+    """A word as bash reads it back, bytes that are not UTF-8 included."""
+    try:
+        word.encode()
+        return shlex.quote(word)
+    except UnicodeEncodeError:
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(word)) + "'"
+
+
+def home(path: Path) -> Path:
+    """The path with the home folder in the place of a `~` that begins it. Raises UsageError where there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError as problem:
+        raise UsageError(f"{path}: {problem} Write the whole path for a folder of that name") from problem
+
+
+def _lists(kind: Any) -> set[str]:
+    """The flags of a dataclass, or of the subcommands of a union, that take any number of values."""
+    members: Iterable[Any] = get_args(kind) if get_origin(kind) is types.UnionType or not is_dataclass(kind) else [kind]
+    plain = [get_args(member)[0] if get_origin(member) is Annotated else member for member in members]
+    return {
+        f"--{name.replace('_', '-')}"
+        for member in plain
+        for name, hint in get_type_hints(member).items()
+        if get_origin(hint) is tuple
+    }
+
+
+def _checked(name: str, value: Any, paths: Collection[str]) -> Any:
+    """A value with its paths expanded. Raises UsageError for a text that is not UTF-8 and may be no path."""
+    if isinstance(value, tuple):
+        return tuple(_checked(name, each, paths) for each in value)
+    if isinstance(value, Path):
+        return home(value)
+    if isinstance(value, str) and name in paths:
+        start, tilde, rest = re.fullmatch(r"((?:\w+:)?)(~?)(.*)", value, flags=re.DOTALL).groups()  # type: ignore[union-attr]
+        return f"{start}{home(Path(tilde + rest))}" if tilde else value
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            shown = value.encode(errors="backslashreplace").decode()
+            raise UsageError(f"--{name.replace('_', '-')} {shown}: it is not UTF-8") from None
+    return value
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of `main`, as every program here ends: one sentence and no traceback where
+    the user or the system is at fault; 141 where the reader of its output is gone (`| head`), as a shell counts a
+    process that SIGPIPE ended; 2 where the output could not be written."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that is closed ends nothing; inherited by workers
+    out = standard_streams.guard()
+    moved.show()
+    try:
+        code = main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except (UsageError, OSError) as problem:
+        print(f"error: {describe(problem) if isinstance(problem, OSError) else problem}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt as problem:
+        print("interrupted", file=sys.stderr)
+        code = getattr(problem, "code", 130)
+    sys.stdout.flush()
+    if isinstance(out.problem, BrokenPipeError) and code in (0, 1):
+        code = 141
+    elif out.problem and out.problem.errno != errno.EIO and code == 0:  # EIO: the terminal was closed
+        print(f"error: standard output cannot be written: {out.problem.strerror}", file=sys.stderr)
+        code = 2
+    leave_at_once(code)
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """Ends the process as ever, but for taking its modules apart, which takes seconds with torch among them, and in
+    which threads that pyarrow left may abort it."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    os._exit(code)

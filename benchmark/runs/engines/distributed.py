@@ -1,0 +1,120 @@
+"""One run on several processes of this machine (`--nproc`), as torchrun would start them.
+
+Each process has a GPU or a share of the cores. The first does all that a run does; the others only train with it.
+"""
+
+import os
+import signal
+import tempfile
+import traceback
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from benchmark import registry
+from benchmark.core import standard_streams
+from benchmark.core.devices import on_gpu
+from benchmark.core.record import Record
+from benchmark.runs.engines import spawn
+from benchmark.runs.job import Job, Listener
+from benchmark.runs.perform import Outcome, inputs, perform, record_of
+from benchmark.training.pipeline import train_along
+
+GRACE = 10.0
+"""Seconds that the first process has to say itself what another has failed of."""
+DIED = "died: "
+
+
+def perform_split(job: Job, folder: Path, listener: Listener) -> Outcome:
+    """`perform` on job.nproc processes. Where one of them dies, all begin once more from the checkpoint."""
+    ended = _attempt(job, folder, listener)
+    if isinstance(ended, str) and ended.startswith(DIED):
+        ended = _attempt(job, folder, listener)
+    if isinstance(ended, Outcome):
+        return ended
+    return Outcome(record_of(job, "failed", None, 0.0, error=ended), [], {})
+
+
+def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
+    """What the first process has to give, or why it has nothing."""
+    with tempfile.TemporaryDirectory() as meeting:
+        crew = []
+        try:
+            for rank in range(job.nproc):
+                pipe, theirs = spawn.CONTEXT.Pipe()
+                process = spawn.start(_main, rank, job, folder, meeting, theirs)
+                theirs.close()
+                crew.append((pipe, process))
+            return _hear([pipe for pipe, _ in crew], job, listener)
+        finally:
+            for _, process in crew:
+                process.kill()
+                process.join()
+
+
+def _hear(pipes: list[Any], job: Job, listener: Listener) -> Outcome | str:
+    """Passes on the first process's progress until it ends, or another one fails and it has nothing to say to that."""
+    failure = ""
+    while heard := wait(pipes[:1] if failure else pipes, GRACE if failure else None):
+        for rank in (rank for rank, pipe in enumerate(pipes) if pipe in heard):
+            try:
+                message = pipes[rank].recv()
+            except EOFError:
+                message = f"{DIED}process {rank} of {job.nproc}"
+            if isinstance(message, Outcome):
+                return message
+            if isinstance(message, str):
+                failure = failure or message
+                if rank == 0:
+                    return failure
+            else:
+                listener.progressed(job, *message)
+    return failure
+
+
+class _Said:
+    """Listener in the first process."""
+
+    def __init__(self, pipe: "Connection[Any, Any]"):
+        self.pipe = pipe
+
+    def started(self, job: Job) -> None: ...
+
+    def progressed(self, job: Job, doing: str, share: float) -> None:
+        self.pipe.send((doing, share))
+
+    def noticed(self, job: Job, what: str) -> None: ...
+    def ended(self, job: Job, record: Record | None) -> None: ...
+
+
+def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any, Any]") -> None:
+    """One of the processes. It sends its Outcome (the first) or why it failed (the others)."""
+    standard_streams.guard()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the parent ends this process
+    cuda = on_gpu(job.asked.device)
+    if cuda:
+        torch.cuda.set_device(rank)
+    else:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.nproc))
+    registry.load_plugins(job.plugins)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", init_method=f"file://{meeting}/here", rank=rank, world_size=job.nproc
+    )
+    if rank == 0:
+        pipe.send(perform(job, folder, _Said(pipe)))
+        return
+    try:
+        follow(job, folder)
+    except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result
+        pipe.send("".join(traceback.format_exception(problem)[-6:])[-4000:])
+    wait([pipe])  # its end would be taken for a death
+
+
+def follow(job: Job, folder: Path) -> None:
+    """Trains along with the process that performs the run; raises what the method raises."""
+    method = registry.make("method", job.asked.method, job.asked.settings)
+    loaded, _ = inputs(job)
+    train_along(job.asked, method, loaded, folder=folder, options=job.options)

@@ -1,0 +1,180 @@
+"""Worker processes: each is sent runs, reports how they go, and may die without harm to any but its own run."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from benchmark import registry
+from benchmark.core import standard_streams
+from benchmark.core.errors import UsageError
+from benchmark.core.locks import BusyError
+from benchmark.core.record import Record
+from benchmark.runs.command_line import leave_at_once
+from benchmark.runs.engines import spawn
+from benchmark.runs.execute import execute_or_leave
+from benchmark.runs.job import Job, Listener
+from benchmark.runs.perform import record_of
+from benchmark.runs.store import Store
+from benchmark.training import signals
+
+
+class Worker:
+    """A spawned process and the run it is doing."""
+
+    def __init__(self, plugins: tuple[Path, ...], threads: int):
+        self.pipe, theirs = spawn.CONTEXT.Pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who passes it on
+        self.process = spawn.start(_work, theirs, plugins, threads, daemon=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+        self.job: Job | None = None
+        self.since: float | None = None
+        """When it told that it had begun; starting a process is no part of a run."""
+
+    def give(self, job: Job) -> None:
+        self.job, self.since = job, None
+        with suppress(OSError):  # it is dead, which reading from it will show
+            self.pipe.send(job)
+
+    def heard(self) -> Any:
+        """Its next message. Raises EOFError where the process died: killed, out of memory, segmentation fault."""
+        try:
+            message = self.pipe.recv()
+        except OSError as problem:
+            raise EOFError from problem
+        self.since = self.since or monotonic()
+        return message
+
+
+class Crew:
+    """The workers of one call, and what becomes of their runs."""
+
+    def __init__(self, waiting: deque[Job], workers: int, listener: Listener, timeout: float | None):
+        self.waiting, self.listener, self.timeout = waiting, listener, timeout
+        self.threads = max(1, (os.cpu_count() or 1) // workers)
+        self.retried: set[str] = set()
+        self.workers = [self.hire(waiting[0]) for _ in range(min(workers, len(waiting)))]
+
+    def hire(self, job: Job) -> Worker:
+        return Worker(job.plugins, self.threads)
+
+    def replace(self, worker: Worker, job: Job) -> None:
+        self.workers[self.workers.index(worker)] = self.hire(job)
+
+    def busy(self) -> dict[Any, Worker]:
+        """The workers at work, by pipe, once those without a run have been given one."""
+        for worker in self.workers:
+            if worker.job is None and self.waiting:
+                job = self.waiting.popleft()
+                worker.give(job)
+                self.listener.started(job)
+        return {worker.pipe: worker for worker in self.workers if worker.job is not None}
+
+    def ended(self, worker: Worker, record: Record | None) -> None:
+        """Frees a worker for the next run; one whose run failed goes, with the memory that the run may still hold."""
+        worker.job = None
+        if record is not None and record.status == "failed" and self.waiting and worker in self.workers:
+            worker.pipe.close()
+            self.replace(worker, self.waiting[0])
+
+    def died(self, worker: Worker, job: Job) -> Record | None:
+        """Gives the run of a worker that died back to those that wait, once; then stores that it failed."""
+        worker.process.join()
+        self.replace(worker, job)
+        code = worker.process.exitcode
+        if job.asked.run_id in self.retried:
+            return _failed(job, f"the worker process died twice (exit code {code})")
+        self.retried.add(job.asked.run_id)
+        note = f"its worker process died (exit code {code}); it was taken up from its last checkpoint, if it had one"
+        self.listener.noticed(job, note)
+        self.waiting.appendleft(replace(job, notes=(*job.notes, note)))
+        return None
+
+    def overdue(self, worker: Worker, job: Job) -> Record | None:
+        """Ends a run that has taken longer than it may."""
+        worker.process.kill()
+        worker.process.join()
+        self.replace(worker, job)
+        return _failed(job, f"it took longer than --timeout {self.timeout:g} seconds and was ended")
+
+    def stop(self) -> None:
+        """Ends all workers: idle ones at once, others after their checkpoint, and any by force after a while."""
+        for worker in self.workers:
+            if worker.job is None:
+                worker.pipe.close()
+            else:
+                worker.process.terminate()
+        end = monotonic() + signals.GRACE + 0.5
+        for worker in self.workers:
+            worker.process.join(max(0.0, end - monotonic()))
+            worker.process.kill()
+            worker.process.join()
+
+
+def _failed(job: Job, error: str) -> Record | None:
+    """Stores the record of a run whose process is gone; None where another process has taken it up."""
+    store = Store(job.out)
+    try:
+        with store.working(job.asked.run_id):
+            record = record_of(job, "failed", None, 0.0, error=error)
+            store.finish(record, [])
+            return record
+    except BusyError:
+        return None
+
+
+class _Pipe:
+    """Listener in a worker: sends what it hears, a few times a second."""
+
+    def __init__(self, pipe: "Connection[Any, Any]"):
+        self.pipe, self.sent = pipe, 0.0
+
+    def started(self, job: Job) -> None: ...
+
+    def progressed(self, job: Job, doing: str, share: float) -> None:
+        if monotonic() - self.sent > 0.2:
+            try:
+                self.pipe.send((doing, share))
+            except OSError:  # the parent is gone: that is no fault of the run
+                raise KeyboardInterrupt from None
+            self.sent = monotonic()
+
+    def noticed(self, job: Job, what: str) -> None: ...
+
+    def ended(self, job: Job, record: Record | None) -> None: ...
+
+
+def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int) -> None:
+    """Main function of a worker: does the runs it is sent until its pipe closes."""
+    standard_streams.guard()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        with signals.listening((signal.SIGTERM,), say=False):
+            try:
+                registry.load_plugins(plugins)
+                while True:
+                    job = pipe.recv()
+                    pipe.send(("beginning", 0.0))
+                    pipe.send(execute_or_leave(job, _Pipe(pipe)))
+            except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
+                pipe.send(problem)
+    except (EOFError, OSError, KeyboardInterrupt):
+        leave_at_once(0)  # all is stored, and the parent waits
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

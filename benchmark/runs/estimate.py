@@ -1,0 +1,259 @@
+"""How long runs will take: what each does is counted, and priced by what the like of it took.
+
+Prices come from finished records of the same method on the same data; else from a trial on this machine (trial.py),
+corrected by records of ERM on these data; else, where nothing is to be tried, from bare passes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
+from statistics import median
+
+import torch
+
+from benchmark.core.devices import on_gpu, whole
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Asked, Record
+from benchmark.core.work import Work
+from benchmark.data.dataset import Loaded
+from benchmark.runs import machine, trial
+from benchmark.runs.job import Job
+from benchmark.runs.shared import Facts, data_facts, load_data
+from benchmark.runs.store import Store
+from benchmark.training.budget import Budget
+from benchmark.training.evaluate import VIEWS
+
+GRID = 32
+"""Frequencies of a sensitivity map along an axis, at most."""
+CLOSING, FLOOR = 0.5, 1500
+"""Seconds that a run needs to be written, and images whose bare passes measure its floor."""
+WAVE = 0.6
+"""Seconds of scoring an image with a wave added, for each of scoring it plain: the map does the first layer once."""
+UNKNOWN = 1e-4
+"""Seconds of a pass of an image where nothing is known: parts are then in proportion, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Seconds, or counts, of the parts of a run."""
+
+    setup: float
+    steps: float
+    phases: float
+    scoring: float
+    closing: float
+    """The sensitivity map, the floor and the picture of views, which come after the training."""
+
+    @property
+    def training(self) -> float:
+        """What a record calls its seconds."""
+        return self.setup + self.steps + self.phases + self.scoring
+
+    @property
+    def total(self) -> float:
+        return self.training + self.closing
+
+
+def estimate(todo: Sequence[Job], store: Store, *, try_out: bool = False) -> dict[str, float]:
+    """Seconds by run id. try_out: where there are no records of a method, its own steps are tried, which takes a second
+    or two for each; without, its passes are counted."""
+    records: list[Record] = []
+    with suppress(UsageError):  # what cannot be read stops the tables, and no run
+        records = [record for record in store.read_all() if record.status == "done"]
+    known: dict[tuple[object, ...], Parts] = {}
+    found = {}
+    for job in todo:
+        asked = job.asked
+        facts = data_facts(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+        key = (*_kind(asked), *_length(asked), facts)
+        if key not in known:
+            known[key] = of_run(asked, facts, records, job if try_out else None)
+        found[asked.run_id] = known[key].total
+    return found
+
+
+def of_run(asked: Asked, facts: Facts, records: Sequence[Record], job: Job | None = None) -> Parts:
+    """Seconds of one run, by records, or by a trial of this job's method."""
+    like = nearest(asked, records)
+    if like:
+        return _middle(scaled(asked, facts, record) for record in like)
+    return by_trial(asked, facts, records, job) if job else by_passes(asked, facts, records)
+
+
+def nearest(asked: Asked, records: Sequence[Record]) -> list[Record]:
+    """The records of this method on these data that tell most: of this processor or GPU, with its threads, and of the
+    length that is nearest in proportion. Nothing where no record is of this processor or GPU."""
+    device = whole(asked.device if torch.cuda.is_available() else "cpu")
+    name, threads = machine.device_name(device), machine.threads_of(asked.recipe)
+
+    def distance(record: Record) -> tuple[bool, float]:
+        here = record.ran.machine["threads"] == threads or on_gpu(device)
+        return not here, abs(math.log(max(1, record.steps) / asked.recipe.steps)) if asked.seconds is None else 0.0
+
+    like = [r for r in records if _kind(r.asked) == _kind(asked) and r.ran.device_name == name and r.throughput]
+    best = min(map(distance, like), default=None)
+    return [record for record in like if distance(record) == best]
+
+
+def scaled(asked: Asked, facts: Facts, record: Record) -> Parts:
+    """Seconds of a run, from those of one of the same method on the same data."""
+    cost, wanted, done = record.throughput, counts(asked, facts), counts(record.asked, facts, record.steps)
+    assert cost is not None
+    phases = cost.train_seconds * (cost.shares["expand"] + cost.shares["attack"]) if done.phases else 0.0
+    steps = cost.train_seconds - phases
+    scoring = max(0.0, record.ran.seconds - cost.setup_seconds - cost.train_seconds)
+    price = steps / max(1.0, done.steps)
+    steady = record.steps * record.asked.recipe.batch_size / max(1.0, cost.steady_images_per_second * done.steps)
+    further = max(0.0, wanted.steps - done.steps) * min(price, steady or price)  # the first steps are slow, once
+    taken = Parts(
+        setup=_per(cost.setup_seconds, wanted.setup, done.setup, cost.setup_seconds),
+        steps=min(wanted.steps, done.steps) * price + further,
+        phases=_per(phases, wanted.phases, done.phases, wanted.phases * price),
+        scoring=_per(scoring, wanted.scoring, done.scoring, 0.0),
+        closing=WAVE * _per(scoring, wanted.closing, done.scoring, 0.0) + FLOOR * price + steps / max(1, record.steps),
+    )
+    return _within(asked, taken)
+
+
+def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job) -> Parts:
+    """Seconds of a run, from some of its steps; where the method cannot be tried, from its passes."""
+    recipe, device = asked.recipe, whole(asked.device if torch.cuda.is_available() else "cpu")
+    data = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+    bare = trial.prices(recipe, facts.height, facts.width, device)
+    work, wanted = _work(asked, facts), counts(asked, facts)
+    try:
+        tried = trial.tried(asked, trial.method_of(asked), data, phases=work.attacked > 0)
+        slower = _slower(asked, facts, records, data)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever a plugin raises: the run itself will say it
+        return by_passes(asked, facts, records, bare)
+    per_image = max(tried.per_image, work.per_image or 0.0)
+    step = tried.step * per_image / (tried.per_image or per_image)
+    small = replace(facts, images=tried.pool)
+    encoding = _per(tried.setup, 1, _work(asked, small).encoded, 0.0)
+    known = work.helpers or work.mapped or work.encoded
+    parts = Parts(
+        setup=_setup(asked, facts, bare) + work.encoded * encoding if known else tried.setup,
+        steps=_images(asked, work, per_image) / recipe.batch_size * step,
+        phases=work.attacked * tried.attack + work.encoded_later * encoding,
+        scoring=wanted.scoring * bare.forward,
+        closing=wanted.closing * bare.wave + FLOOR * bare.passes + step,
+    )
+    return _within(asked, Parts(*(slower * part for part in astuple(parts))))
+
+
+def _setup(asked: Asked, facts: Facts, bare: trial.Prices) -> float:
+    """Seconds of helper networks and their maps."""
+    work, recipe = _work(asked, facts), asked.recipe
+    helper = Budget(asked).helper_steps(trial.method_of(asked).passes) * recipe.batch_size
+    return work.helpers * helper * bare.passes + _waves(facts) * min(work.mapped, facts.val) * bare.wave
+
+
+def _slower(asked: Asked, facts: Facts, records: Sequence[Record], data: Loaded) -> float:
+    """How many times as long as a trial of now steps of ERM took in the records; 1 without such records."""
+    plain = as_erm(asked)
+    known = [scaled(plain, facts, record).steps for record in nearest(plain, records)]
+    return median(known) / asked.recipe.steps / trial.tried(plain, trial.method_of(plain), data).step if known else 1.0
+
+
+def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial.Prices | None = None) -> Parts:
+    """Seconds of a run, from its passes alone; at the price that ERM's have in the records, or else a bare one."""
+    device = whole(asked.device if torch.cuda.is_available() else "cpu")
+    erm = [scaled(as_erm(asked), facts, record) for record in nearest(as_erm(asked), records)]
+    if erm:
+        done, taken = counts(as_erm(asked), facts), _middle(erm)
+        forward = _per(taken.scoring, 1, done.scoring, 0.0)
+        bare = trial.Prices(_per(taken.steps, 1, done.steps, UNKNOWN), forward, forward)
+    elif bare is None:
+        bare = trial.Prices(UNKNOWN, UNKNOWN / 3, UNKNOWN / 3)
+        if not on_gpu(device):  # whoever computes on a GPU keeps memory there, which the runs' own processes need
+            with suppress(Exception):
+                bare = trial.prices(asked.recipe, facts.height, facts.width, device)
+    wanted = counts(asked, facts)
+    parts = Parts(
+        setup=wanted.setup * bare.passes,
+        steps=wanted.steps * bare.passes,
+        phases=wanted.phases * bare.passes,
+        scoring=wanted.scoring * bare.forward,
+        closing=wanted.closing * bare.wave + FLOOR * bare.passes,
+    )
+    return _within(asked, parts)
+
+
+def counts(asked: Asked, facts: Facts, steps: int | None = None) -> Parts:
+    """What a run does. setup, steps, phases: in passes of an image; scoring and closing: in forward passes of one.
+
+    steps: those that were done, where a budget in passes or seconds decided it.
+    """
+    recipe, work, method = asked.recipe, _work(asked, facts, steps), trial.method_of(asked)
+    per_image = work.per_image or method.passes
+    waves = _waves(facts)
+    views = 1 + VIEWS if recipe.selection == "source-val-views" else 1
+    helper = work.helpers * Budget(asked).helper_steps(method.passes) * recipe.batch_size
+    return Parts(
+        setup=helper + waves * min(work.mapped, facts.val) / 3 + work.encoded,
+        steps=per_image * (steps * recipe.batch_size if steps else _images(asked, work, per_image)),
+        phases=work.attacked + work.encoded_later / 3,
+        scoring=recipe.evaluations * (views * facts.val + facts.test),
+        closing=waves * min(recipe.sensitivity_images, facts.val),
+    )
+
+
+def at_a_time(seconds: Sequence[float], jobs: int, cores: int, gpu: bool) -> float:
+    """Seconds of runs that go on so many at a time. They share the cores, one thread each; on a GPU they take turns."""
+    abreast = 1 if gpu else max(1, min(jobs, cores))
+    return max([sum(seconds) / abreast, *seconds])
+
+
+def _waves(facts: Facts) -> int:
+    """Frequencies of a sensitivity map of square images."""
+    return min(facts.height, GRID) ** 2 // 2 + 2
+
+
+def _images(asked: Asked, work: Work, per_image: float) -> float:
+    """Source images of all steps; of the budget in passes, what the phases leave."""
+    whole_budget = asked.recipe.steps * asked.recipe.batch_size
+    return whole_budget if asked.budget == "steps" else max(0.0, whole_budget - work.attacked) / per_image
+
+
+def as_erm(asked: Asked) -> Asked:
+    """The run of ERM that this one is held against."""
+    return asked.model_copy(update={"method": "erm", "settings": {}, "variant": ""})
+
+
+def _work(asked: Asked, facts: Facts, steps: int | None = None) -> Work:
+    """The method's own counts, at the steps that its budget allows; none where a plugin cannot say."""
+    method, length = trial.method_of(asked), steps or asked.recipe.steps
+    if asked.budget == "passes" and steps is None:
+        length = max(1, round(length / method.passes))
+    try:
+        return method.work(length, facts.images)
+    except Exception:  # noqa: BLE001 - a plugin's: an estimate stops nothing
+        return Work()
+
+
+def _within(asked: Asked, parts: Parts) -> Parts:
+    """With the time that writing takes. A budget in seconds is that of set-up, steps and phases together."""
+    parts = replace(parts, closing=parts.closing + CLOSING)
+    return parts if asked.seconds is None else replace(parts, setup=0.0, steps=asked.seconds, phases=0.0)
+
+
+def _per(seconds: float, wanted: float, done: float, otherwise: float) -> float:
+    return seconds * wanted / done if done else otherwise
+
+
+def _middle(found: Iterable[Parts]) -> Parts:
+    """The median, part by part."""
+    return Parts(*(median(values) for values in zip(*map(astuple, found), strict=True)))
+
+
+def _kind(asked: Asked) -> tuple[object, ...]:
+    """What two runs share whose steps cost the same."""
+    recipe = asked.recipe
+    where = asked.dataset, str(asked.dataset_settings), asked.source, asked.device
+    return (asked.method, str(asked.settings), *where, recipe.network, recipe.batch_size, recipe.precision)
+
+
+def _length(asked: Asked) -> tuple[object, ...]:
+    recipe = asked.recipe
+    return asked.budget, asked.seconds, recipe.steps, recipe.evaluations, recipe.sensitivity_images, recipe.selection

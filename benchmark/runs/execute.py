@@ -1,0 +1,48 @@
+"""Does one run and stores its record, even if the run fails, unless it is done already."""
+
+from benchmark.core.locks import BusyError
+from benchmark.core.record import Record
+from benchmark.runs import machine
+from benchmark.runs.engines.distributed import perform_split
+from benchmark.runs.job import Job, Listener
+from benchmark.runs.perform import Outcome, perform
+from benchmark.runs.store import Store
+
+
+def execute_or_leave(job: Job, listener: Listener) -> Record | None:
+    """`execute`, or None where another process is doing the run and will store it."""
+    try:
+        return execute(job, listener)
+    except BusyError:
+        return None
+
+
+def execute(job: Job, listener: Listener) -> Record:
+    """Does one run and stores its record, whatever comes of it.
+
+    Raises BusyError where another process is doing it, OSError where the store cannot be written, and StoppedError.
+    """
+    store = Store(job.out)
+    with store.working(job.asked.run_id) as folder:
+        earlier = store.read(job.asked.run_id)
+        if earlier and job.settled(earlier):
+            return earlier
+        outcome = (perform_split if job.nproc > 1 else perform)(job, folder, listener)
+        if earlier and _contradicts(earlier, outcome.record):
+            said = f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}"
+            outcome = noted(outcome, said)
+        store.finish(*outcome)
+        return outcome.record
+
+
+def noted(outcome: Outcome, what: str) -> Outcome:
+    """With one more warning in the record."""
+    record = outcome.record
+    return outcome._replace(record=record.model_copy(update={"warnings": [*record.warnings, what]}))
+
+
+def _contradicts(earlier: Record, now: Record) -> bool:
+    """Whether two finished runs that should agree do not. A budget in seconds promises nothing."""
+    made = [(each.ran.code, machine.comparable(each.ran.machine, each.ran.device_name)) for each in (earlier, now)]
+    finished = earlier.status == now.status == "done" and now.asked.budget != "time"
+    return finished and made[0] == made[1] and earlier.accuracy != now.accuracy

@@ -1,0 +1,91 @@
+"""A run to be done, when a record settles it, and who is told of it.
+
+An empty text from `outdated` means that the record is from today's code and packages.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmark import registry
+from benchmark.core.record import Asked, Record
+from benchmark.runs import machine
+from benchmark.runs.code_hash import code_hash
+from benchmark.training.pipeline import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run and all that a worker process needs to do it."""
+
+    asked: Asked
+    command: str
+    session: str
+    out: Path
+    data_dir: Path | None
+    plugins: tuple[Path, ...] = ()
+    checkpoint_seconds: float = 30.0
+    save_weights: bool = False
+    weights: Path | None = None
+    """The local file of the network's first weights, if the recipe's are those of one."""
+    deterministic: bool = False
+    launch: bool = False
+    """Whether operations are launched one by one where a captured step could be replayed."""
+    sharing: int = 1
+    """Runs at a time, this one included, on the machine."""
+    nproc: int = 1
+    """Processes that the run's batches are split over."""
+    notes: tuple[str, ...] = ()
+    """What has happened to the run so far; goes into its record's warnings."""
+
+    @property
+    def code(self) -> str:
+        """Hash of the code that this run depends on."""
+        return code_of(self.asked.method, self.asked.dataset)
+
+    @property
+    def options(self) -> Options:
+        """How its training is done."""
+        return Options(
+            code=self.code,
+            checkpoint_seconds=self.checkpoint_seconds,
+            weights=self.weights,
+            save_weights=self.save_weights,
+            deterministic=self.deterministic,
+            launch=self.launch,
+            sharing=self.sharing,
+        )
+
+    def lacks(self, record: Record) -> str:
+        """What is asked for now and a finished run has not, so that it has to be run again; empty where it has all."""
+        if self.save_weights and record.weights is None:
+            return "--save-weights"
+        flags = {"--deterministic": self.deterministic, "--launch": self.launch}
+        return next((flag for flag, on in flags.items() if on and not record.ran.machine.get(flag[2:])), "")
+
+    def settled(self, record: Record) -> bool:
+        """Whether a record is that of the run done, as today's code does it and with all that is asked for."""
+        return record.status == "done" and not self.outdated(record) and not self.lacks(record)
+
+    def outdated(self, record: Record) -> str:
+        """What made a record that would not make it today: other code or versions; empty where it is as today."""
+        return outdated(record, self.code)
+
+
+def code_of(method: str, dataset: str) -> str:
+    """Hash of the code that a run of this method on this dataset depends on."""
+    return code_hash([registry.source_file("method", method), registry.source_file("dataset", dataset)])
+
+
+def outdated(record: Record, code: str) -> str:
+    """How today's code, of this hash, and packages differ from those that made a record; empty where they do not."""
+    return "other code" if record.ran.code != code else machine.other_versions(record.ran.machine)
+
+
+class Listener(Protocol):
+    """What is told of runs as they go; benchmark.report.terminal shows it to people."""
+
+    def started(self, job: Job) -> None: ...
+    def progressed(self, job: Job, doing: str, share: float) -> None: ...
+    def noticed(self, job: Job, what: str) -> None: ...
+    def ended(self, job: Job, record: Record | None) -> None: ...

@@ -1,0 +1,60 @@
+"""How busy the machine was while a run went on: a speed from a machine that others used says little.
+
+An empty text means that the machine had cores enough.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+EVERY = 5.0
+"""Seconds between two looks."""
+SLACK = 1.25
+"""How far beyond its cores a machine may be: what the system does by itself is no neighbour."""
+WARNING = "the machine was loaded"
+"""How the warning begins."""
+
+
+def average() -> float:
+    """Processes that ran or waited for a core, mean of the last minute; 0 where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return 0.0
+
+
+class Load:
+    """The load from the start of a run to its end."""
+
+    def __init__(self, read: Callable[[], float] = average, clock: Callable[[], float] = monotonic):
+        self.read, self.clock = read, clock
+        self.seen = [read()]
+        self.last = clock()
+
+    def look(self) -> None:
+        """Reads the load, if the last look is some seconds ago."""
+        if self.clock() - self.last >= EVERY:
+            self.last = self.clock()
+            self.seen.append(self.read())
+
+    def ended(self) -> dict[str, float]:
+        """For the record: the load at the start, at the end, and its mean over the run."""
+        seen = [*self.seen, self.read()]
+        return {
+            "load_start": round(seen[0], 2),
+            "load": round(seen[-1], 2),
+            "load_mean": round(sum(seen) / len(seen), 2),
+        }
+
+
+def beyond(machine: Mapping[str, Any]) -> str:
+    """How far the machine of a record was loaded beyond its cores; empty where it was not, or the record does not say.
+
+    What the suite's own runs ask for counts as room: someone who starts more of them than there are cores knows it.
+    """
+    load, cores = machine.get("load_mean"), machine.get("cores")
+    if load is None or not cores:
+        return ""
+    own = machine["threads"] * machine.get("sharing", 1) * machine.get("processes", 1)
+    return f"{load:.1f} runnable processes on {cores} cores" if load > SLACK * max(cores, own) else ""

@@ -1,0 +1,158 @@
+"""What a run ran on: versions, processor, GPU, and the commit."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+
+from benchmark.core.devices import on_gpu, whole
+from benchmark.core.errors import UsageError
+from benchmark.core.recipe import Recipe
+from benchmark.runs import arithmetic, load
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "triton",
+    "numba",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "matplotlib",
+)
+NUMERICAL = {"torch", "torchvision", "timm", "triton", "numba", "numpy", "scipy", "pillow", "scikit-learn"}
+"""Those whose version can change a result; a build for another device (torch's `+cu128`) is no other version."""
+
+
+SMALL = {"mini_convnet": 256, "digits_convnet": 64, "digits_convnet_01": 64, "digits_convnet_tf": 64}
+"""Networks that one thread is enough for, in batches of at most so many images: threads wait for each other after
+every operation, and where something else wants a core, all of them wait for the one that lost it."""
+
+
+def threads_of(recipe: Recipe) -> int:
+    """Threads that a run takes in this process: one for a small network, all that torch has for another."""
+    return 1 if recipe.batch_size <= SMALL.get(recipe.network, 0) else torch.get_num_threads()
+
+
+@contextmanager
+def threads(recipe: Recipe) -> Iterator[None]:
+    """Within, torch has as many threads as a run of this recipe takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_of(recipe))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """auto is CUDA where there is a device. Raises UsageError where CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return whole("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if on_gpu(device) else _processor()
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, processor, threads, load and, on a GPU, driver and CUDA: plain JSON values."""
+    described: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": dist.get_world_size() if dist.is_initialized() else 1,
+        "load": round(load.average(), 2),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "arithmetic": arithmetic.describe(),
+        "packages": _versions(),
+    }
+    if on_gpu(device):
+        properties = torch.cuda.get_device_properties(device)
+        described["gpu"] = {
+            "name": properties.name,
+            "multiprocessors": properties.multi_processor_count,
+            "memory_mib": properties.total_memory // 2**20,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+    return described
+
+
+def comparable(machine: dict[str, Any], name: str) -> str:
+    """What two timings must share to stand in one column, and two runs to reach the same bits: device, versions of
+    torch and CUDA, threads, and arithmetic."""
+    gpu = machine.get("gpu") or {}
+    parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
+    parts += [name for name in ("deterministic", "launch") if machine.get(name)]
+    parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
+    parts += [value if name == "cpu" else f"{name}={value}" for name, value in machine.get("arithmetic", {}).items()]
+    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
+
+
+def other_versions(machine: dict[str, Any]) -> str:
+    """How what can change a number, packages and variables, differs from that of a record; empty where it does not."""
+    pairs = [(name, str(machine.get("packages", {}).get(name, "")), now) for name, now in _versions().items()]
+    plain = [(name, then.partition("+")[0], now.partition("+")[0]) for name, then, now in pairs if name in NUMERICAL]
+    told = [f"{name} {then}, now {now}" for name, then, now in plain if then and then != now]
+    told += arithmetic.changes(machine["arithmetic"]) if "arithmetic" in machine else []
+    return ", ".join(told)
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this package runs from and whether it has uncommitted changes; None outside one."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None, None
+    commit = _output("git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD")
+    changed = _output("git", "-C", str(PACKAGE.parent), "status", "--porcelain", "--untracked-files=no")
+    return commit or None, bool(changed) if commit else None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return versions | {"torch": torch.__version__}
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str:
+    """Standard output of a command, or an empty text where it is absent or fails."""
+    program = shutil.which(command[0])
+    if program is None:
+        return ""
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,145 @@
+"""One run, from its data to the parts of its record, even if it fails. execute.py stores it."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from benchmark import data, registry
+from benchmark.core.devices import whole
+from benchmark.core.errors import UsageError
+from benchmark.core.outcome import Ran
+from benchmark.core.peak_memory import peak_memory_mib
+from benchmark.core.record import Asked, Record, Status
+from benchmark.runs import load, machine
+from benchmark.runs.card import card
+from benchmark.runs.job import Job, Listener
+from benchmark.runs.load import Load
+from benchmark.runs.shared import load_data
+from benchmark.training.loop import DivergedError
+from benchmark.training.pipeline import Measured, train_and_measure
+from benchmark.training.progress import Training
+
+Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
+"""A run's data, and the names of its classes."""
+EMPTY: Mapping[str, float] = MappingProxyType({})
+
+
+class Outcome(NamedTuple):
+    """All that a run leaves behind: its record, its curve, and the contents by name of its other files."""
+
+    record: Record
+    curve: list[dict[str, Any]]
+    files: dict[str, bytes]
+
+
+def inputs(job: Job) -> Inputs:
+    """What a run works on. Raises UsageError where it is missing or damaged."""
+    asked = job.asked
+    loaded = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
+    return loaded, registry.make("dataset", asked.dataset, asked.dataset_settings).layout(job.data_dir).classes
+
+
+def perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs] = inputs) -> Outcome:
+    """Does one run, whatever comes of it, and stores nothing but its checkpoints, in `folder`. read: gives its data.
+
+    Raises StoppedError.
+    """
+    with machine.threads(job.asked.recipe):
+        return _perform(job, folder, listener, read)
+
+
+def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs]) -> Outcome:
+    clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
+    status: Status = "done"
+    try:
+        parts = _train_and_measure(job, folder, read, listener, watched, measured)
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
+        status = "diverged" if isinstance(problem, DivergedError) else "failed"
+        parts = {"error": told(problem, job.asked)}
+        measured.files.clear()
+    run = measured.run
+    record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
+    if beyond := load.beyond(record.ran.machine):
+        record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
+    if record.weights is not None:
+        measured.files["card.md"] = card(record).encode()
+    return Outcome(record, run.curve if run else [], measured.files)
+
+
+def _train_and_measure(
+    job: Job, folder: Path, read: Callable[[Job], Inputs], listener: Listener, watched: Load, measured: Measured
+) -> dict[str, Any]:
+    """The parts of the record of a run that ends well; raises what ends it otherwise."""
+    asked = job.asked
+    method = registry.make("method", asked.method, asked.settings)
+    operations = tuple(str(name) for name in method.operations())
+    loaded, classes = read(job)
+    if loaded.fingerprint != asked.fingerprint:
+        raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
+    measured.notes += loaded.warnings
+
+    def report(doing: str, share: float) -> None:
+        watched.look()
+        listener.progressed(job, doing, share)
+
+    train_and_measure(
+        asked, method, loaded, classes, folder=folder, options=job.options, report=report, measured=measured
+    )
+    return {"operations": operations} | measured.parts
+
+
+def told(problem: BaseException, asked: Asked) -> str:
+    """What ended a run, for people, in characters that every file can hold."""
+    error = "".join(traceback.format_exception(problem)[-6:])[-4000:]
+    if isinstance(problem, torch.OutOfMemoryError):
+        error += out_of_memory(asked.recipe.batch_size, whole(asked.device))
+    return error.encode(errors="backslashreplace").decode()
+
+
+def out_of_memory(batch_size: int, device: torch.device) -> str:
+    """What to do about it, for an error that a person reads. The batch is never made smaller without being asked."""
+    smaller = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "no smaller batch is possible"
+    return (
+        f"out of memory: the peak was {peak_memory_mib(device):.0f} MiB with batches of {batch_size}; {smaller}, or, "
+        "where runs share the device, fewer --jobs"
+    )
+
+
+def record_of(
+    job: Job, status: Status, run: Training | None, seconds: float, loads: Mapping[str, float] = EMPTY, **parts: Any
+) -> Record:
+    """The record of a run that has ended, well or not, on this machine. loads: of the machine meanwhile (load.py).
+    parts: what was measured, or the error."""
+    device = whole(job.asked.device if torch.cuda.is_available() else "cpu")  # a lost run's GPU was elsewhere
+    commit, dirty = machine.git_state()
+    return Record(
+        run_id=job.asked.run_id,
+        status=status,
+        asked=job.asked,
+        sealed=True,
+        steps=run.step if run else 0,
+        ran=Ran(
+            session=job.session,
+            command=job.command,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(run.seconds if run and status == "done" else seconds, 3),
+            code=job.code,
+            git_commit=commit,
+            git_dirty=dirty,
+            device_name=machine.device_name(device),
+            machine=machine.describe(device)
+            | dict(loads)
+            | {"deterministic": job.deterministic}
+            | ({"launch": True} if job.launch else {})
+            | ({"sharing": job.sharing} if job.sharing > 1 else {}),
+            resumed=run.resumed if run else 0,
+            normalisation=run.normalisation if run else None,
+        ),
+        **parts,
+    )

@@ -1,0 +1,174 @@
+"""From what the user asked to the list of runs: every default written out, every name and number checked.
+
+An empty text from `lacking` means that a finished run has all that is asked for now.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import networks, protocols, registry
+from benchmark.core.devices import on_gpu
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Asked
+from benchmark.networks import precision, weights
+from benchmark.runs import machine
+from benchmark.runs.args import Args, check_numbers
+from benchmark.runs.engines import ray
+from benchmark.runs.job import Job
+from benchmark.runs.repeat import command, spell
+from benchmark.runs.shared import data_facts
+
+
+def plan(args: Args) -> list[Job]:
+    """All runs asked for, seed by seed, so that an interrupted comparison has whole rows. Raises UsageError."""
+    check_numbers(args)
+    if args.network is not None:
+        networks.check(args.network)
+    device = _device(args)
+    session = datetime.now(UTC).isoformat(timespec="seconds")
+    given = parse_settings(args.set)
+    methods = [parse_method(text) for text in expand_all(args.methods)]
+    for name in given:
+        if name not in {name for name, _ in methods} | set(args.datasets):
+            raise UsageError(f"--set {name}.…: no method or dataset of this run is called '{name}'")
+    jobs = []
+    for seed in dict.fromkeys(args.seeds):
+        for dataset in dict.fromkeys(args.datasets):
+            layout = registry.make("dataset", dataset, given.get(dataset, {})).layout(args.data_dir)
+            for source in dict.fromkeys(args.sources or layout.sources):
+                for name, own in methods:
+                    asked, file = ask(args, device.type, seed, dataset, source, name, given.get(name, {}) | own, given)
+                    jobs.append(
+                        Job(
+                            asked=asked,
+                            command=command(asked, args),
+                            session=session,
+                            out=args.out,
+                            data_dir=args.data_dir,
+                            plugins=args.plugin,
+                            checkpoint_seconds=args.checkpoint_seconds,
+                            save_weights=args.save_weights,
+                            weights=file,
+                            deterministic=args.deterministic,
+                            launch=args.launch,
+                            nproc=args.nproc,
+                        )
+                    )
+    if not args.dry_run:
+        for tag in {job.asked.recipe.weights for job in jobs if job.asked.recipe.weights.startswith("timm:")}:
+            weights.fetch(tag)
+    different = list({job.asked.run_id: job for job in jobs}.values())
+    sharing = at_a_time(args, device, len(different))
+    return [replace(job, sharing=sharing) for job in different]
+
+
+GPU_JOBS, GPU_MANY = 2, 16
+"""Runs at a time on one GPU where nobody says, and the fewest runs for which starting a second process pays: replayed
+steps of one run keep the card busy, so a second one fills the gaps between runs alone (docs/gpu.md)."""
+
+
+def at_a_time(args: Args, device: torch.device, runs: int) -> int:
+    """How many of so many runs this machine does at a time: as asked for, or what its device takes."""
+    if args.jobs is None:
+        alone = args.engine != "local" or args.nproc > 1 or not on_gpu(device) or runs < GPU_MANY
+        return 1 if alone else GPU_JOBS
+    return min(args.jobs, runs)
+
+
+def ask(
+    args: Args,
+    device: str,
+    seed: int,
+    dataset: str,
+    source: str,
+    name: str,
+    settings: dict[str, Any],
+    given: dict[str, dict[str, Any]],
+) -> tuple[Asked, Path | None]:
+    """What one run is asked to do, every default written out, and the file of its first weights, if any."""
+    recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
+    changes: dict[str, Any] = {"network": args.network, "steps": args.steps, "batch_size": args.batch_size}
+    changes |= {"evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
+    changes |= {"precision": args.precision}
+    recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    method = registry.make("method", name, fixed | settings)
+    plain = registry.make("method", name, fixed).settings()
+    variant = ",".join(f"{key}={spell(value)}" for key, value in method.settings().items() if value != plain[key])
+    data_settings = registry.make("dataset", dataset, data_fixed | given.get(dataset, {})).settings()
+    facts = data_facts(dataset, data_settings, source, args.data_dir)
+    if recipe.network == "by_size":
+        recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
+    network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
+    recipe = recipe.model_copy(update={"network": network, "weights": kind})
+    networks.check_size(network, facts.height, facts.width, recipe.batch_size)
+    if recipe.sensitivity_images and facts.height != facts.width:
+        raise UsageError(
+            f"{dataset}: images are {facts.height}x{facts.width}, and a sensitivity map needs square ones: make them "
+            "square, or leave the map out with --sensitivity-images 0"
+        )
+    asked = Asked(
+        protocol=args.protocol,
+        recipe=recipe,
+        method=name,
+        settings=method.settings(),
+        variant=variant,
+        dataset=dataset,
+        dataset_settings=data_settings,
+        fingerprint=facts.fingerprint,
+        source=source,
+        seed=seed,
+        budget=args.budget,
+        seconds=args.seconds,
+        device="cuda" if on_gpu(device) else "cpu",
+    )
+    return asked, file
+
+
+def expand_all(methods: Sequence[str]) -> list[str]:
+    """`all` becomes every registered method that is not experimental."""
+    every = [name for name in registry.names("method") if not registry.find("method", name).experimental]
+    return list(dict.fromkeys(name for text in methods for name in (every if text == "all" else [text])))
+
+
+def parse_method(text: str) -> tuple[str, dict[str, str]]:
+    """'name:field=value,field=value' -> name and settings. Raises UsageError."""
+    name, _, rest = text.partition(":")
+    registry.find("method", name)
+    settings = {}
+    for part in re.split(r",(?=\w+=)", rest) if rest else []:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"--methods {text}: '{part}' is not field=value")
+        settings[key] = value
+    return name, settings
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """'owner.field=value' texts -> settings by owner. Raises UsageError."""
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, flags=re.DOTALL)
+        if match is None:
+            raise UsageError(f"--set {text}: write it as METHOD.field=value or DATASET.field=value")
+        owner, key, value = match.groups()
+        found.setdefault(owner, {})[key] = value
+    return found
+
+
+def _device(args: Args) -> torch.device:
+    """What the runs compute on. Raises UsageError where it is missing, too little, or without that precision."""
+    if args.engine == "ray":
+        device = ray.choose_device(args.device, args.ray_address)
+    else:
+        device = machine.choose_device(args.device)
+    if args.engine == "local" or not on_gpu(device):  # a cluster's GPUs are not here to be asked
+        precision.check(args.precision, device)
+    if on_gpu(device) and args.nproc > 1 and args.nproc > torch.cuda.device_count():
+        raise UsageError(f"--nproc {args.nproc}: each process takes a GPU, and there are {torch.cuda.device_count()}")
+    return device

@@ -1,0 +1,167 @@
+"""The records of finished runs and what lies beside them, read with doubt.
+
+SHA256SUMS beside a record says what its files were when they were written (`sha256sum -c` reads it); records from
+before it have none.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
+from benchmark.core.regular_files import content, is_plain
+from benchmark.sensitivity.map import SensitivityMap
+from benchmark.training import artifacts
+
+RECORD, CURVE, MAP, VIEWS, SUMS = "record.json", "curve.jsonl", "sensitivity.npy", "views.png", "SHA256SUMS"
+WEIGHTS = "weights.safetensors"
+"""Too large to be hashed whenever a record is read: export.load_model holds them against the record's own hash."""
+FILES = (RECORD, CURVE, MAP, VIEWS, WEIGHTS, "card.md")
+"""Files of a run that SHA256SUMS lists where they are there."""
+LIMIT = 2**28
+"""Bytes of a file that is read whole; the largest that a run writes, a record apart, has a few hundred thousand."""
+AGAIN = "; move the run's folder away to run it again"
+
+
+class Records:
+    """Run records below one output folder."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.runs = out / "runs"
+
+    def read(self, run_id: str) -> Record | None:
+        """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
+        folder = self.runs / run_id
+        record = read_record(folder / RECORD)
+        if record is None and os.path.lexists(folder):
+            raise UsageError(f"{folder / RECORD}: it is missing{AGAIN}")
+        if record is not None and record.run_id != run_id:
+            raise UsageError(f"{folder}: its contents belong to run {record.run_id}; it was moved")
+        if record is not None:
+            if record.sealed and not os.path.lexists(folder / SUMS):
+                raise UsageError(f"{folder / SUMS}: it is missing, and the record says that it was written{AGAIN}")
+            listed = [Path(line.partition("  ")[2]).name for line in self._sums(run_id).splitlines()]
+            unlisted = [name for name in FILES if is_plain(folder / name) and name not in listed]
+            if unlisted and os.path.lexists(folder / SUMS):
+                raise UsageError(f"{folder / SUMS}: it lacks {', '.join(unlisted)}: it was damaged or edited{AGAIN}")
+            for name in {RECORD, *listed} - {WEIGHTS}:
+                self._content(run_id, name)
+        return record
+
+    def _sums(self, run_id: str) -> str:
+        """What is in SHA256SUMS; nothing where a record is older than that."""
+        path = self.runs / run_id / SUMS
+        with _named(path):
+            return content(path, LIMIT).decode() if os.path.lexists(path) else ""
+
+    def _content(self, run_id: str, name: str) -> bytes:
+        """A file of a finished run. Raises UsageError where it is not what was written."""
+        path, sums = self.runs / run_id / name, self._sums(run_id)
+        with _named(path):
+            found = content(path, LIMIT)
+            if sums and f"{hashlib.sha256(found).hexdigest()}  {name}\n" not in sums:
+                raise ValueError("it is not what was written: it was damaged or edited")
+            return found
+
+    def read_all(self) -> list[Record]:
+        """All finished runs, ordered by run id."""
+        folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and _holds_a_run(path))
+        return [record for record in map(self.read, folders) if record is not None]
+
+    def curve(self, run_id: str) -> list[dict[str, Any]]:
+        """The points of a finished run's learning curve, in order. Raises UsageError where the file is damaged."""
+        record = self.read(run_id)
+        if record is None:
+            raise UsageError(f"{self.runs / run_id}: no such run")
+        return self._curve(record)
+
+    def _curve(self, record: Record) -> list[dict[str, Any]]:
+        found = self._content(record.run_id, CURVE)
+        with _named(self.runs / record.run_id / CURVE):
+            return artifacts.curve(found, record)
+
+    def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
+        """The points of every run's curve, by run id. Raises UsageError where a file is damaged."""
+        return {record.run_id: self._curve(record) for record in records}
+
+    def map_of(self, record: Record) -> SensitivityMap | None:
+        """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
+        if record.sensitivity is None:
+            return None
+        path = self.runs / record.run_id / MAP
+        with _named(path):
+            found = content(path, LIMIT)
+            if hashlib.sha256(found).hexdigest() != record.sensitivity.sha256:
+                raise ValueError("its hash is not the recorded one")
+            return artifacts.error_map(found, record)
+
+    def maps(self, records: Iterable[Record]) -> dict[str, SensitivityMap]:
+        """The sensitivity maps of all runs that have one, by run id. Raises UsageError where one is damaged or not of
+        the size of others on the same images."""
+        found, sizes = {}, dict[str, SensitivityMap]()
+        for record in records:
+            one = self.map_of(record)
+            if one is not None:
+                found[record.run_id] = one
+                with _named(self.runs / record.run_id / MAP):
+                    artifacts.same_size([sizes.setdefault(record.asked.fingerprint, one), one])
+        return found
+
+    def views(self, records: Iterable[Record]) -> dict[str, bytes]:
+        """The pictures of augmented images (views.png) of all runs that have one, by run id. Raises UsageError where a
+        file is damaged or no such picture."""
+        found = {}
+        for run_id in (record.run_id for record in records):
+            if os.path.lexists(path := self.runs / run_id / VIEWS):
+                found[run_id] = self._content(run_id, VIEWS)
+                with _named(path):
+                    artifacts.strips(found[run_id])
+        return found
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a file, or None where there is no file. Raises UsageError where it is damaged or edited."""
+    try:
+        text = content(path, LIMIT).decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as problem:
+        raise UsageError(f"{path}: cannot be read ({problem}); move the folder away to run it again") from problem
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as problem:
+        found = problem.errors()[0]
+        where = ".".join(str(part) for part in found["loc"]) or "file"
+        raise UsageError(
+            f"{path}: not a valid record ({where}: {found['msg']}); move the folder away to run it again"
+        ) from problem
+    if record.run_id != record.asked.run_id:
+        raise UsageError(
+            f"{path}: its contents belong to run {record.asked.run_id}, not {record.run_id}; it was edited"
+        )
+    return record
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong with a file becomes a UsageError that names it."""
+    try:
+        yield
+    except OSError as problem:
+        raise UsageError(f"{path}: {problem.strerror or problem}{AGAIN}") from problem
+    except ValueError as problem:
+        raise UsageError(f"{path}: {problem}{AGAIN}") from problem
+
+
+def _holds_a_run(folder: Path) -> bool:
+    """Whether a folder under runs is one of a run, whole or not; what systems leave about is none."""
+    named = re.fullmatch(r"[0-9a-f]{12}", folder.name) is not None
+    return named or (not folder.name.startswith(".") and os.path.lexists(folder / RECORD))

@@ -1,0 +1,57 @@
+"""Decoded data that the runs of one process share."""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import data, registry
+from benchmark.training.pipeline import versions
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan has to know of a run's data."""
+
+    fingerprint: str
+    height: int
+    width: int
+    images: int
+    """In the training part."""
+    val: int
+    test: int
+    """In all test domains together."""
+
+
+@functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
+def _load(dataset: str, settings: str, source: str, root: Path | None) -> tuple[data.Loaded, list[int]]:
+    loaded = data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
+    return loaded, versions(loaded)
+
+
+def _unwritten(*asked: Any) -> data.Loaded:
+    """The data, loaded anew where a method wrote into what an earlier run had."""
+    loaded, before = _load(*asked)
+    if versions(loaded) != before:
+        _load.cache_clear()
+        loaded, _ = _load(*asked)
+    return loaded
+
+
+@functools.cache
+def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts:
+    loaded = _unwritten(dataset, settings, source, root)
+    tested = sum(len(part) for part in loaded.test.values())
+    height, width = loaded.train.x.shape[2:]
+    return Facts(loaded.fingerprint, height, width, len(loaded.train), len(loaded.val), tested)
+
+
+def load_data(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> data.Loaded:
+    """data.load, remembered for the runs of this process that share the data and follow each other."""
+    return _unwritten(dataset, json.dumps(settings, sort_keys=True), source, root)
+
+
+def data_facts(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> Facts:
+    """Facts of what load_data would give."""
+    return _facts(dataset, json.dumps(settings, sort_keys=True), source, root)

@@ -1,0 +1,114 @@
+"""The store of results, the only module that writes under OUT/runs.
+
+A run works in runs/.partial-ID. Once its record is complete, one rename moves it to runs/ID: a directory with a run's
+name is a finished run, and there is no other sign. A lock that dies with its process keeps two runners apart.
+SHA256SUMS next to a record says what its files were when they were written (`sha256sum -c` reads it). Older records
+have none.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from benchmark.core.durable import sync_folder, write_atomically
+from benchmark.core.errors import UsageError, describe
+from benchmark.core.locks import BusyError, held
+from benchmark.core.record import Record
+from benchmark.core.regular_files import is_plain, remove
+from benchmark.runs.records import CURVE, RECORD, SUMS, Records
+from benchmark.training import checkpoints
+
+
+class Store(Records):
+    """Run records below one output folder, and the runs that are to have one."""
+
+    def prepare(self) -> None:
+        """Makes the folder, proves that it can be written, before any work is done, and clears up after processes that
+        were killed: a run that was whole is put into its place, a checkpoint is kept, and nothing else.
+
+        Raises UsageError where the folder cannot be made or written.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            probe = self.runs / f".probe-{os.getpid()}"
+            write_atomically(probe, b"x")
+            probe.unlink()
+            left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
+            for run_id in left:
+                with suppress(BusyError), self.working(run_id):
+                    pass
+        except OSError as problem:
+            raise UsageError(
+                f"--out {self.out}: cannot write there ({describe(problem)}); choose another folder"
+            ) from problem
+
+    def _hidden(self, kind: str) -> Iterable[Path]:
+        return self.runs.glob(f".{kind}-[0-9A-Za-z]*")  # `.old-` and `.old-..` are no run's
+
+    @contextmanager
+    def working(self, run_id: str) -> Iterator[Path]:
+        """The work folder of a run, locked against other processes. Raises BusyError where one holds it."""
+        folder = self.runs / f".partial-{run_id}"
+        with held(self.runs / f".lock-{run_id}"):
+            self._clear_up(run_id)
+            folder.mkdir(exist_ok=True)
+            try:
+                yield folder
+            finally:
+                with suppress(OSError):
+                    folder.rmdir()  # unless there is a checkpoint in it
+
+    def _clear_up(self, run_id: str) -> None:
+        """What a killed process left of a run: a finished record goes to its place, all but checkpoints goes away.
+
+        A link is deleted and never followed: what it leads to is nobody's here.
+        """
+        folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
+        for path in (folder, old):
+            if path.is_symlink() or not path.is_dir():
+                remove(path)
+        for path in folder.iterdir() if folder.exists() else ():
+            if not is_plain(path):
+                remove(path)
+        if (folder / RECORD).exists():
+            self._place(run_id)
+        elif old.exists() and not os.path.lexists(final):
+            old.rename(final)
+        for path in folder.iterdir() if folder.exists() else ():
+            if not path.match("checkpoint.pt") and not path.match("pool-*.pt"):
+                path.unlink()
+        with suppress(OSError):
+            remove(old)
+
+    def finish(self, record: Record, curve: list[dict[str, Any]], files: Mapping[str, bytes] = {}) -> None:
+        """Writes a run's files into its work folder and moves the folder into place in one rename.
+
+        files: contents by name of what lies beside record.json and curve.jsonl.
+        """
+        Record.model_validate(record.model_dump())  # a copy with changes was not looked at yet
+        folder = self.runs / f".partial-{record.run_id}"
+        points = "".join(json.dumps(point) + "\n" for point in curve)
+        told = record.model_dump_json(indent=1) + "\n"
+        files = {**files, CURVE: points.encode(), RECORD: told.encode()}
+        sums = "".join(f"{hashlib.sha256(written).hexdigest()}  {name}\n" for name, written in files.items())
+        for name, written in ({SUMS: sums.encode()} | files).items():  # the record last: with it the run is whole
+            write_atomically(folder / name, written)
+        self._place(record.run_id)
+
+    def _place(self, run_id: str) -> None:
+        """Moves a whole run from its work folder to its place."""
+        folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
+        checkpoints.discard(folder)
+        sync_folder(folder)
+        with suppress(OSError):
+            remove(old)
+        if os.path.lexists(final):
+            final.rename(old)
+        folder.rename(final)
+        sync_folder(self.runs)
+        with suppress(OSError):
+            remove(old)

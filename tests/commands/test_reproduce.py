@@ -1,0 +1,125 @@
+"""The reproduction report, from records and published numbers made by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import reproduce
+from benchmark.core.record import Record
+from benchmark.report.tidy import paper
+from benchmark.report.tidy.paper import Papers, Published
+from tests.handmade import fill, record, scored
+
+TARGETS = ("svhn", "mnist_m", "syn", "usps")
+
+
+def published(**changes: object) -> Published:
+    values: dict[str, object] = {
+        "dataset": "digits", "source": "mnist", "method": "gud", "name": "ADA", "backbone": "ConvNet",
+        "network": "digits_convnet", "note": "", "paper": "A. Author (2018)", "where": "Table 1",
+        "evidence": "restated", "strict": True, "accuracy": {"mean": 50.0}, "sd": {},
+    }  # fmt: skip
+    return Published.model_validate(values | changes)
+
+
+def papers(*rows: Published) -> Papers:
+    return Papers(band=1.5, causes={"gud@digits": ["its own filter"]}, published=list(rows))
+
+
+def strict(
+    value: float,
+    seed: int,
+    *,
+    protocol: str = "strict",
+    source: str = "mnist",
+    variant: str = "",
+    budget: str = "steps",
+) -> Record:
+    made = record("gud", seed, dataset="digits", source=source, protocol=protocol, variant=variant, budget=budget)
+    return scored(made, dict.fromkeys(TARGETS, value) | {"mnist": 99.0}, ("mnist",))
+
+
+def test_verdicts_at_the_edge_of_the_band() -> None:
+    def verdict(values: list[float], row: Published) -> str:
+        (found,) = reproduce.figures([strict(v, s) for s, v in enumerate(values)], papers(row), ["gud"])
+        return found.verdict
+
+    assert verdict([51.0, 51.5, 52.0], published()) == "inside"  # 1.5 off
+    assert verdict([51.0, 51.5, 52.5], published()) == "outside"
+    assert verdict([51.0, 51.5, 52.5], published(sd={"mean": 1.0})) == "inside"  # twice the printed deviation
+    assert verdict([51.0, 51.5, 52.0], published(sd={"mean": 0.1})) == "outside"
+    assert verdict([90.0, 90.0], published()) == "too few seeds"
+    assert verdict([], published()) == "not run"
+
+
+def test_only_plain_rows_of_the_strict_protocol_count() -> None:
+    others = [
+        strict(50.0, 0, protocol="common"),
+        strict(50.0, 1, variant="k=3"),
+        strict(50.0, 2, budget="passes"),
+        strict(50.0, 3, source="svhn"),
+    ]
+    (found,) = reproduce.figures(others, papers(published()), ["gud"])
+    assert found.ours is None
+    assert reproduce.figures(others, papers(published(strict=False)), ["gud"]) == []
+    assert reproduce.figures(others, papers(published()), ["sada"]) == []
+
+
+def test_a_figure_that_two_papers_print_is_one() -> None:
+    rows = [
+        published(),
+        published(paper="B. Other (2021)", accuracy={"mean": 50.04}),
+        published(accuracy={"mean": 51.0}),
+    ]
+    one, two = reproduce.figures([], papers(*rows), ["gud"])
+    assert (one.published, two.published) == (50.0, 51.0)
+    assert len(one.read) == 2
+
+
+def test_the_report_names_numbers_sources_and_causes() -> None:
+    held = papers(published(accuracy={"mean": 50.0, "svhn": 40.0}))
+    text = reproduce.report(
+        reproduce.figures([strict(v, s) for s, v in enumerate((50.0, 51.0, 52.0))], held, ["gud"]), held
+    )
+    mean, svhn = (line for line in text.splitlines() if line.startswith(("  mean", "  svhn")))
+    assert mean.split() == ["mean", "51.0", "±", "1.0", "(3)", "50.00", "+1.0", "1.5", "inside"]
+    assert svhn.split()[-3:] == ["+11.0", "1.5", "outside"]
+    assert "read in: A. Author (2018), Table 1, restated" in text
+    assert "known cause: its own filter" in text
+
+
+@pytest.mark.parametrize(("value", "code"), [(50.5, 0), (60.0, 1)])
+def test_exit_code_and_the_command_for_what_is_missing(
+    value: float, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "published_numbers", lambda: papers(published()))
+    fill(tmp_path, [strict(value, seed) for seed in range(3)])
+    assert reproduce.main(["--out", str(tmp_path)]) == code
+    shown = capsys.readouterr().out
+    assert "--protocol strict --methods gud --datasets digits --sources mnist --seeds 0 1 2 3 4" in shown
+    fill(tmp_path, [strict(value, seed) for seed in (3, 4)])
+    reproduce.main(["--out", str(tmp_path)])
+    assert "to run what is missing" not in capsys.readouterr().out
+
+
+def test_run_makes_what_is_missing_and_hands_failures_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "published_numbers", lambda: papers(published()))
+    calls: list[list[str]] = []
+
+    def run(words: list[str]) -> int:
+        calls.append(words)
+        fill(tmp_path, [strict(50.0, seed) for seed in range(5)])
+        return 0
+
+    monkeypatch.setattr("benchmark.run.main", run)
+    assert reproduce.main(["--out", str(tmp_path), "--run", "--data-dir", "somewhere"]) == 0
+    assert calls[0][-4:] == ["--out", str(tmp_path), "--data-dir", "somewhere"]
+    assert reproduce.main(["--out", str(tmp_path), "--run"]) == 0
+    assert len(calls) == 1
+    monkeypatch.setattr("benchmark.run.main", lambda words: 2)
+    assert reproduce.main(["--out", str(tmp_path / "empty"), "--run"]) == 2
+
+
+def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert reproduce.main(["--method", "sadda", "--out", str(tmp_path)]) == 2
+    assert "did you mean" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""The arithmetic of large matrices: closed forms, and that the document shows what the program prints."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import scaling
+from benchmark.runs.store import Store
+from tests.conftest import ROOT
+
+PUBLISHED = ROOT / "results" / "published"
+
+
+def test_operations_of_a_network() -> None:
+    """Two convolutions and two layers of mini_convnet: outputs x inputs of each, a product and a sum."""
+    forward = 2 * (14 * 14 * 16 * 75 + 6 * 6 * 32 * 144 + 1152 * 64 + 64 * 10)
+    assert scaling.gflop("minidigits", "mini_convnet") == pytest.approx(3 * forward / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("hours", "devices", "expected"),
+    [([3, 1, 2], 1, 6), ([3, 1, 2], 2, 3), ([3, 3, 2, 2, 2], 2, 7), ([5, 1, 1], 64, 5)],
+)
+def test_when_all_runs_are_done(hours: list[float], devices: int, expected: float) -> None:
+    assert scaling.makespan(hours, devices) == expected
+
+
+def test_a_run_costs_what_the_formula_says() -> None:
+    """ERM on minidigits: 150 steps of 32 images, one pass each."""
+    per_image = scaling.gflop("minidigits", "mini_convnet")
+    assert scaling.seconds("erm", "minidigits", [], 10.0) == pytest.approx(150 * 32 * per_image / 10)
+    records = Store(PUBLISHED).read_all()
+    assert scaling.seconds("augmax", "minidigits", records, 10.0) == pytest.approx(8 * 150 * 32 * per_image / 10)
+    short = [r for r in records if (r.asked.method, r.asked.dataset) == ("gud", "digits")]
+    assert {r.asked.recipe.steps for r in short} == {1500}  # its phases weigh more there than in the protocol's 10,000
+    assert scaling.seconds("gud", "digits", short, 10.0) == scaling.seconds("gud", "digits", [], 10.0)
+
+
+def test_costs_of_recorded_runs_are_found_again() -> None:
+    """At the rate of the records, a run takes as long as its record says it trained."""
+    records = [r for r in Store(PUBLISHED).read_all() if r.asked.method == "erm" and r.throughput]
+    rate = scaling.pass_rate(records, "erm")
+    assert rate is not None
+    measured = sorted(r.throughput.setup_seconds + r.throughput.train_seconds for r in records if r.throughput)
+    assert measured[0] <= scaling.seconds("erm", "minidigits", records, rate) <= measured[-1]
+
+
+def test_the_document_shows_what_the_program_prints() -> None:
+    printed = scaling.report(scaling.Args(out=PUBLISHED))
+    assert printed in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), f"put this there:\n\n{printed}"
+
+
+def test_a_folder_without_records_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scaling.main(["--out", str(tmp_path), "--methods", "erm"]) == 2
+    assert "no finished runs of erm" in capsys.readouterr().err

@@ -1,0 +1,255 @@
+"""Comparisons, targets of several parts, overlaps and published numbers, from records made by hand."""
+
+import pytest
+
+from benchmark import tables
+from benchmark.core.record import Record
+from benchmark.corruptions.severities import GROUPS
+from benchmark.registry import make, names
+from benchmark.report.people.accuracy_table import lines, notes
+from benchmark.report.people.cells import Cell
+from benchmark.report.people.summaries import summarise
+from benchmark.report.tidy import paper
+from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
+from benchmark.report.tidy.overlap import operations, overlaps
+from benchmark.report.tidy.rows import accuracy_rows, by_row
+from benchmark.report.tidy.targets import columns, measures, reached
+from tests.handmade import error_map, failed, record, scored
+
+
+def test_a_number_without_runs_cannot_be_a_cell() -> None:
+    for text in ("1.0", "[2, 3]", "1 of 2"):
+        with pytest.raises(ValueError, match="needs the runs"):
+            Cell(text)
+    assert Cell("1.0", ("abc",)).text == Cell("1.0", source="a paper").text
+    assert not Cell("not run").runs
+
+
+def test_every_number_of_every_table_knows_its_runs() -> None:
+    made = [digits(m, s, v) for m, s, v in (("erm", 0, 50.0), ("erm", 1, 51.0), ("sada", 0, 76.0), ("sada", 1, 77.0))]
+    known = {r.run_id for r in made}
+    shown = summarise(made, {})  # one comparison alone ranks nothing
+    assert {name for name, found in shown.items() if found} == {
+        "accuracy", "differences", "cost", "paper", "throughput"
+    }  # fmt: skip
+    for summary in (summary for found in shown.values() for summary in found):
+        for line in summary.lines:
+            for cell in line.cells.values():
+                assert set(cell.runs) <= set(line.runs) <= known
+
+
+def test_severities_of_a_corruption_are_one_column() -> None:
+    made = scored(record("erm", 0), {"fog/1": 80.0, "fog/5": 60.0, "snow/1": 50.0, "clean": 95.0}, ("clean",))
+    assert columns([made]) == (["fog", "snow"], ["clean"])
+    assert measures(made) == {"mean": 60.0, "worst": 50.0, "fog": 70.0, "snow": 50.0}
+    assert set(accuracy_rows([made])["target"]) == {"fog/1", "fog/5", "snow/1", "clean"}
+    (line,) = lines(by_row([made]))
+    assert [*line.cells][:4] == ["fog", "snow", "mean", "worst"]
+    assert line.cells["fog"].text == "70.0"
+
+
+def test_a_column_with_a_missing_part_has_no_number() -> None:
+    made = scored(record("erm", 0), {"fog/1": 80.0, "fog/5": None, "snow/1": 50.0})
+    assert reached(made, "last") == {"snow": 50.0}
+    (line,) = lines(by_row([made]))
+    assert line.cells["fog"].text == "data missing"
+    nothing = scored(record("erm", 0), {"fog/1": 80.0, "fog/5": None})
+    assert measures(nothing) == {}
+    assert lines(by_row([nothing]))[0].cells["mean"].text == "data missing"
+
+
+def test_empty_cells_say_why() -> None:
+    made = [record("erm", 0), record("erm", 1), record("augmix", 0), failed("gud", 0), record("erm", 0, source="other")]
+    same, other = summarise(made, {})["accuracy"][::-1]
+    assert "source same" in same.heading
+    texts = {line.label: line.cells["mean"].text for line in same.lines}
+    assert texts == {"erm": "50.0 ± 0.0", "augmix": "50.0", "gud": "failed"}
+    texts = {line.label: line.cells["mean"].text for line in other.lines}
+    assert texts == {"erm": "50.0", "augmix": "not run", "gud": "not run"}
+    assert "augmix: not run with seed 1" in same.footnotes
+    assert any("broken on purpose" in note for note in same.footnotes)
+
+
+def test_runs_of_several_versions_of_the_code_are_named() -> None:
+    old = record("erm", 1)
+    old = old.model_copy(update={"ran": old.ran.model_copy(update={"code": "d" * 12})})
+    assert f"erm: runs of 2 versions of the code ({'c' * 12}, {'d' * 12})" in notes(by_row([record("erm", 0), old]))
+    assert [*accuracy_rows([old])["code"].unique()] == ["d" * 12]
+
+
+def test_runs_of_other_code_are_told_and_change_no_table() -> None:
+    assert tables.stale([record("erm", 0)]) == [record("erm", 0).run_id]  # its code hash is made up
+    assert tables.stale([record("plugin_of_somebody", 0)]) == []
+
+
+def test_differences_are_paired_by_seed_and_corrected() -> None:
+    values = {"erm": (50.0, 54.0, 52.0), "augmix": (53.0, 56.0, 56.0), "gud": (50.0, 53.0, 53.0)}
+    made = [record(m, seed, v) for m, vs in values.items() for seed, v in enumerate(vs)]
+    frame = difference_rows(made)
+    mean = frame[(frame["target"] == "mean") & (frame["versus"] == "erm")].set_index("method")
+    assert mean["difference"].to_dict() == {"augmix": 3.0, "gud": 0.0}
+    assert mean.loc["augmix", "sd"] == 1.0
+    # t = 3 / (1 / sqrt(3)) = 5.196, two degrees of freedom: p = 0.0351; twice that after Holm
+    assert mean.loc["augmix", "p"] == pytest.approx(0.0351, abs=1e-4)
+    assert mean.loc["augmix", "p_holm"] == pytest.approx(0.0702, abs=2e-4)
+    assert mean.loc["augmix", "more_seeds"] == 2  # five in all
+    assert mean.loc["augmix", "low"] == pytest.approx(3 - 6.2053 / 3**0.5, abs=1e-3)  # t(0.9875, 2): two rows at once
+    assert mean["more_seeds"].isna()["gud"]
+    best = frame[(frame["target"] == "mean") & frame["versus_is_best"]]
+    assert set(best["versus"]) == {"augmix"}
+    assert [*frame.columns][:8] == ["dataset", "protocol", "method", "source", "target", "versus", "difference", "sd"]
+    assert set(str(frame.loc[0, "run_ids"]).split()) <= {r.run_id for r in made}
+
+
+def test_variants_are_compared_with_their_method_in_a_family_of_their_own() -> None:
+    values = {"": (51.0, 53.0, 52.0), "lam=1": (50.0, 53.0, 53.0), "lam=2": (61.0, 64.0, 62.0)}
+    made = [record("augmix", seed, v, variant=name) for name, vs in values.items() for seed, v in enumerate(vs)]
+    made += [record("erm", seed, 40.0 + seed) for seed in range(3)]
+    made += [record("gud", seed, 41.0 + seed, variant="eta=2") for seed in range(3)]  # there is no plain gud
+    mean = difference_rows(made).query("target == 'mean'")
+    assert set(mean["versus"]) == {"erm", "augmix[lam=2]", "augmix"}
+    own = mean[mean["versus"] == "augmix"].set_index("variant")
+    assert own["difference"].to_dict() == {"lam=1": 0.0, "lam=2": pytest.approx(31 / 3)}
+    assert own["p_holm"]["lam=2"] == pytest.approx(2 * own["p"]["lam=2"])
+    assert [line.cells["versus"].text for line in summarise(made, {})["differences"][0].lines][-2:] == ["augmix"] * 2
+
+
+def test_only_a_supported_best_is_bold() -> None:
+    clear = [record(m, s, v + s / 7 * (m == "erm")) for m, v in (("erm", 50.0), ("augmix", 90.0)) for s in range(5)]
+    by_name = {line.label: line for line in lines(by_row(clear))}
+    assert by_name["augmix"].cells["mean"].bold
+    assert not by_name["erm"].cells["mean"].bold
+    assert not by_name["augmix"].cells["source val"].bold
+    files = tables.render(clear, {r.run_id: error_map(r) for r in clear})
+    assert "**90.0 ± 0.0**" in files["accuracy.md"].decode()
+    assert r"\textbf{90.0 $\pm$ 0.0}" in files["accuracy.tex"].decode()
+    few = [run for run in clear if run.asked.seed < 4]
+    assert not any(cell.bold for line in lines(by_row(few)) for cell in line.cells.values())
+    close = [*clear[:5], record("augmix", 0, 51.0), record("augmix", 1, 49.0)]
+    assert not any(cell.bold for line in lines(by_row(close)) for cell in line.cells.values())
+
+
+def test_ranks_over_datasets_and_targets() -> None:
+    made = [
+        scored(record(method, 0, dataset=dataset), {"a": a, "b": b})
+        for dataset, method, a, b in (
+            ("minidigits", "erm", 1.0, 2.0), ("minidigits", "augmix", 2.0, 1.0), ("minidigits", "gud", 9.0, 9.0),
+            ("digits", "erm", 1.0, 3.0), ("digits", "augmix", 2.0, 4.0),
+        )
+    ]  # fmt: skip
+    frame = rank_rows(made).set_index("method")
+    assert frame["average_rank"].to_dict() == {"augmix": 1.25, "erm": 1.75}  # gud is not in both comparisons
+    assert set(frame["comparisons"]) == {2}  # not four: the targets of a source share their networks
+    (shown,) = summarise(made, {})["ranks"]
+    assert "minidigits/same" in shown.footnotes[1]
+    narrow = [scored(record(m, 0, lr=0.5), {"a": v}) for m, v in (("erm", 9.0), ("augmix", 1.0))]
+    assert rank_rows([*narrow, *made]).equals(rank_rows(made))  # a source has one vote, that of the widest comparison
+    longer = [
+        scored(record(m, 0, steps=16), {"a": v, "b": v}) for m, v in (("erm", 9.0), ("augmix", 1.0), ("gud", 0.0))
+    ]
+    assert rank_rows([*longer, *made]).set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}
+
+
+def test_costs_of_all_budgets_stand_side_by_side() -> None:
+    dear = record("augmix", 0, 60.0)
+    assert dear.throughput is not None
+    dear = dear.model_copy(update={"throughput": dear.throughput.model_copy(update={"train_seconds": 8.0})})
+    made = [record("erm", 0), dear, record("erm", 0, 55.0, budget="passes", steps=24)]
+    made.append(record("erm", 0, 56.0, budget="time", seconds=60.0))
+    frame = cost_rows(made)
+    assert sorted(frame["length"]) == ["24 passes", "60 s", "8 steps", "8 steps"]
+    assert frame.set_index("length")["passes"]["24 passes"] == 24.0  # 8 steps of three passes each
+    assert set(frame["seconds"]) == {2.5, 8.5}
+    (shown,) = summarise(made, {})["cost"]
+    erm, augmix = shown.lines
+    assert [erm.cells[f"{n}: accuracy"].text for n in ("8 steps", "24 passes", "60 s")] == ["50.0", "55.0", "56.0"]
+    assert augmix.cells["60 s: passes"].text == "not run"
+    other = [record("erm", 0, 70.0, network="digits_convnet"), record("erm", 0, 80.0, fingerprint="1" * 16)]
+    assert len(summarise([*made, *other], {})["cost"]) == 3  # never one mean over networks or data
+    assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]
+
+
+def test_overlaps_follow_the_settings() -> None:
+    assert "contrast" not in operations(record("augmix", 0, settings={"ops": "nine"}))
+    assert "contrast" in operations(record("augmix", 0, settings={"ops": "all"}))
+    assert operations(record("augmix", 0, settings={"ops": ["rotate"]})) == ("rotate",)
+    assert "color" in operations(record("augmax", 0, settings={"all_ops": True}))
+    assert len(operations(record("augmax", 0, settings={"all_ops": False}))) == 9
+    assert operations(record("erm", 0)) == ()
+    assert operations(record("sada", 0, settings={"ops": ["color"], "base": "clean"})) == ()
+    assert operations(record("sada", 0, loader="jitter_log")) == ("brightness", "contrast")
+    touched = overlaps([record("augmix", 0, settings={"ops": "all"})], ["contrast", "fog", "zoom_blur"])
+    assert touched == {"augmix": {"contrast": ["contrast"], "sharpness": ["zoom_blur"]}}
+
+
+def test_an_overlap_is_flagged_and_left_out_of_one_mean_for_all_rows() -> None:
+    values = {"fog/1": 60.0, "fog/2": 50.0, "contrast/1": 90.0, "contrast/2": 90.0, "clean": 99.0}
+    made = [
+        scored(record("erm", 0), values, ("clean",)),
+        scored(record("augmix", 0, settings={"ops": "all"}), values, ("clean",)),
+    ]
+    rows = by_row(made)
+    assert {line.label: line.cells["overlap-free mean"].text for line in lines(rows)} == {
+        "erm": "55.0",
+        "augmix": "55.0",
+    }
+    assert lines(rows)[0].cells["mean"].text == "72.5"
+    assert any("augmix trains with" in note and "contrast (contrast)" in note for note in notes(rows))
+    assert "overlap-free mean" not in lines(by_row(made[:1]))[0].cells
+
+
+def digits(method: str, seed: int, value: float, network: str = "digits_convnet", protocol: str = "common") -> Record:
+    made = record(method, seed, dataset="digits", source="mnist", network=network, protocol=protocol)
+    return scored(made, dict.fromkeys(("svhn", "mnist_m", "syn", "usps"), value) | {"mnist": 98.0}, ("mnist",))
+
+
+def test_published_means_stand_beside_ours() -> None:
+    made = [digits("gud", 0, 56.0), digits("gud", 1, 58.0), digits("augmax", 0, 60.0)]
+    gud, augmax = (line.cells for line in sorted(lines(by_row(made)), key=lambda line: line.label, reverse=True))
+    assert gud["paper"].text == "54.6 to 55.7"  # 54.6, 54.62 and 55.67 are in print
+    assert gud["off by SE"].text == "+1.3"  # 57 against 55.67, in units of sqrt(2) / sqrt(2)
+    assert (augmax["paper"].text, augmax["off by SE"].text) == ("none", "–")
+    inside = [digits("gud", 0, 54.0), digits("gud", 1, 56.0)]
+    assert lines(by_row(inside))[0].cells["off by SE"].text == "+0.0"
+    other = lines(by_row([digits("gud", 0, 56.0, network="resnet18_cifar")]))
+    assert "paper" not in other[0].cells
+    assert "paper" not in lines(by_row([record("gud", 0)]))[0].cells  # nothing is published on minidigits
+    found = paper.paper_rows(made)
+    restated = found[(found["target"] == "mean") & (found["published"] == 55.67)]
+    assert restated["difference"].tolist() == pytest.approx([1.33])
+    assert restated["standard_errors"].tolist() == pytest.approx([1.33])
+
+
+def test_published_targets_of_corruptions() -> None:
+    every = {name: 10.0 * i for i, members in enumerate(GROUPS.values(), 1) for name in members}
+    made = scored(record("erm", 0), {f"{c}/{s}": v + (s == 5) for c, v in every.items() for s in (1, 5)})
+    assert paper.value(made, "noise") == 10.5
+    assert paper.value(made, "digital, severity 5") == 41.0
+    assert paper.value(made, "four groups, severity 5") == 26.0
+    assert paper.value(made, "mean, severity 1") == pytest.approx((3 * 10 + 4 * 20 + 4 * 30 + 4 * 40) / 15)
+    assert paper.value(made, "fog") == 30.5
+    partly = scored(record("erm", 0), {"fog/5": 1.0, "snow/5": None})
+    assert paper.value(partly, "mean") is None
+    assert paper.value(partly, "four groups, severity 5") is None
+    assert paper.value(partly, "weather") is None
+
+
+def test_the_published_facts_keep_to_their_schema() -> None:
+    papers = paper.published_numbers()
+    methods = set(names("method"))
+    extra = {"mean", "four groups", *GROUPS}
+    for row in papers.published:
+        assert row.method in methods
+        assert row.accuracy
+        assert row.sd.keys() <= row.accuracy.keys()
+        assert all(0 < value < 100 for value in row.accuracy.values())
+        assert row.paper
+        assert not (row.strict and row.evidence == "recalled")
+        if row.dataset in names("dataset"):
+            layout = make("dataset", row.dataset, {}).layout(None)
+            assert row.source in layout.sources, row
+            known = {name.partition("/")[0] for name in layout.domains} | extra
+            assert {target.partition(", severity ")[0] for target in row.accuracy} <= known, row
+    for key in papers.causes:
+        method, _, dataset = key.partition("@")
+        assert any(row.strict and (row.method, row.dataset) == (method, dataset) for row in papers.published), key

@@ -1,0 +1,253 @@
+"""Figures: their colours, what they compute before they draw, and that they draw the same bytes again."""
+
+import io
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from benchmark import tables
+from benchmark.core.record import Record
+from benchmark.report import page
+from benchmark.report.figures import accuracies, all_figures, learning_curves, palette, sensitivity_maps
+from benchmark.report.people import comparison_tables
+from benchmark.report.tidy.rows import by_group
+from benchmark.training import artifacts
+from benchmark.training.measurements import picture_sheet
+from tests.handmade import fill, record
+
+VISIONS = {  # linear RGB; Machado, Oliveira and Fernandes (IEEE TVCG 15, 2009), severity 1
+    "normal": np.eye(3),
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def linear(colour: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> tuple[float, float, float]:
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ np.clip(rgb, 0, 1)
+    x, y, z = (math.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz / [0.9505, 1, 1.089])
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_methods_can_be_told_apart_with_every_kind_of_vision(vision: str) -> None:
+    seen = {name: lab(np.array(VISIONS[vision]) @ linear(colour)) for name, (colour, _) in palette.FIXED.items()}
+    nearest = min(math.dist(seen[a], seen[b]) for a, b in itertools.combinations(seen, 2))
+    assert nearest > 19  # CIE 1976; a difference of 2.3 is just noticeable
+
+
+def test_a_row_looks_the_same_in_any_company() -> None:
+    assert palette.look("erm") == palette.Look("#000000", "o")
+    assert len({marker for _, marker in palette.FIXED.values()}) == len(palette.FIXED)
+    variant, method = palette.look("sada[weight_map=none]"), palette.look("sada")
+    assert (variant.marker, variant.filled, method.filled) == (method.marker, False, True)
+    assert variant.colour != method.colour
+    assert palette.look("mine") == palette.look("mine")
+    assert palette.look("mine").colour in palette.OTHERS
+    assert palette._toned("#000000", 0.5) == "#808080"
+    assert palette._toned("#ff8000", -0.5) == "#804000"
+
+
+def test_files_are_named_by_what_sets_their_group_apart() -> None:
+    made = [record("erm", 0), record("erm", 0, source="other"), record("erm", 0, source="other", steps=9)]
+    made += [record("erm", 0, lr=0.5, source="other", steps=9)]
+    stems = all_figures._stems({group: runs[0] for group, runs in by_group(made).items()})
+    alone, shorter, *same = stems.values()
+    assert (alone, shorter) == ("minidigits_same_common", "minidigits_other_common_8_steps")
+    assert sorted(same) == sorted(f"minidigits_other_common_9_steps_{group}" for group in list(stems)[2:])
+
+
+def test_the_front_keeps_what_no_other_beats_in_both() -> None:
+    points = {
+        "cheap": (1.0, 50.0),
+        "worse": (3.0, 49.0),
+        "good": (3.0, 55.0),
+        "dear": (9.0, 55.0),
+        "best": (20.0, 56.0),
+    }
+    assert accuracies.front(points) == ["cheap", "good", "best"]
+
+
+def test_a_line_is_an_interval_from_three_values_up_and_a_range_below() -> None:
+    assert accuracies.span([1.0]) == (1, 1, ":")
+    assert accuracies.span([2.0, 1.0]) == (1, 2, ":")
+    assert accuracies.span([2.0, 2.0, 2.0]) == (2, 2, ":")
+    low, high, pattern = accuracies.span([1.0, 2.0, 3.0])
+    assert pattern == "-"
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))  # t(0.975, 2) = 4.302653
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures that were drawn, in place of their files."""
+    found: list[Figure] = []
+    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
+    return found
+
+
+def points(line: Line2D) -> tuple[list[float], list[float]]:
+    return [float(x) for x in np.asarray(line.get_xdata())], [float(y) for y in np.asarray(line.get_ydata())]
+
+
+def test_two_seeds_show_their_points_and_their_range(saved: list[Figure]) -> None:
+    runs = [record("erm", seed, 50.0 + seed**2) for seed in range(3)]
+    runs += [record("gud", seed, 60.0 + 4 * seed) for seed in range(2)]
+    accuracies.by_domain(runs, Path())
+    accuracies.against_cost(runs, Path())
+    domains, cost = saved
+    dotted = [points(line)[0] for line in domains.axes[0].lines if line.get_linestyle() == ":"]
+    ticks = [points(line)[0] for line in domains.axes[0].lines if line.get_marker() == "|"]
+    assert [60.0, 64.0] in dotted
+    assert [60.0, 64.0] in ticks
+    assert [50.0, 51.0, 54.0] in ticks
+    assert "solid lines: 95 % intervals; dotted: ranges" in domains.axes[0].get_xlabel()
+    for axes in cost.axes:
+        dotted = [points(line)[1] for line in axes.lines if line.get_linestyle() == ":"]
+        faint = [points(line)[1] for line in axes.lines if line.get_alpha()]
+        assert dotted == [[60.0, 64.0]]
+        assert faint == [[50.0, 51.0, 54.0], [60.0, 64.0]]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.0, 20.0, ["1", "2", "5", "10", "20"]),
+        (139.0, 2800.0, ["300", "1000"]),  # 500, 1000 and 2000 would run into each other
+        (20.01, 20.1, ["20.01", "20.1"]),
+        (1241.0, 2671.0, ["1241", "2671"]),
+        (3.0, 3.0, ["3"]),
+        (2.0, 2.0, ["2"]),
+        (1.0, 1e8, ["1", "1000", "1000000"]),
+    ],
+)
+def test_ticks_of_a_price_are_round_and_fit(low: float, high: float, expected: list[str]) -> None:
+    assert list(accuracies._ticks(low, high, 1.05).values()) == expected
+
+
+def test_lines_of_a_curve_leave_the_source_out_of_the_targets() -> None:
+    curve = [{"step": 5, "val": 90.0, "test": {"a": 10.0, "b": 30.0, "same": 99.0}}]
+    assert learning_curves.lines_of(curve, ["same"]) == {"step": [5], "source": [90.0], "targets": [20.0]}
+    assert learning_curves.lines_of(curve, ["a", "b", "same"])["targets"] == [pytest.approx(139 / 3)]
+
+
+def corrupted(method: str, seed: int) -> Record:
+    """A run tested on two corruptions at five severities each."""
+    made = record(method, seed, 50.0 + seed)
+    assert made.accuracy is not None
+    part = made.accuracy.domains["shifted"]
+    names = [f"{noise}/{severity}" for noise in ("gaussian_noise", "fog") for severity in range(1, 6)]
+    domains = dict.fromkeys(names, part) | {"same": made.accuracy.domains["same"]}
+    return made.model_copy(update={"accuracy": made.accuracy.model_copy(update={"domains": domains})})
+
+
+def test_severities_share_the_line_of_their_corruption_and_pictures_repeat(tmp_path: Path) -> None:
+    runs = [corrupted(method, seed) for method in ("erm", "a$b$_c^", "sada") for seed in range(3)]
+    for folder in ("one", "two"):
+        accuracies.by_domain(runs, tmp_path / folder / "domains")
+        accuracies.against_cost(runs, tmp_path / folder / "cost")
+        accuracies.ranks({"erm": 2.5, "sada": 1.0, "augmix": 2.5}, 2.0, tmp_path / folder / "ranks")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert set(files) == {f"{name}.{kind}" for name in ("domains", "cost", "ranks") for kind in ("png", "pdf")}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+    few = accuracies.by_domain([record("erm", seed, 50.0) for seed in range(3)], tmp_path / "few")
+    height = {path: int.from_bytes(path.read_bytes()[20:24], "big") for path in (few, tmp_path / "one" / "domains.png")}
+    assert max(height.values()) < 1.6 * min(height.values())  # three lines of three rows and not eleven
+
+
+def test_seconds_of_different_machines_are_not_set_side_by_side() -> None:
+    here, there = record("erm", 0), record("augmix", 0)
+    assert "seconds" in accuracies.costs([here, there])
+    moved = there.model_copy(update={"ran": there.ran.model_copy(update={"device_name": "another"})})
+    assert "seconds" not in accuracies.costs([here, moved])
+
+
+def test_long_and_colliding_names_make_files_of_their_own() -> None:
+    long = [f"sada[{'epsilon=0.21,' * 30}lam={i}]" for i in range(2)]
+    found = sensitivity_maps.slugs([*long, "a b", "a_b", "A_B", "erm"])
+    assert found["erm"] == "erm"
+    assert len({name.lower() for name in found.values()}) == 6
+    assert max(map(len, found.values())) <= sensitivity_maps.LONGEST
+    made = [record("erm", 0, dataset=name) for name in ("x y", "x_y", "X_Y", "z", "radial_z", "w" * 300)]
+    stems = all_figures._stems({group: runs[0] for group, runs in by_group(made).items()})
+    names = [f"sensitivity_{more}{stem}".lower() for stem in stems.values() for more in ("", "radial_")]
+    assert len(set(names)) == len(names)
+
+
+def test_what_cannot_be_drawn_is_said_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> Path:
+        raise RuntimeError("on <purpose>")
+
+    for module, name in (
+        (accuracies, "by_domain"),
+        (accuracies, "ranks"),
+        (sensitivity_maps, "small_multiples"),
+        (sensitivity_maps, "heat_maps"),
+    ):
+        monkeypatch.setattr(module, name, broken)
+    monkeypatch.setattr(accuracies, "against_cost", lambda runs, path: palette.save(Figure((1, 1)), path))
+    monkeypatch.setattr(sensitivity_maps, "radial_profiles", lambda runs, path: palette.save(Figure((1, 1)), path))
+    store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
+    old = tmp_path / "figures" / "accuracy_minidigits_same_common.pdf"
+    old.parent.mkdir()
+    old.touch()
+    drawn = all_figures.draw(store, store.read_all())
+    assert {picture.path.stem.partition("_mini")[0]: bool(picture.problem) for picture in drawn} == {
+        "accuracy": True, "cost": False, "sensitivity": True, "sensitivity_radial": False,
+    }  # fmt: skip
+    assert not old.exists()
+    text = page.write(store, store.read_all()).read_text()
+    assert "This picture could not be drawn: RuntimeError: on &lt;purpose&gt;" in text
+    assert text.count("<img") == 2
+    monkeypatch.setattr(accuracies, "costs", broken)
+    monkeypatch.setattr(page, "verdict", broken)
+    text = page.write(store, store.read_all()).read_text()
+    assert "No verdict can be given." in text
+
+
+def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("on <purpose>\n")
+
+    monkeypatch.setattr(comparison_tables, "differences", broken)
+    monkeypatch.setattr(tables, "cost_rows", broken)
+    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+    store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
+    assert tables.main(["--out", str(tmp_path)]) == tables.main(["--out", str(tmp_path), "--check"]) == 0
+    there = {path.name: path.read_text() for path in (store.out / "tables").iterdir() if path.suffix != ".parquet"}
+    assert "- cannot be made: RuntimeError: on &lt;purpose>" in there["differences.md"]
+    assert "cannot be made: RuntimeError" in there["differences.tex"]
+    assert there["cost.csv"].startswith("cannot be made\nRuntimeError")
+    assert "| erm" in there["accuracy.md"]
+    assert "cannot be made: RuntimeError: on &lt;purpose&gt;" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("size", [(47, 33), (33, 47), (64, 32), (32, 64), (300, 100), (1, 1), (32, 32)])
+def test_views_of_any_shape_come_apart_again(size: tuple[int, int], tmp_path: Path) -> None:
+    rows = [torch.full((8, 3, *size), value) for value in (0.0, 0.4, 1.0)]
+    for n in (1, 3):
+        strips = artifacts.strips(picture_sheet(rows[:n]))
+        assert len(strips) == n
+        assert {strip.shape[:2] for strip in strips} == {strips[0].shape[:2]}
+        assert abs(strips[0].shape[1] / 8 / strips[0].shape[0] - size[1] / size[0]) < 0.05
+        assert [int(strip.max()) for strip in strips] == [0, 102, 255][:n]
+    made = record("augmix", 0)
+    shown = learning_curves.view_sheet([made], {made.run_id: picture_sheet(rows)}, tmp_path / "views")
+    assert shown.is_file()
+
+
+def test_a_picture_of_views_from_before_its_rows_were_written_down() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8 * 32, 3 * 32)).save(buffer, "PNG")
+    assert len(artifacts.strips(buffer.getvalue())) == 3

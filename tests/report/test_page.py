@@ -1,0 +1,301 @@
+"""index.html: what it says, in which order, that it escapes, and that it repeats."""
+
+import calendar
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+import benchmark
+from benchmark import tables
+from benchmark.core.record import Record
+from benchmark.report import facts, page
+from benchmark.report.figures.all_figures import draw
+from benchmark.report.people.verdict import verdict
+from benchmark.runs.store import Store
+from tests.conftest import ROOT
+from tests.handmade import failed, record
+from tests.report.pages import NASTY, fill, runs, written
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return written(tmp_path_factory.mktemp("page"))
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.inside = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.inside not in ("script", "style") else ""
+
+
+@pytest.fixture(scope="module")
+def parsed(store: Store) -> Parsed:
+    return Parsed((store.out / "index.html").read_text(encoding="utf-8"))
+
+
+def test_every_run_stands_on_the_page_with_its_command_and_every_row_leads_to_runs(parsed: Parsed) -> None:
+    ids = {about["id"] for tag, about in parsed.tags if tag == "details" and about.get("class") == "run"}
+    assert ids == {f"run-{run.run_id}" for run in runs()}
+    for run in runs():
+        assert run.ran.command in parsed.text
+    rows = [str(about["data-runs"]).split() for tag, about in parsed.tags if "data-runs" in about]
+    assert len(rows) > 10
+    assert {f"run-{run_id}" for row in rows for run_id in row} == ids
+
+
+def test_nothing_shown_is_read_as_markup(parsed: Parsed) -> None:
+    assert [about for tag, about in parsed.tags if any(name.startswith("on") for name in about)] == []
+    assert sum(tag == "script" for tag, _ in parsed.tags) == 1
+    assert "62710561" not in parsed.text
+    found = parsed.text.count(NASTY)
+    assert found > 8  # names of a method, a domain and a dataset, a warning and an error
+    assert all(str(about.get("src", "data:")).startswith("data:") for _, about in parsed.tags)
+
+
+def test_nothing_is_loaded_from_anywhere(store: Store, parsed: Parsed) -> None:
+    text = (store.out / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"(https?:)?//[a-z]", re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text))
+    assert not re.search(r"@import|url\(", text)
+    policy = [about["content"] for _, about in parsed.tags if about.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policy) == 1
+    assert str(policy[0]).startswith("default-src 'none'")
+
+
+def test_pictures_have_words_and_gaps_have_reasons(parsed: Parsed) -> None:
+    pictures = [about for tag, about in parsed.tags if tag == "img"]
+    assert len(pictures) > 6
+    assert all(about["alt"] for about in pictures)
+    assert "put absent.mat there" in parsed.text
+    assert "broken on purpose" in parsed.text
+    assert "failed" in parsed.text
+    assert re.search(r"1 of them did not end well", parsed.text)
+
+
+def test_links_lead_to_files_beside_the_page_and_to_parts_of_it(store: Store, parsed: Parsed) -> None:
+    ids = Counter(about["id"] for _, about in parsed.tags if "id" in about)
+    assert set(ids.values()) == {1}
+    links = [str(about["href"]) for tag, about in parsed.tags if tag == "a"]
+    assert {link for link in links if link.startswith("#") and link[1:] not in ids} == set()
+    files = {link for link in links if not link.startswith("#")}
+    assert {file for file in files if not (store.out / file).is_file()} == set()
+    assert {f"runs/{run.run_id}/record.json" for run in runs()} < files
+    figures = [file for file in files if file.startswith("figures/")]
+    assert len(figures) == sum(tag == "img" for tag, _ in parsed.tags)
+    tables = [str(about["data-table"]) for _, about in parsed.tags if "data-table" in about]
+    assert {f"tables/{name}.csv" for name in tables} == files - {*figures} - {f for f in files if f.startswith("runs/")}
+
+
+def several(method: str, n: int, dataset: str = "minidigits") -> list[Record]:
+    return [record(method, seed, dataset=dataset) for seed in range(n)]
+
+
+def test_a_comparison_weighs_what_was_trained_for_it_and_one_row_compares_nothing() -> None:
+    one = record("erm", 0)
+    batch = one.asked.recipe.batch_size
+    assert page.weight([one]) == (False, 8 * batch * 3.0)
+    assert page.weight([one.model_copy(update={"throughput": None})]) == (False, 8.0 * batch)
+    assert page.weight([one, record("gud", 0)]) == (True, 2 * 8 * batch * 3.0)
+    assert page.weight([*several("erm", 9), failed("gud", 0)])[0] is False
+
+
+def test_the_heaviest_comparison_is_on_top_and_those_of_one_row_are_last(tmp_path: Path) -> None:
+    light = [record(method, 0, dataset="a_light") for method in ("erm", "augmix")]
+    heavy = [run for method in ("erm", "augmix") for run in several(method, 2, "b_heavy")]
+    store = fill(tmp_path, [*light, *several("erm", 9, "a_lonely"), *heavy])
+    text = page.write(store, store.read_all()).read_text(encoding="utf-8")
+    assert re.findall(r"<h2>(\w+): trained on", text) == ["b_heavy", "a_light", "a_lonely"]
+    top = Parsed(text[: text.index("<article")])
+    assert "b_heavy: trained on same, protocol" in top.text
+    assert verdict(heavy).answer in top.text
+    charts = [str(about["href"]) for tag, about in top.tags if tag == "a" and "figures/" in str(about["href"])]
+    assert [chart.startswith("figures/cost_b_heavy") for chart in charts] == [True]
+    assert text.count(f'href="{charts[0]}"') == 1  # the comparison itself does not show it again
+    first, *others = text.split("<article")[1:4]
+    assert first.count('<details class="part" open>') == 1
+    assert all('<details class="part" open>' not in other for other in others)
+    assert all(other.index('data-table="accuracy"') > other.index("figures/cost_") for other in others)
+
+
+def test_what_is_not_the_answer_is_folded_and_counted(store: Store) -> None:
+    parts = (store.out / "index.html").read_text(encoding="utf-8").split('<article id="group-')[1:]
+    assert len(parts) == 2
+    for part in (part.partition("</article>")[0] for part in parts):
+        answer, _, folded = part.partition("<details")
+        assert ('class="verdict"' in answer, "<figure" in answer, "<table" in answer) == (True, False, False)
+        summary = re.findall("<summary>(.*?)</summary>", folded)[0]
+        said = {what: int(n) for n, what in re.findall(r"(\d+) (further figure|further table|run)", summary)}
+        assert said == {
+            "further figure": folded.count("<figure>") - summary.startswith("Chart"),
+            "further table": folded.count("data-table=") - 1,
+            "run": folded.count('class="run"'),
+        }
+    assert ["Chart and" in part for part in parts] == [False, True]  # the first one's is on top of the page
+
+
+def test_backticks_are_code_and_nothing_else_is_markup() -> None:
+    assert facts.coded("a `b` c `d`") == "a <code>b</code> c <code>d</code>"
+    assert facts.coded("one ` alone, <b>") == "one ` alone, &lt;b&gt;"
+    assert facts.coded("`<b>`\x1b") == "<code>&lt;b&gt;</code>\\x1b"
+
+
+def test_the_citation_says_what_the_citation_file_says(parsed: Parsed) -> None:
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    given = {name: value.strip('"') for name, _, value in (line.partition(": ") for line in lines)}
+    text = (page.TEMPLATES / "citation.bib").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^  (\w+) += \{?(.*?)\}?,?$", text, re.MULTILINE))
+    date = given["date-released"]
+    assert shown == {
+        "author": f"{{{given['  - name']}}}",
+        "title": given["title"],
+        "version": given["version"],
+        "date": date,
+        "year": date[:4],
+        "month": calendar.month_abbr[int(date[5:7])].lower(),
+        "license": given["license"],
+    }
+    assert given["version"] == benchmark.__version__
+    assert text.strip() in parsed.text
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    contents = []
+    for _ in range(2):
+        small = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
+        page.write(small, small.read_all())
+        files = [tmp_path / "index.html", *(tmp_path / "figures").rglob("*.*")]
+        contents.append({path: path.read_bytes() for path in files if path.is_file()})
+        shutil.rmtree(tmp_path / "figures")
+    assert len(contents[0]) > 14
+    assert contents[0] == contents[1]
+
+
+def test_rows_without_a_seed_in_common_have_a_page_too(tmp_path: Path) -> None:
+    fill(tmp_path, [record("erm", 0), record("augmix", 1, accuracy=60.0)])
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    assert "60.0 %, with no seed in common to compare it by." in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_runs_that_all_failed_have_a_page_too(tmp_path: Path) -> None:
+    lonely = fill(tmp_path, [failed("gud", 0)])
+    assert draw(lonely, lonely.read_all()) == []
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    assert "No run of this comparison has reached an accuracy." in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+# --- the verdict
+
+
+def seeds(method: str, *values: float, passes: float = 3.0) -> list[Record]:
+    made = [record(method, seed, value) for seed, value in enumerate(values)]
+    return [
+        run.model_copy(update={"throughput": run.throughput.model_copy(update={"passes_per_image": passes})})
+        for run in made
+        if run.throughput
+    ]
+
+
+ERM = seeds("erm", 50.0, 51.0, 49.0, 50.5, 49.5, passes=1.0)
+
+
+def test_a_row_that_beats_all_is_named_with_its_evidence_and_price() -> None:
+    values = [60.0, 62.0, 59.5, 60.0, 61.0]
+    found = verdict([*ERM, *seeds("augmix", *values), *seeds("gud", 50.2, 50.9, 49.3, 50.1, 49.6)])
+    assert found.answer == "Use augmix: it is better than each of the other 2 rows."
+    test = stats.ttest_rel(values, [50.0, 51.0, 49.0, 50.5, 49.5])
+    low, high = test.confidence_interval(0.975)  # of two rows at once
+    assert f"10.5 points above ERM's 50.0 % (95 % interval {low:.1f} to {high:.1f} for all rows" in found.reasons[0]
+    assert found.reasons[1] == "Cost: augmix 3.0 passes per source image and 1 of ERM's speed."
+    assert len(found.reasons) == 2  # five seeds make a claim
+
+
+def test_of_rows_that_are_not_told_apart_the_cheapest_is_named() -> None:
+    dear = seeds("sada", 60.0, 62.0, 59.5, 60.0, 61.0, passes=20.0)
+    cheap = seeds("augmix", 60.5, 61.0, 60.0, 59.5, 61.2)
+    assert verdict([*ERM, *dear, *cheap]).answer == (
+        "Use augmix: it is the cheapest of those shown to be better than ERM (augmix, sada)."
+    )
+
+
+CLEAR, UNCLEAR = (60.0, 61.2, 59.1, 60.4, 59.6), (55.0, 43.0, 50.0, 62.0, 48.0)
+"""AugMix ten points above ERM, and all over the place."""
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "answer", "deciding"),
+    [
+        (CLEAR, 1, "Undecided: one seed cannot tell the rows apart.", "5 seeds of every row (`--seeds 0 1 2 3 4`)."),
+        (
+            CLEAR,
+            2,
+            "Undecided: augmix is 10.1 points ahead of ERM, but 2 seeds are too few for a claim.",
+            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+        ),
+        (
+            UNCLEAR,
+            2,
+            "Undecided: ERM is 1.5 points ahead of augmix, but 2 seeds are too few for a claim.",
+            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+        ),
+        (
+            CLEAR,
+            4,
+            "Undecided: augmix is 10.1 points ahead of ERM, but 4 seeds are too few for a claim.",
+            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+        ),
+        (
+            UNCLEAR,
+            4,
+            "Undecided: augmix is 2.4 points ahead of ERM, but 4 seeds are too few for a claim.",
+            "5 seeds of every row (`--seeds 0 1 2 3 4`); with the mean and spread seen so far, 48.",
+        ),
+        (CLEAR, 5, "Use augmix: it is better than the other row.", ""),
+        (
+            UNCLEAR,
+            5,
+            "Undecided: augmix is 1.6 points ahead of ERM, but 5 seeds do not separate the two.",
+            "more seeds than are worth running, if mean and spread stay as they are.",
+        ),
+    ],
+)
+def test_the_answer_for_so_many_seeds(values: tuple[float, ...], n: int, answer: str, deciding: str) -> None:
+    found = verdict([*ERM[:n], *seeds("augmix", *values[:n])])
+    assert found.answer == answer
+    assert [reason for reason in found.reasons if reason.startswith("What would")] == (
+        [f"What would decide it: {deciding}"] if deciding else []
+    )
+
+
+def test_erm_is_kept_only_where_it_leads() -> None:
+    ahead = seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5)
+    assert verdict([*ERM, *ahead]).answer == (
+        "Stay with ERM: it has the highest mean, and in 5 seeds no row is shown to be better."
+    )
+    worse = verdict([*ERM, *seeds("augmix", 40.0, 41.0, 39.0, 40.2, 39.9)])
+    assert worse.answer == "Use ERM: it is better than the other row."
+
+
+def test_too_little_to_judge_is_said_to_be_so() -> None:
+    assert "without a spread" in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
+    assert verdict(ERM).answer == "Only ERM was run: there is nothing to compare it with."
+    assert verdict([failed("gud", 0)]).answer == "No run of this comparison has reached an accuracy."
+    unsure = verdict([*seeds("gud", 50.0, 51.0, 49.0, 50.0, 50.0), *seeds("augmix", 50.1, 50.8, 49.2, 50.2, 49.9)])
+    assert unsure.answer.startswith("Undecided: no row is shown to be better than all others, and ERM")

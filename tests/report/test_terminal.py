@@ -1,0 +1,67 @@
+"""The time left of a plan, with a clock that a test moves."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmark.report import terminal
+from tests import toy
+from tests.handmade import record
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def job(seed: int) -> Any:
+    return SimpleNamespace(asked=toy.asked("erm", seed))
+
+
+def display(clock: Clock, costs: list[float]) -> tuple[terminal.Display, list[Any]]:
+    jobs = [job(seed) for seed in range(len(costs))]
+    by_id = {each.asked.run_id: cost for each, cost in zip(jobs, costs, strict=True)}
+    return terminal.Display(by_id, Console(file=io.StringIO(), width=120), clock), jobs
+
+
+def test_the_time_left_is_what_the_runs_are_said_to_take() -> None:
+    shown, _ = display(Clock(), [100.0, 50.0])
+    assert shown.left() == pytest.approx(150)
+
+
+def test_the_time_left_follows_what_was_seen() -> None:
+    clock = Clock()
+    shown, (first, _) = display(clock, [100.0, 100.0])
+    with shown:
+        shown.started(first)
+        clock.now = 300.0
+        shown.ended(first, record("erm", 0))
+        assert shown.slower() == pytest.approx(310 / 110)  # three times as slow, and a twentieth of the plan is belief
+        assert shown.left() == pytest.approx(100 * 310 / 110)
+
+
+def test_runs_at_a_time_divide_it() -> None:
+    clock = Clock()
+    shown, jobs = display(clock, [100.0, 100.0])
+    with shown:
+        for each in jobs:
+            shown.started(each)
+        clock.now = 50.0
+        for each in jobs:
+            shown.progressed(each, "training", 0.5 / 0.95)
+        assert shown.slower() == pytest.approx(1)
+        assert shown.left() == pytest.approx(50)
+
+
+def test_the_line_of_a_run_says_that_the_machine_was_loaded() -> None:
+    made = record("erm", 0)
+    about = made.ran.machine | {"cores": 2, "load_mean": 6.0}
+    busy = made.model_copy(update={"ran": made.ran.model_copy(update={"machine": about})})
+    assert (
+        terminal.outcome(busy) == f"{terminal.outcome(made)}; the machine was loaded: 6.0 runnable processes on 2 cores"
+    )

@@ -1,0 +1,54 @@
+"""What selects the arithmetic is in the record, and sets runs apart."""
+
+import pytest
+import torch
+
+from benchmark.runs import arithmetic, machine
+from benchmark.runs.execute import _contradicts
+from benchmark.runs.job import outdated
+from tests.handmade import record, scored
+
+
+def test_the_record_says_what_selects_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in arithmetic.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    plain = machine.describe(torch.device("cpu"))
+    assert plain["arithmetic"] == {"cpu": torch.backends.cpu.get_cpu_capability()}
+    assert machine.other_versions(plain) == ""
+    before = machine.comparable(plain, "a processor")
+    assert before.endswith(plain["arithmetic"]["cpu"])
+    for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES"):
+        with monkeypatch.context() as here:
+            here.setenv(name, "other")
+            now = machine.describe(torch.device("cpu"))
+            assert now["arithmetic"][name] == "other"
+            assert machine.comparable(now, "a processor") != before
+            assert machine.other_versions(plain) == f"{name} not set, now other"
+        assert machine.other_versions(now) == f"{name} other, now not set"
+
+
+def test_another_processor_makes_no_record_older() -> None:
+    there = machine.describe(torch.device("cpu"))
+    there["arithmetic"] = there["arithmetic"] | {"cpu": "of another kind"}
+    assert machine.other_versions(there) == ""
+    assert "of another kind" in machine.comparable(there, "a processor")
+
+
+def test_a_record_from_before_is_judged_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    old = machine.describe(torch.device("cpu"))
+    del old["arithmetic"]
+    assert machine.other_versions(old) == ""
+    assert "COMPATIBLE" not in machine.comparable(old, "a processor")
+
+
+def test_other_arithmetic_is_stale_and_no_contradiction() -> None:
+    def made(accuracy: float, **chosen: str) -> object:
+        one = scored(record("erm", 0), {"shifted": accuracy})
+        held = one.ran.machine | {"arithmetic": {"cpu": "AVX2"} | chosen}
+        return one.model_copy(update={"ran": one.ran.model_copy(update={"machine": held})})
+
+    first, same, other = made(50.0), made(51.0), made(51.0, MKL_CBWR="AVX")
+    assert _contradicts(first, same)  # type: ignore[arg-type]
+    assert not _contradicts(first, other)  # type: ignore[arg-type]
+    assert "MKL_CBWR AVX, now" in outdated(other, "c" * 12)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Which code made a record: what changes the hash, and what does not."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.runs import code_hash
+from benchmark.runs.code_hash import file_hash, referee_files
+
+SOURCE = '''"""A module."""
+
+import math
+
+LIMIT = 3
+"""At most."""
+
+
+def area(radius: float) -> float:
+    """Of a circle."""
+    return math.pi * radius**2  # exactly
+'''
+
+
+def hash_of(tmp_path: Path, source: str) -> str:
+    path = tmp_path / "one.py"
+    path.write_text(source)
+    return file_hash(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""A module."""', '"""Said otherwise."""'),
+        ('"""A module."""\n', ""),
+        ('"""At most."""\n', ""),
+        ('    """Of a circle."""\n', '    """Of a disc.\n\n    In square units."""\n'),
+        ("  # exactly", ""),
+        ("math.pi * radius**2", "(\n        math.pi\n        * radius ** 2\n    )"),
+        ("\n\n\ndef", "\n\ndef"),
+    ],
+)
+def test_what_changes_no_number_changes_no_hash(tmp_path: Path, old: str, new: str) -> None:
+    assert old in SOURCE
+    assert hash_of(tmp_path, SOURCE.replace(old, new)) == hash_of(tmp_path, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("= 3", "= 4"), ("= 3", "= 3.0"), ("radius**2", "radius**3"), ("math.pi *", "math.pi +"), ("radius", "r"),
+     ("import math", "import math as m"), ("    return", "    radius += 0\n    return"), (") -> float:", "):"),
+     ("def area", "async def area"), ("radius: float", "radius: float = 1"), ("LIMIT = 3", "LIMIT: int = 3")],
+)  # fmt: skip
+def test_what_may_change_a_number_changes_the_hash(tmp_path: Path, old: str, new: str) -> None:
+    assert old in SOURCE
+    assert hash_of(tmp_path, SOURCE.replace(old, new)) != hash_of(tmp_path, SOURCE)
+
+
+def test_trees_of_other_shape_have_other_hashes(tmp_path: Path) -> None:
+    pairs = [("f(a, b)", "f((a, b))"), ("a - (b - c)", "a - b - c"), ("if a:\n    b\nc", "if a:\n    b\n    c"),
+             ("x = 'a' 'b'", "x = 'a', 'b'"), ("x = [1, [2]]", "x = [1, 2]"), ("x[1:]", "x[:1]"),
+             ("f(*a)", "f(a)"), ("def f(a, /, b): b", "def f(a, b): b"), ("x = b'a'", "x = 'a'"),
+             ("x = 1", "x = True"), ("x = {**a, b: c}", "x = {b: a, **c}"), ("x = f'{a}'", "x = f'{a!r}'")]  # fmt: skip
+    for one, two in pairs:
+        assert hash_of(tmp_path, one) != hash_of(tmp_path, two), (one, two)
+
+
+def test_a_file_that_is_no_python_counts_by_its_bytes(tmp_path: Path) -> None:
+    assert hash_of(tmp_path, "def (") != hash_of(tmp_path, "def ( ")
+
+
+def test_the_hash_is_equal_under_every_python(tmp_path: Path) -> None:
+    """The same under Python 3.11, 3.12 and 3.13, whose trees differ in fields that hold nothing."""
+    assert hash_of(tmp_path, SOURCE)[:12] == "a502a0909777"
+
+
+def test_what_is_hashed_is_what_a_number_can_depend_on() -> None:
+    names = {path.relative_to(code_hash.PACKAGE).as_posix() for path in referee_files()}
+    assert {"method.py", "training/loop.py", "core/rng.py", "ops/attacks/spectrum.py", "data/cache.py"} <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == set(code_hash.HASHED)
+    assert not [name for name in names if name.startswith("data/remote") or name.endswith("__main__.py")]

@@ -1,0 +1,162 @@
+"""Estimates of runs from records made by hand: what is counted, and which record tells most."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmark import registry
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
+from benchmark.core.timing import SHARES
+from benchmark.runs import estimate, machine, trial
+from benchmark.runs.shared import Facts
+from benchmark.runs.store import Store
+from tests import toy
+from tests.handmade import record
+
+FACTS = Facts("0" * 16, 32, 32, 1000, 100, 200)
+NAME = "a processor"
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine is the one that made the records, with one thread."""
+    monkeypatch.setattr(machine, "device_name", lambda _: NAME)
+    monkeypatch.setattr(machine, "threads_of", lambda _: 1)
+
+
+def made(
+    method: str = "erm",
+    steps: int = 100,
+    *,
+    threads: int = 1,
+    setup: float = 0.0,
+    phases: float = 0.0,
+    **changes: object,
+) -> Record:
+    """A run of 10 ms a step whose three evaluations took 3 s. phases: seconds that they took beside the steps."""
+    settings = registry.make("method", method, {}).settings()
+    asked: dict[str, Any] = {"settings": settings, "steps": steps, "evaluations": 3} | changes
+    found = record(method, 0, **asked)
+    train = steps / 100 + phases
+    shares = dict.fromkeys(SHARES, 0.0) | {"attack": phases / train, "forward_backward": 1 - phases / train}
+    assert found.throughput is not None
+    cost = found.throughput.model_copy(update={"setup_seconds": setup, "train_seconds": train, "shares": shares})
+    ran = found.ran.model_copy(
+        update={"seconds": setup + train + 3.0, "machine": found.ran.machine | {"threads": threads}}
+    )
+    return found.model_copy(update={"throughput": cost, "ran": ran, "steps": steps})
+
+
+def said(like: Record, records: list[Record], **changes: object) -> estimate.Parts:
+    """The estimate of a run like this one but for its recipe."""
+    recipe = like.asked.recipe.model_copy(update=changes)
+    return estimate.of_run(like.asked.model_copy(update={"recipe": recipe}), FACTS, records)
+
+
+def test_steps_and_evaluations_are_scaled_each_by_its_own_number() -> None:
+    known = made(steps=100)
+    found = said(known, [known], steps=10_000, evaluations=6)
+    assert (found.setup, found.phases) == (0, 0)
+    assert found.steps == pytest.approx(100)
+    assert found.scoring == pytest.approx(6)
+    assert found.training == pytest.approx(106)
+
+
+def test_a_map_costs_its_forward_passes_at_the_price_of_scoring() -> None:
+    known = made()
+    without, with_map = (said(known, [known], sensitivity_images=n).closing for n in (0, 50))
+    assert with_map - without == pytest.approx(
+        estimate.WAVE * 514 * 50 * 3.0 / (3 * 300)
+    )  # 32x32 pixels: 514 pairs of frequencies
+
+
+def test_phases_are_scaled_by_what_they_attack() -> None:
+    settings = registry.make("method", "gud", {"phases": 4, "interval": 50}).settings()
+    known = made("gud", steps=100, phases=6.0, settings=settings)  # two phases
+    found = said(known, [known], steps=1000)
+    assert found.phases == pytest.approx(12)
+    assert found.steps == pytest.approx(10)
+
+
+def test_a_helper_network_grows_with_the_run_and_its_map_does_not() -> None:
+    known = made("sada", steps=100, setup=5.0)
+    passes = 100 * 16, 514 * 100 / 3
+    assert said(known, [known], steps=1000).setup == pytest.approx(5 * (10 * passes[0] + passes[1]) / sum(passes))
+
+
+def test_the_slow_first_steps_are_counted_once() -> None:
+    known = made(steps=100)
+    assert known.throughput is not None
+    steady = known.throughput.model_copy(update={"steady_images_per_second": 3200.0})  # 5 ms a step
+    assert said(known, [known.model_copy(update={"throughput": steady})], steps=1100).steps == pytest.approx(1 + 5)
+
+
+def test_the_nearest_length_on_this_machine_tells_most() -> None:
+    near, far = made(steps=100), made(steps=2000)
+    slow = made(steps=150, threads=2)
+    assert estimate.nearest(made(steps=200).asked, [far, near, slow]) == [near]
+    assert estimate.nearest(made(steps=200).asked, [slow]) == [slow]
+    elsewhere = near.model_copy(update={"ran": near.ran.model_copy(update={"device_name": "another processor"})})
+    assert estimate.nearest(made(steps=200).asked, [elsewhere]) == []
+
+
+@pytest.mark.parametrize("changes", [{"network": "digits_convnet"}, {"batch_size": 8}, {"source": "shifted"}])
+def test_other_networks_batches_and_sources_tell_nothing(changes: dict[str, object]) -> None:
+    assert estimate.nearest(made().asked, [made(**changes)]) == []  # type: ignore[arg-type]
+
+
+def test_a_method_without_records_costs_its_passes_at_the_price_of_erm() -> None:
+    found = said(made("randconv", steps=1000), [made(steps=100)], evaluations=1)
+    assert found.steps == pytest.approx(30)  # three passes a step
+    assert found.scoring == pytest.approx(1)
+
+
+def test_a_budget_in_seconds_is_what_training_takes() -> None:
+    known = made("sada", steps=100, setup=5.0)
+    asked = known.asked.model_copy(update={"budget": "time", "seconds": 60.0})
+    found = estimate.of_run(asked, FACTS, [known])
+    assert found.training == pytest.approx(63)
+
+
+def test_a_budget_in_passes_gives_a_dear_method_fewer_steps() -> None:
+    asked = made("randconv", steps=300).asked.model_copy(update={"budget": "passes"})
+    assert estimate.of_run(asked, FACTS, [made("randconv", steps=100)]).steps == pytest.approx(1)
+
+
+def test_runs_at_a_time_share_the_cores_and_a_gpu_is_one() -> None:
+    assert estimate.at_a_time([10, 20, 30], 1, 2, gpu=False) == 60
+    assert estimate.at_a_time([10, 20, 30], 2, 2, gpu=False) == 30
+    assert estimate.at_a_time([10, 20, 30], 8, 2, gpu=False) == 30
+    assert estimate.at_a_time([10, 20, 100], 2, 2, gpu=False) == 100  # the longest alone
+    assert estimate.at_a_time([10, 20, 30], 2, 16, gpu=True) == 60
+    assert estimate.at_a_time([], 2, 2, gpu=False) == 0
+
+
+def test_records_that_cannot_be_read_stop_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(self: Store) -> list[Record]:
+        raise UsageError("damaged")
+
+    monkeypatch.setattr(Store, "read_all", damaged)
+    assert estimate.estimate([], Store(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("name", ["erm", "sada", "mada"])
+def test_a_trial_takes_steps_of_each_kind_and_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = replace(registry.make("method", name, {}), **registry.find("method", name).toy)
+    data, state = toy.loaded(), torch.get_rng_state()
+    found = trial.tried(toy.asked(name, settings=method.settings()), method, data)
+    assert min(found.step, found.setup) > 0
+    assert found.pool == 64
+    assert (found.per_image > 1) is (name == "sada")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_kind_of_step_weighs_as_much_as_it_fills_of_the_run() -> None:
+    method = registry.make("method", "sada", {"warmup": 0.2})
+    kinds = trial.kinds(method, toy.asked("sada"), torch.device("cpu"))
+    assert [weight for _, weight in kinds] == pytest.approx([0.2, 0.8])
+    assert [share < 0.2 for share, _ in kinds] == [True, False]

@@ -1,0 +1,149 @@
+"""The store: atomic, validated, and honest about damage."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.core import durable
+from benchmark.core.errors import UsageError
+from benchmark.core.locks import BusyError
+from benchmark.core.record import Asked, canonical_json
+from benchmark.runs.store import Store
+from benchmark.training.artifacts import npy_bytes
+from tests import toy
+from tests.handmade import record
+
+
+def stored(tmp_path: Path) -> tuple[Store, str]:
+    store, made = Store(tmp_path), record("erm", 0)
+    store.prepare()
+    with store.working(made.run_id):
+        store.finish(made, [{"step": 1, "val": 50.0}])
+    return store, made.run_id
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    store, run_id = stored(tmp_path)
+    assert store.read(run_id) == record("erm", 0)
+    assert store.read_all() == [record("erm", 0)]
+    assert not list(store.runs.glob(".partial-*"))
+    assert (store.runs / run_id / "curve.jsonl").read_text() == '{"step": 1, "val": 50.0}\n'
+    checked = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=store.runs / run_id, check=False)
+    assert checked.returncode == 0
+
+
+def test_a_second_record_of_a_run_replaces_the_first(tmp_path: Path) -> None:
+    store, run_id = stored(tmp_path)
+    better = record("erm", 0).model_copy(update={"steps": 99})
+    with store.working(run_id):
+        store.finish(better, [])
+    assert store.read_all() == [better]
+    assert not list(store.runs.glob(".old-*"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: "", "Invalid JSON"),
+        (lambda text: text[: len(text) // 2], "Invalid JSON"),
+        (lambda text: text.replace('"steps"', '"stepz"', 1), "stepz"),
+        (lambda text: text.replace('"seed": 0', '"seed": 1'), "belong to run"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 7'), "schema_version"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(tmp_path: Path, damage: object, says: str) -> None:
+    store, run_id = stored(tmp_path)
+    path = store.runs / run_id / "record.json"
+    path.write_text(damage(path.read_text()))  # type: ignore[operator]
+    with pytest.raises(UsageError, match=says) as caught:
+        store.read_all()
+    assert str(path) in str(caught.value)
+
+
+def test_an_altered_map_is_refused(tmp_path: Path) -> None:
+    content = npy_bytes(np.zeros((4, 4), np.float32))
+    store, made = Store(tmp_path), record("erm", 0, map_file=content)
+    store.prepare()
+    with store.working(made.run_id):
+        store.finish(made, [], {"sensitivity.npy": content})
+    found = store.map_of(made)
+    assert found is not None
+    assert torch.equal(found.error, torch.zeros(4, 4))
+    (store.runs / made.run_id / "sensitivity.npy").write_bytes(npy_bytes(np.ones((4, 4), np.float32)))
+    with pytest.raises(UsageError, match="hash"):
+        store.map_of(made)
+
+
+def test_reading_a_run_checks_all_of_it_but_the_weights(tmp_path: Path) -> None:
+    made = record("erm", 0)
+    store = Store(tmp_path)
+    store.prepare()
+    with store.working(made.run_id):
+        store.finish(made, [], {"views.png": b"view", "weights.safetensors": b"large"})
+    folder = store.runs / made.run_id
+    (folder / "weights.safetensors").unlink()  # not even opened
+    assert store.read(made.run_id) == made
+    (folder / "views.png").write_bytes(b"VIEW")
+    with pytest.raises(UsageError, match=r"views\.png: it is not what was written"):
+        store.read(made.run_id)
+
+
+def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.prepare()
+    with store.working("abc"), pytest.raises(BusyError), Store(tmp_path).working("abc"):
+        pass
+    with store.working("abc"):
+        pass  # free again
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write there"):
+        Store(tmp_path / "file" / "out").prepare()
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    durable.write_atomically(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        durable.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_the_run_id_depends_on_what_was_asked_and_on_nothing_else() -> None:
+    asked = toy.asked()
+    assert asked.run_id == Asked.model_validate_json(asked.model_dump_json()).run_id
+    assert len({asked.run_id, toy.asked(seed=1).run_id, toy.asked(lr=0.5).run_id, toy.asked("augmix").run_id}) == 4
+    assert set(json.loads(asked.model_dump_json())) == {
+        "protocol",
+        "recipe",
+        "method",
+        "settings",
+        "variant",
+        "dataset",
+        "dataset_settings",
+        "fingerprint",
+        "source",
+        "seed",
+        "budget",
+        "seconds",
+        "device",
+    }  # fmt: skip - no path, host or date
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()))
+def test_canonical_json_ignores_key_order(value: dict[str, object]) -> None:
+    assert canonical_json(value) == canonical_json(dict(reversed(value.items())))

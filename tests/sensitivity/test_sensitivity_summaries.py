@@ -1,0 +1,187 @@
+"""What is said of a map: summaries, correlations, pictures, comparison with the published one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from benchmark import compare_map
+from benchmark.report.figures import sensitivity_maps
+from benchmark.sensitivity import fourier
+from benchmark.sensitivity import map as sensitivity
+from benchmark.sensitivity.map import SensitivityMap, summaries, view31
+from tests.sensitivity.map_cases import disc
+
+
+def test_summaries_of_a_low_pass_disc() -> None:
+    found = summaries(disc(32, 16 / 3, 0.9, 0.1))
+    inside = float((fourier.radius(32) <= 16 / 3).sum()) / 32**2
+    assert found["clean_error"] == 0.1
+    assert found["low"] == pytest.approx(0.9)
+    assert found["mid"] == pytest.approx(0.1)
+    assert found["high"] == pytest.approx(0.1)
+    assert found["mean"] == pytest.approx(0.1 + 0.8 * inside)
+    assert found["area_above_clean_error"] == pytest.approx(0.8 * inside)
+    assert 4.5 < found["half_maximum_radius"] < 6
+
+
+def test_bands_split_the_plane_at_thirds_of_nyquist_and_their_areas_add_up() -> None:
+    r = fourier.radius(24)
+    band = torch.where(r <= 4, 0.2, torch.where(r <= 8, 0.4, 0.6))
+    found = summaries(SensitivityMap(band, 0.3, 10, 6.0, 0))
+    assert [found[name] for name in ("low", "mid", "high")] == pytest.approx([0.2, 0.4, 0.6])
+    assert found["mean"] == pytest.approx(float(band.mean()))
+    above = (0.1 * (band == 0.4)).sum() + (0.3 * (band == 0.6)).sum()
+    assert found["area_above_clean_error"] == pytest.approx(float(above) / 24**2)
+
+
+@pytest.mark.parametrize(
+    ("profile", "clean", "expected"),
+    [
+        ([0.9, 0.9, 0.5, 0.1, 0.1], 0.1, 2.0),  # half is 0.5, reached at 2
+        ([0.9, 0.7, 0.3, 0.1], 0.1, 1.5),  # crossed between 1 and 2
+        ([0.1, 0.5, 0.9, 0.4, 0.1], 0.1, 2.8),  # beyond the maximum, not before it
+        ([0.2, 0.2, 0.2], 0.2, 0.0),  # nothing above the clean error
+        ([0.5, 0.6, 0.7], 0.1, 2.0),  # never falls: the last ring
+    ],
+)
+def test_half_maximum_radius(profile: list[float], clean: float, expected: float) -> None:
+    n = 2 * (len(profile) - 1)
+    rings = torch.tensor([*profile, *[profile[-1]] * n])
+    error = rings[fourier.radius(n).round().long()]
+    torch.testing.assert_close(fourier.radial_profile(error), torch.tensor(profile, dtype=torch.float64))
+    found = summaries(SensitivityMap(error, clean, 10, 1.0, 0))
+    assert found["half_maximum_radius"] == pytest.approx(expected, abs=1e-6)
+
+
+# --- band against target
+
+
+def tidy(slope: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Four methods, two seeds: target error rises with the low band by `slope`, and the high band never varies."""
+    seen, reached = [], []
+    for m, method in enumerate("abcd"):
+        for seed in (0, 1):
+            run = f"{method}{seed}"
+            low = 0.1 * m + 0.001 * seed
+            seen += [
+                {"run_id": run, "band": "low", "error_rate": low},
+                {"run_id": run, "band": "high", "error_rate": 0.5},
+            ]
+            where = {"dataset": "d", "protocol": "common", "source": "s", "target": "t"}
+            reached.append({"run_id": run, **where, "method": method, "accuracy": 90 - slope * low})
+    return pd.DataFrame(seen), pd.DataFrame(reached)
+
+
+@pytest.mark.parametrize(("over", "n"), [("methods", 4), ("runs", 8)])
+def test_correlation_of_bands_with_target_error(over: Any, n: int) -> None:
+    for slope in (50.0, -50.0):
+        found = sensitivity.band_target_correlation(*tidy(slope), over=over)
+        low, high = (found[found["band"] == band].iloc[0] for band in ("low", "high"))
+        assert low["n"] == high["n"] == n
+        assert low["pearson"] == pytest.approx(np.sign(slope))
+        assert low["spearman"] == pytest.approx(np.sign(slope))
+        assert low["pearson_p"] < 1e-6
+        assert high[["pearson", "pearson_p", "spearman", "spearman_p"]].isna().all()
+
+
+def test_correlation_needs_three_points() -> None:
+    seen, reached = tidy(50.0)
+    few = sensitivity.band_target_correlation(seen, reached[reached["method"].isin(["a", "b"])])
+    assert (few["n"] == 2).all()
+    assert few["pearson"].isna().all()
+
+
+# --- pictures
+
+
+def pictured(seed: int, cut: float = 6.0) -> SensitivityMap:
+    clean, radius = 0.05, fourier.radius(16)
+    return SensitivityMap(clean + 0.8 * torch.sigmoid(cut - radius + 0.1 * seed), clean, 64, 4.0, seed)
+
+
+ROWS = {
+    "erm": [pictured(0)],
+    "sada[num_steps=3,early_stop=per_sample]": [pictured(s, cut=4.0) for s in range(3)],
+}  # fmt: skip
+
+
+def test_pictures_are_written_and_the_same_when_drawn_again(tmp_path: Path) -> None:
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        drawn = sensitivity_maps.heat_maps(ROWS, folder)
+        drawn.append(sensitivity_maps.small_multiples(ROWS, folder / "all"))
+        drawn.append(sensitivity_maps.radial_profiles(ROWS, folder / "tau=0.5"))
+        assert [path.name for path in drawn] == [
+            "sensitivity_erm.png", "sensitivity_sada_num_steps=3_early_stop=per_sample.png", "all.png", "tau=0.5.png",
+        ]  # fmt: skip
+        contents.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 8
+    assert all(len(content) > 5000 for content in contents[0].values())
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_nothing_of_many_maps_is_cut_off(tmp_path: Path, count: int) -> None:
+    rows = {f"method_{i}[early_stop=per_sample]": [pictured(0)] for i in range(count)}
+    shown = np.asarray(Image.open(sensitivity_maps.small_multiples(rows, tmp_path / "all")).convert("L"))
+    assert min(edge.min() for edge in (shown[:3], shown[-3:], shown[:, :3], shown[:, -3:])) == 255
+
+
+def test_pictures_share_one_scale_and_refuse_maps_of_different_kinds() -> None:
+    assert sensitivity_maps._scale(ROWS) == 90
+    assert sensitivity_maps._scale({"flat": [replace(pictured(0), error=torch.zeros(16, 16))]}) == 10
+    bads: list[sensitivity_maps.Rows] = [{}, {"erm": []}, {"erm": [pictured(0), replace(pictured(0), radius=8.0)]}]
+    for bad in bads:
+        with pytest.raises(ValueError, match="one size and radius"):
+            sensitivity_maps._scale(bad)
+
+
+# --- the comparison with the published map
+
+
+def test_comparison_of_maps_states_their_differences() -> None:
+    published = view31(disc(32, 6, 0.9, 0.01).error)
+    table = compare_map.compare(published, {"same": published, "darker": published - 0.005})
+    assert [*table.columns] == ["published", "same", "same - published", "darker", "darker - published"]
+    assert [*table.index] == [
+        "mean", "min", "max", "centre", *(f"radius {r}" for r in range(16)),
+        "mean |difference|", "max |difference|", "correlation",
+    ]  # fmt: skip
+    assert table["same"].equals(table["published"])
+    assert table.loc["radius 0":"radius 3", "published"].tolist() == pytest.approx([0.9] * 4)
+    assert table["darker - published"][:20].tolist() == pytest.approx([-0.005] * 20, abs=1e-6)
+    assert table["darker"][20:].tolist() == pytest.approx([0.005, 0.005, 1.0], abs=1e-6)
+
+
+def test_comparison_noise_is_within_a_few_grey_levels() -> None:
+    x = torch.full((200, 1, 32, 32), 100, dtype=torch.uint8)
+    out = compare_map.noisy(x, torch.Generator().manual_seed(0))
+    assert out.dtype == torch.uint8
+    spread = out.float().flatten(1).std(dim=1)
+    assert spread.max() < 2.75
+    assert 1.0 < spread.mean() < 1.6, "uniform over [0, 2.55], and rounded"
+    black = compare_map.noisy(torch.zeros_like(x), torch.Generator().manual_seed(0))
+    assert black.max() < 20, "cut at zero, not wrapped around"
+
+
+def test_comparison_reads_and_resizes_mnist(data_dir: Path) -> None:
+    x, y = compare_map.grey(data_dir, train=False)
+    assert (x.shape, y.dtype) == ((10_000, 28, 28), torch.int64)
+    assert y[:4].tolist() == [7, 2, 1, 0]
+    large = compare_map.resized(x[:3])
+    assert large.shape == (3, 1, 32, 32)
+    torch.testing.assert_close(large.float().mean(), x[:3].float().mean(), rtol=0.02, atol=0)
+
+
+def test_comparison_names_the_file_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'sada_sample_map.npy'} is missing" in capsys.readouterr().err
+    np.save(tmp_path / "sada_sample_map.npy", np.zeros((31, 31)))
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert "fetch digits" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""README's example and the other template, copied out of the project: they pass the common suites, ruff and mypy, and
+run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.run import main
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEMPLATES = ROOT / "docs" / "templates"
+
+
+def readmes_example() -> str:
+    (example,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return str(example)
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> dict[str, Path]:
+    """The method of README and the dataset template, under names of their own."""
+    texts = {"erase": readmes_example(), "twoplaces": (TEMPLATES / "arrays.py").read_text(encoding="utf-8")}
+    paths = {name: tmp_path / f"{name}.py" for name in texts}
+    for name, path in paths.items():
+        path.write_text(texts[name], encoding="utf-8")
+    return paths
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """What the dataset template reads."""
+    (tmp_path / "data" / "arrays").mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    for name, n in (("day_train", 60), ("day_test", 30), ("night_test", 30)):
+        x = draws.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        np.savez(tmp_path / "data" / "arrays" / f"{name}.npz", x=x, y=np.arange(n) % 3)
+    return tmp_path / "data"
+
+
+def tool(*words: str | Path) -> str:
+    """The output of a Python module that is run in the project; it has to end well."""
+    line = [sys.executable, "-m", *map(str, words)]
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(line, cwd=ROOT, env=here, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_readmes_example_is_the_template() -> None:
+    assert readmes_example() == (TEMPLATES / "cutout.py").read_text(encoding="utf-8")
+
+
+def passed(suite: str, *options: str) -> int:
+    """How many tests of a common suite pass; none may fail."""
+    said = tool("pytest", "-q", "-p", "no:cacheprovider", suite, *options)
+    found = re.search(r"(\d+) passed", said)
+    assert found is not None, said
+    return int(found[1])
+
+
+def test_readmes_example_passes_the_common_suite(copies: dict[str, Path]) -> None:
+    assert passed("tests/methods/test_methods.py", f"--plugin={copies['erase']}") >= 13
+
+
+def test_the_dataset_passes_the_common_suite(copies: dict[str, Path], files: Path) -> None:
+    assert passed("tests/datasets/test_datasets.py", f"--plugin={copies['twoplaces']}", f"--data-dir={files}") == 6
+
+
+def test_the_templates_are_in_the_projects_style(copies: dict[str, Path]) -> None:
+    for words in (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"]):
+        option = ["--config-file" if words == ["mypy"] else "--config", "pyproject.toml"]
+        tool(*words, *option, *copies.values())
+
+
+def test_the_templates_run(copies: dict[str, Path], files: Path, tmp_path: Path) -> None:
+    words = ["--plugin", *map(str, copies.values()), "--methods", "erm", "erase", "--datasets", "twoplaces"]
+    words += ["--data-dir", str(files), "--seeds", "0", "--steps", "3", "--sensitivity-images", "0"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    table = (tmp_path / "out" / "tables" / "accuracy.md").read_text(encoding="utf-8")
+    assert re.search(r"^\| erase +\| \d", table, flags=re.MULTILINE)

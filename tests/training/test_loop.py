@@ -1,0 +1,243 @@
+"""The training loop: budgets, batches, schedules, and resuming to the bit."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark import data, registry
+from benchmark.core.errors import UsageError
+from benchmark.core.images import Images
+from benchmark.core.recipe import Recipe
+from benchmark.core.settings import frozen
+from benchmark.method import Method, Rng, Source, State
+from benchmark.training.evaluate import accuracy, select
+from benchmark.training.loop import DivergedError, train
+from benchmark.training.measurements import accuracy_of, throughput_of
+from benchmark.training.optimise import Sampler, make_optimizer, set_rate
+from benchmark.training.progress import Training, begin
+from tests import toy
+
+
+def run(folder: Path, method: Method | None = None, **changes: Any) -> Training:
+    asked, method, loaded = toy.asked(**changes), method or registry.make("method", "erm", {}), toy.loaded()
+    trained = begin(asked, method, loaded)
+    train(trained, asked, method, loaded, folder, code="c", checkpoint_seconds=changes.get("checkpoint_seconds", 1e9))
+    return trained
+
+
+@frozen()
+class Growing(Method):
+    """Doubles the pool at step 2 with unbounded images, and counts what it sees in `state`."""
+
+    die_at: int = -1
+
+    def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
+        return {"seen": torch.zeros(()), "sizes": []}
+
+    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> Images | None:
+        if step == self.die_at:
+            raise KeyboardInterrupt
+        state["sizes"].append(len(source.images))
+        return Images(source.images.unit() - 0.5, source.images.y) if step == 2 else None
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        state["seen"] += x.sum()
+        noise = torch.randn(x.shape, generator=rng.generator("noise"))
+        return nn.functional.cross_entropy(net(x + 0.1 * noise), y)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_run_resumed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path, optimizer: str) -> None:
+    changes = {"steps": 10, "evaluations": 3, "optimizer": optimizer, "momentum": 0.9, "schedule": "cosine"}
+    whole = run(tmp_path / "whole", Growing(), **changes)
+    for stop in (1, 3, 6, 9):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, Growing(die_at=stop), **changes, checkpoint_seconds=0)
+        assert (folder / "checkpoint.pt").is_file()
+        resumed = run(folder, Growing(), **changes)
+        assert resumed.resumed == 1
+        for name, value in whole.net.state_dict().items():
+            assert torch.equal(value, resumed.net.state_dict()[name]), name
+        assert resumed.curve == whole.curve
+        assert torch.equal(resumed.state["seen"], whole.state["seen"])
+        assert resumed.state["sizes"] == whole.state["sizes"]
+        assert (resumed.meter.images, resumed.meter.forwards) == (whole.meter.images, whole.meter.forwards)
+
+
+def test_the_pool_grows_as_the_method_says(tmp_path: Path) -> None:
+    trained = run(tmp_path, Growing())
+    assert trained.state["sizes"] == [64, 64, 64] + [128] * 5
+    assert trained.pool.x.min() < 0
+
+
+def test_steps_passes_and_time_budgets(tmp_path: Path) -> None:
+    three = registry.make("method", "randconv", {"mixing": True, "identity_prob": 0})
+    assert run(tmp_path, steps=9, budget="steps").step == 9
+    assert run(tmp_path, steps=9, budget="passes").step == 9
+    assert run(tmp_path, three, steps=9, budget="passes").step == 3
+    timed = run(tmp_path, budget="time", seconds=0.5)
+    assert timed.meter.total() + timed.meter.seconds["setup"] >= 0.5
+    assert run(tmp_path, budget="time", seconds=1e-9).step == 0  # set-up counts
+
+
+def test_evaluations_are_even_and_the_last_is_at_the_end(tmp_path: Path) -> None:
+    assert [point["step"] for point in run(tmp_path, steps=10, evaluations=5).curve] == [2, 4, 6, 8, 10]
+    assert [point["step"] for point in run(tmp_path, steps=3, evaluations=10).curve] == [1, 2, 3]
+
+
+def test_selection_takes_the_latest_of_ties_and_targets_only_for_oracle() -> None:
+    loaded = toy.loaded()
+    trained = begin(toy.asked(), registry.make("method", "erm", {}), loaded)
+    for step, (val, shifted, same) in enumerate([(90, 10, 1), (95, 20, 2), (95, 30, 99), (80, 40, 4), (85, 5, 100)]):
+        trained.curve.append({"step": step, "val": val, "test": {"shifted": shifted, "same": same}})
+    found = accuracy_of(trained, loaded)
+    assert found.selected_step == {"source-val": 2, "last": 4, "oracle": 3}
+    assert found.domains["shifted"].accuracy == {"source-val": 30, "last": 5, "oracle": 40}
+    assert found.source_val["oracle"] == 80
+
+
+@pytest.mark.parametrize(
+    ("rule", "vals", "chosen"),
+    [
+        ("source-val", [90, 95, 95, 80], 2),
+        ("last", [90, 95, 95, 80], 3),
+        ("last-within-5", [90, 95, 95, 90.3], 3),
+        ("last-within-5", [90, 95, 95, 90.2], 2),
+        ("last-within-5", [50], 0),
+        ("source-val-views", [90, 95, 95, 80], 0),
+    ],
+)
+def test_selection_rules(rule: Any, vals: list[float], chosen: int) -> None:
+    curve = [{"step": i, "val": val, "val_views": 100 - val * (i > 0)} for i, val in enumerate(vals)]
+    assert select(curve, rule) == chosen
+
+
+def test_the_rule_on_views_scores_the_methods_own_views(tmp_path: Path) -> None:
+    method = registry.make("method", "randconv", {})
+    trained = run(tmp_path, method, selection="source-val-views", steps=4, evaluations=2)
+    again = run(tmp_path / "again", method, selection="source-val-views", steps=4, evaluations=2)
+    assert [point["val_views"] for point in trained.curve] == [point["val_views"] for point in again.curve]
+    assert all(0 <= point["val_views"] <= 100 for point in trained.curve)
+    found = accuracy_of(trained, toy.loaded(), "source-val-views")
+    assert set(found.source_val) == {"source-val", "last", "oracle", "source-val-views"}
+
+
+def test_the_selected_weights_are_those_of_the_selected_point(tmp_path: Path) -> None:
+    trained = run(tmp_path, steps=12, evaluations=12)
+    best = max(range(12), key=lambda i: (trained.curve[i]["val"], i))
+    trained.net.load_state_dict(trained.best)
+    assert accuracy(trained.net, toy.loaded().val) == trained.curve[best]["val"]
+    assert accuracy(trained.net, toy.loaded().test["shifted"]) == trained.curve[best]["test"]["shifted"]
+
+
+def test_a_diverged_run_stops_by_name(tmp_path: Path) -> None:
+    @frozen()
+    class Diverging(Method):
+        def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+            scale = float("nan") if rng.step == 3 else 1e-3
+            return scale * nn.functional.cross_entropy(net(x), y)
+
+    with pytest.raises(DivergedError, match="step 4"):
+        run(tmp_path, Diverging())
+
+
+def test_an_epoch_visits_every_image_once_and_seeds_differ() -> None:
+    recipe = Recipe(network="mini_convnet", batch_size=10)
+    sampler = Sampler(0, recipe)
+    epochs = [torch.cat([sampler.index(10 * epoch + i, 100) for i in range(10)]) for epoch in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch.tolist()) == list(range(100))
+    assert not torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0][:10], Sampler(1, recipe).index(0, 100))
+
+
+def test_a_sampler_taken_up_in_mid_epoch_goes_on_with_the_same_order() -> None:
+    recipe = Recipe(network="mini_convnet", batch_size=10)
+    sampler, later = Sampler(0, recipe), Sampler(0, recipe)
+    whole = [sampler.index(step, 100) for step in range(25)]
+    later.restart(20)
+    assert torch.equal(later.index(23, 100), whole[23])
+
+
+def test_sequential_and_short_epochs() -> None:
+    sequential = Sampler(0, Recipe(network="mini_convnet", batch_size=4, sampler="sequential"))
+    assert sequential.index(5, 10).tolist() == [4, 5, 6, 7]  # two batches of ten images, the last two never seen
+    short = Sampler(0, Recipe(network="mini_convnet", batch_size=10, epoch_steps=3))
+    counts = Counter(torch.cat([short.index(step, 100) for step in range(3)]).tolist())
+    assert len(counts) == 30
+    assert short.start == 0
+    short.index(3, 100)
+    assert short.start == 3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "factor"),
+    [
+        ("constant", 0.9, 1),
+        ("cosine", 0, 1),
+        ("cosine", 0.5, 0.5),
+        ("step", 0.39, 1),
+        ("step", 0.4, 0.1),
+        ("step", 0.8, 0.01),
+    ],
+)
+def test_schedules(schedule: Any, progress: float, factor: float) -> None:
+    net = nn.Linear(1, 1)
+    recipe = Recipe(network="mini_convnet", optimizer="sgd", lr=0.5, schedule=schedule, step_every=0.4)
+    optimizer = make_optimizer(net, recipe)
+    set_rate(optimizer, recipe, progress)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
+
+
+def test_costs_are_counted(tmp_path: Path) -> None:
+    erm = throughput_of(run(tmp_path), 16, torch.device("cpu"))
+    assert (erm.passes_per_image, erm.forwards_per_image, erm.backwards_per_image) == (1, 1, 1)
+    assert sum(erm.shares.values()) == pytest.approx(1)
+    assert erm.shares["augment"] == 0
+    three = throughput_of(run(tmp_path, registry.make("method", "randconv", {})), 16, torch.device("cpu"))
+    assert three.passes_per_image == 3
+    assert three.shares["augment"] > 0
+    low, high = three.steady_iqr
+    assert low <= three.steady_images_per_second <= high
+
+
+def test_a_checkpoint_is_read_without_unpickling_code(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Growing(die_at=5), checkpoint_seconds=0)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["code"] == "c"
+
+
+def test_data_that_no_run_can_use_is_refused() -> None:
+    @frozen()
+    class Wrong(data.Dataset):
+        classes = ("a", "b")
+        domains = ("here",)
+        sources = ("here",)
+        label: int = 0
+        n: int = 3
+        pixel: str = ""
+
+        def load(self, domain: str, split: data.Split, root: Path | None) -> Images:
+            x = torch.zeros(self.n, 3, 8, 8, dtype=torch.uint8)
+            if self.pixel:
+                x = x.float()
+                x[1, 2, 3, 4] = float(self.pixel)
+            return Images(x, torch.full((self.n,), self.label))
+
+    for made, says in (
+        (Wrong(label=2), "label 2"),
+        (Wrong(label=-1), "label -1"),
+        (Wrong(n=0), "no images"),
+        *((Wrong(pixel=pixel), "image 1 has pixels") for pixel in ("1.5", "-0.1", "nan", "inf")),
+    ):
+        with pytest.raises(UsageError, match=says):
+            data.load(made, "here", None)
+    with pytest.raises(UsageError, match=r"unknown source domain 'hree'.*did you mean 'here'"):
+        data.load(Wrong(), "hree", None)
+    assert data.load(Wrong(), "here", None).in_domain == ["here"]

@@ -1,0 +1,108 @@
+"""The sequence that trains and measures: with --nproc every process computes alike, and written data is noticed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.core import capture
+from benchmark.core.settings import frozen
+from benchmark.method import Method, Rng, State
+from benchmark.networks import precision
+from benchmark.ops import kernels
+from benchmark.training import pipeline
+from benchmark.training.pipeline import Measured, Options, train_along, train_and_measure
+from tests import test_layout, toy
+
+CLASSES = ("a", "b", "c", "d")
+told: list[Any] = []
+
+
+@frozen()
+class Telling(Method):
+    """Notes what its steps are given and computed with, and may write into its images."""
+
+    writes: bool = False
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        loss = nn.functional.cross_entropy(net(x), y)
+        told.append((rng.step, loss.detach().item(), torch.are_deterministic_algorithms_enabled()))
+        return loss
+
+    def setup(self, net: nn.Module, source: Any, rng: Rng) -> State:
+        if self.writes:
+            source.val.x.zero_()
+        return {}
+
+
+def measured(folder: Path, method: Method, options: Options) -> Measured:
+    found, asked = Measured(), toy.asked(steps=4)
+    train_and_measure(
+        asked, method, toy.loaded(), CLASSES, folder=folder, options=options, report=lambda *_: None, measured=found
+    )
+    return found
+
+
+def test_a_process_that_trains_along_computes_as_the_one_that_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same steps, same switches of the libraries; and it leaves no checkpoint."""
+    capturing = capture.capturing
+
+    def wanted(device: torch.device, *, wanted: bool) -> Any:
+        told.append(("captured", wanted))
+        return capturing(device, wanted=wanted)
+
+    monkeypatch.setattr(precision, "use", lambda *switches: told.append(switches))
+    monkeypatch.setattr(kernels, "prepare", lambda device: told.append(("prepared", device)))
+    monkeypatch.setattr(capture, "capturing", wanted)
+    monkeypatch.setattr(pipeline, "throughput_of", lambda *_, **__: None)
+    options, device = Options(deterministic=True, launch=True, checkpoint_seconds=0), torch.device("cpu")
+    told.clear()
+    train_along(toy.asked(steps=4), Telling(), toy.loaded(), folder=tmp_path, options=options)
+    along = [*told]
+    assert along[:3] == [("prepared", device), ("fp32", device), ("captured", False)]
+    assert [(step, on) for step, _, on in along[3:]] == [(0, True), (1, True), (2, True), (3, True)]
+    assert not list(tmp_path.iterdir())
+    told.clear()
+    measured(tmp_path, Telling(), options)
+    assert [*along, ("captured", False)] == told  # once more for what the passes cost
+
+
+def test_options_say_what_is_kept(tmp_path: Path) -> None:
+    plain = measured(tmp_path / "plain", Telling(), Options())
+    kept = measured(tmp_path / "kept", Telling(), Options(save_weights=True))
+    assert (set(plain.files), plain.weights) == ({"views.png"}, None)
+    assert set(kept.files) == {"views.png", "weights.safetensors"}
+    assert kept.weights is not None
+    assert kept.weights.classes == CLASSES
+    assert kept.accuracy == plain.accuracy
+
+
+def test_images_that_were_written_into_end_the_run_and_what_there_was_is_known(tmp_path: Path) -> None:
+    found = Measured(notes=["before"])
+    with pytest.raises(RuntimeError, match="wrote into the images"):
+        train_and_measure(
+            toy.asked(steps=4), Telling(writes=True), toy.loaded(), CLASSES,
+            folder=tmp_path, options=Options(), report=lambda *_: None, measured=found,
+        )  # fmt: skip
+    assert found.run is not None
+    assert found.run.step == 4
+    assert found.warnings[0] == "before"
+
+
+TRIAL = "benchmark.runs.trial"
+
+
+def test_what_stands_above_holds_nothing_that_trains_or_measures() -> None:
+    """The hash of the code (runs/code_hash.py) leaves runs/ out: whatever a number depends on is imported below it.
+
+    A trial trains too, for an estimate of time; nothing of it goes into a record."""
+    trains = {f"benchmark.training.{name}" for name in ("measurements", "determinism", "data_parallel", "steps")}
+    trains |= {"benchmark.core.capture", "benchmark.ops.kernels", "benchmark.training.optimise"}
+    graph = test_layout.imports(test_layout.project())
+    found = {name: graph[name] & trains for name in graph if name.startswith("benchmark.runs.") and name != TRIAL}
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+    assert graph["benchmark.training.pipeline"] >= trains - {"benchmark.training.steps", "benchmark.training.optimise"}
