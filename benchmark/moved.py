@@ -1,6 +1,7 @@
 """Old import paths of modules that plugins may use, and old names in them. Each still works, with a DeprecationWarning.
 
-The paths of version 0.1 are kept until 1.0. The list has only modules that a method or dataset had a reason to import.
+The paths of version 0.1 are kept until 1.0. The list has only modules that a method, a dataset or a script of somebody
+else's had a reason to import.
 """
 
 import sys
@@ -16,12 +17,16 @@ MOVED = {
     "adapters": ("data.adapters",),
     "archives": ("data.archives",),
     "ascent": ("networks.attacked",),
+    "checkpoints": ("training.checkpoints",),
     "cifar": ("data.cifar",),
     "consistency": ("ops.kernels.jensen_shannon",),
     "crops": ("ops.crops",),
     "devices": ("core.devices",),
     "dual_norm": ("networks.dual_norm",),
     "errors": ("core.errors", "runs.command_line"),
+    "fetch": ("data.remote.fetch",),
+    "figures": ("report.figures.all_figures",),
+    "formats": ("report.table_files",),
     "fourier": ("sensitivity.fourier",),
     "image_files": ("data.image_files",),
     "image_ops": ("ops.augmix",),
@@ -35,6 +40,7 @@ MOVED = {
     "pillow_ops": ("ops.pillow",),
     "pixel_ascent": ("ops.attacks.pixel",),
     "plain": ("core.regular_files",),
+    "precision": ("networks.precision",),
     "random_conv": ("ops.random_conv",),
     "readers": ("data.readers",),
     "recipe": ("core.recipe",),
@@ -47,12 +53,14 @@ MOVED = {
     "stream": ("core.stream",),
     "texts": ("core.escaping",),
     "timing": ("core.timing",),
+    "training_figures": ("report.figures.learning_curves",),
     "wae": ("ops.autoencoder",),
 }
 """Old path -> the modules, below benchmark, that hold now what it held."""
 
 
 RENAMED = {
+    "checkpoints": {"load": "load_checkpoint", "save": "save_checkpoint"},
     "kernels.jensen_shannon": {
         "jensen_shannon": "divergence", "jensen_shannon_torch": "divergence_torch",
         "jensen_shannon_triton": "divergence_triton",
@@ -88,6 +96,9 @@ class _Finder(MetaPathFinder, Loader):
         old, now = module.__name__, homes(module.__name__)
         renamed = RENAMED.get(old.removeprefix("benchmark."), {})
         warnings.warn(f"{old} has moved: import {' or '.join(now)}", MovedWarning, stacklevel=2)
+        if len(now) == 1 and not renamed and old != "benchmark.kernels":  # whose modules are found one by one
+            sys.modules[old] = import_module(now[0])  # the module itself: what is set in it is set there
+            return
 
         def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls for a name that a module lacks
             wanted = renamed.get(name, name)

@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(todo) < len(jobs):
             console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
         if todo:
-            with terminal.Display(estimate(todo, store), console) as display:
+            ids = [job.asked.run_id for job in todo]
+            costs = estimate(todo, store) if console.is_terminal else dict.fromkeys(ids, 1.0)  # only bars show them
+            with terminal.Display(costs, console) as display:
                 warn = functools.partial(console.print, highlight=False, markup=False)
                 listener = Tracked(display, tracking, warn)
                 if args.engine == "ray":

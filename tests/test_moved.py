@@ -106,6 +106,13 @@ def test_what_has_moved_is_where_the_table_says(old: str) -> None:
             assert [getattr(older, name)] == found
 
 
+def test_what_is_set_in_a_module_under_its_older_path_is_set_in_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(moved.MovedWarning):
+        older = import_module("benchmark.archives")
+    monkeypatch.setattr(older, "LIMIT", 17)
+    assert import_module("benchmark.data.archives").LIMIT == 17
+
+
 def test_nothing_is_renamed_that_has_not_moved() -> None:
     assert moved.RENAMED.keys() <= moved.MOVED.keys()
 

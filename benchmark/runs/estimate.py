@@ -7,7 +7,7 @@ corrected by records of ERM on these data; else, where nothing is to be tried, f
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from statistics import median
 
 import torch
@@ -15,44 +15,20 @@ import torch
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Asked, Record
-from benchmark.core.work import Work
 from benchmark.data.dataset import Loaded
 from benchmark.runs import machine, trial
+from benchmark.runs.counts import Parts, as_erm, counts, frequencies, images_of_steps, work_of
 from benchmark.runs.job import Job
 from benchmark.runs.shared import Facts, data_facts, load_data
 from benchmark.runs.store import Store
 from benchmark.training.budget import Budget
-from benchmark.training.evaluate import VIEWS
 
-GRID = 32
-"""Frequencies of a sensitivity map along an axis, at most."""
 CLOSING, FLOOR = 0.5, 1500
 """Seconds that a run needs to be written, and images whose bare passes measure its floor."""
 WAVE = 0.6
 """Seconds of scoring an image with a wave added, for each of scoring it plain: the map does the first layer once."""
 UNKNOWN = 1e-4
 """Seconds of a pass of an image where nothing is known: parts are then in proportion, and nothing else."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Seconds, or counts, of the parts of a run."""
-
-    setup: float
-    steps: float
-    phases: float
-    scoring: float
-    closing: float
-    """The sensitivity map, the floor and the picture of views, which come after the training."""
-
-    @property
-    def training(self) -> float:
-        """What a record calls its seconds."""
-        return self.setup + self.steps + self.phases + self.scoring
-
-    @property
-    def total(self) -> float:
-        return self.training + self.closing
 
 
 def estimate(todo: Sequence[Job], store: Store, *, try_out: bool = False) -> dict[str, float]:
@@ -121,7 +97,7 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job) ->
     recipe, device = asked.recipe, whole(asked.device if torch.cuda.is_available() else "cpu")
     data = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
     bare = trial.prices(recipe, facts.height, facts.width, device)
-    work, wanted = _work(asked, facts), counts(asked, facts)
+    work, wanted = work_of(asked, facts), counts(asked, facts)
     try:
         tried = trial.tried(asked, trial.method_of(asked), data, phases=work.attacked > 0)
         slower = _slower(asked, facts, records, data)
@@ -130,11 +106,11 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job) ->
     per_image = max(tried.per_image, work.per_image or 0.0)
     step = tried.step * per_image / (tried.per_image or per_image)
     small = replace(facts, images=tried.pool)
-    encoding = _per(tried.setup, 1, _work(asked, small).encoded, 0.0)
+    encoding = _per(tried.setup, 1, work_of(asked, small).encoded, 0.0)
     known = work.helpers or work.mapped or work.encoded
     parts = Parts(
         setup=_setup(asked, facts, bare) + work.encoded * encoding if known else tried.setup,
-        steps=_images(asked, work, per_image) / recipe.batch_size * step,
+        steps=images_of_steps(asked, work, per_image) / recipe.batch_size * step,
         phases=work.attacked * tried.attack + work.encoded_later * encoding,
         scoring=wanted.scoring * bare.forward,
         closing=wanted.closing * bare.wave + FLOOR * bare.passes + step,
@@ -144,9 +120,9 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job) ->
 
 def _setup(asked: Asked, facts: Facts, bare: trial.Prices) -> float:
     """Seconds of helper networks and their maps."""
-    work, recipe = _work(asked, facts), asked.recipe
+    work, recipe = work_of(asked, facts), asked.recipe
     helper = Budget(asked).helper_steps(trial.method_of(asked).passes) * recipe.batch_size
-    return work.helpers * helper * bare.passes + _waves(facts) * min(work.mapped, facts.val) * bare.wave
+    return work.helpers * helper * bare.passes + frequencies(facts) * min(work.mapped, facts.val) * bare.wave
 
 
 def _slower(asked: Asked, facts: Facts, records: Sequence[Record], data: Loaded) -> float:
@@ -180,56 +156,10 @@ def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial
     return _within(asked, parts)
 
 
-def counts(asked: Asked, facts: Facts, steps: int | None = None) -> Parts:
-    """What a run does. setup, steps, phases: in passes of an image; scoring and closing: in forward passes of one.
-
-    steps: those that were done, where a budget in passes or seconds decided it.
-    """
-    recipe, work, method = asked.recipe, _work(asked, facts, steps), trial.method_of(asked)
-    per_image = work.per_image or method.passes
-    waves = _waves(facts)
-    views = 1 + VIEWS if recipe.selection == "source-val-views" else 1
-    helper = work.helpers * Budget(asked).helper_steps(method.passes) * recipe.batch_size
-    return Parts(
-        setup=helper + waves * min(work.mapped, facts.val) / 3 + work.encoded,
-        steps=per_image * (steps * recipe.batch_size if steps else _images(asked, work, per_image)),
-        phases=work.attacked + work.encoded_later / 3,
-        scoring=recipe.evaluations * (views * facts.val + facts.test),
-        closing=waves * min(recipe.sensitivity_images, facts.val),
-    )
-
-
 def at_a_time(seconds: Sequence[float], jobs: int, cores: int, gpu: bool) -> float:
     """Seconds of runs that go on so many at a time. They share the cores, one thread each; on a GPU they take turns."""
     abreast = 1 if gpu else max(1, min(jobs, cores))
     return max([sum(seconds) / abreast, *seconds])
-
-
-def _waves(facts: Facts) -> int:
-    """Frequencies of a sensitivity map of square images."""
-    return min(facts.height, GRID) ** 2 // 2 + 2
-
-
-def _images(asked: Asked, work: Work, per_image: float) -> float:
-    """Source images of all steps; of the budget in passes, what the phases leave."""
-    whole_budget = asked.recipe.steps * asked.recipe.batch_size
-    return whole_budget if asked.budget == "steps" else max(0.0, whole_budget - work.attacked) / per_image
-
-
-def as_erm(asked: Asked) -> Asked:
-    """The run of ERM that this one is held against."""
-    return asked.model_copy(update={"method": "erm", "settings": {}, "variant": ""})
-
-
-def _work(asked: Asked, facts: Facts, steps: int | None = None) -> Work:
-    """The method's own counts, at the steps that its budget allows; none where a plugin cannot say."""
-    method, length = trial.method_of(asked), steps or asked.recipe.steps
-    if asked.budget == "passes" and steps is None:
-        length = max(1, round(length / method.passes))
-    try:
-        return method.work(length, facts.images)
-    except Exception:  # noqa: BLE001 - a plugin's: an estimate stops nothing
-        return Work()
 
 
 def _within(asked: Asked, parts: Parts) -> Parts:

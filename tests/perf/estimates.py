@@ -19,7 +19,7 @@ from unittest.mock import Mock, patch
 from tabulate import tabulate
 
 from benchmark.core.record import Record
-from benchmark.runs import estimate, load, machine
+from benchmark.runs import counts, estimate, load, machine
 from benchmark.runs.args import Args
 from benchmark.runs.engines.local import run_jobs
 from benchmark.runs.job import Job
@@ -103,7 +103,7 @@ def published() -> list[Line]:
             patch.object(machine, "threads_of", Mock(return_value=threads)),
         ):
             for by, known in given.items():
-                if estimate.nearest(asked, known) or (known is erm and estimate.nearest(estimate.as_erm(asked), known)):
+                if estimate.nearest(asked, known) or (known is erm and estimate.nearest(counts.as_erm(asked), known)):
                     said = estimate.of_run(asked, facts, known).training
                     lines.append(Line(asked.dataset, asked.row, record.steps, by, said, record.ran.seconds))
     return lines

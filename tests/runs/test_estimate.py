@@ -11,7 +11,7 @@ from benchmark import registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
-from benchmark.runs import estimate, machine, trial
+from benchmark.runs import counts, estimate, machine, trial
 from benchmark.runs.shared import Facts
 from benchmark.runs.store import Store
 from tests import toy
@@ -51,7 +51,7 @@ def made(
     return found.model_copy(update={"throughput": cost, "ran": ran, "steps": steps})
 
 
-def said(like: Record, records: list[Record], **changes: object) -> estimate.Parts:
+def said(like: Record, records: list[Record], **changes: object) -> counts.Parts:
     """The estimate of a run like this one but for its recipe."""
     recipe = like.asked.recipe.model_copy(update=changes)
     return estimate.of_run(like.asked.model_copy(update={"recipe": recipe}), FACTS, records)
