@@ -5,23 +5,17 @@ parse -> plan -> run -> tables; the rest of the package is what these four words
 
 import functools
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmark import registry, tables
-from benchmark.core import locks
+from benchmark import registry
+from benchmark.comparison import perform, prepare, render
 from benchmark.core.errors import UsageError, describe
-from benchmark.report import page, terminal
+from benchmark.report import terminal
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import arguments, leave
-from benchmark.runs.engines import local, ray
 from benchmark.runs.estimate import estimate
-from benchmark.runs.plan import plan
-from benchmark.runs.stale import finished, lacking
-from benchmark.runs.store import Store
-from benchmark.runs.trackers import Tracked, trackers
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -36,34 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             terminal.show_list(console)
             return 0
-        tracking = trackers(args.track, args.out)
-        store = Store(args.out)
-        if not args.dry_run:
-            store.prepare()
-        jobs = plan(args)
-        todo = [job for job in jobs if not finished(job, store, args.stale)]
-        again = Counter(lacking(job, store) for job in todo)
-        for flag, count in again.items():
-            if flag:
-                console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
+        comparison = prepare(args)
+        jobs, todo = comparison.jobs, comparison.todo
+        for flag, count in comparison.again.items():
+            console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
         if args.dry_run:
-            terminal.show_plan(jobs, estimate(todo, store, try_out=True), console)
+            terminal.show_plan(jobs, estimate(todo, comparison.store, try_out=True), console)
             return 0
         if len(todo) < len(jobs):
             console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
         if todo:
             ids = [job.asked.run_id for job in todo]
-            costs = estimate(todo, store) if console.is_terminal else dict.fromkeys(ids, 1.0)  # only bars show them
+            live = console.is_terminal  # only bars show the costs
+            costs = estimate(todo, comparison.store) if live else dict.fromkeys(ids, 1.0)
             with terminal.Display(costs, console) as display:
-                warn = functools.partial(console.print, highlight=False, markup=False)
-                listener = Tracked(display, tracking, warn)
-                if args.engine == "ray":
-                    ray.run_jobs(todo, args.jobs or 1, listener)
-                else:
-                    local.run_jobs(todo, min(jobs[0].sharing, len(todo)), listener, args.timeout)
-        with locks.in_turn(store.runs):  # whoever renders last has seen every run
-            records = tables.write(store)
-            index = page.write(store, records)
+                perform(comparison, display, functools.partial(console.print, highlight=False, markup=False))
+        records, index = render(comparison.store)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
