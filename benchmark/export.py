@@ -5,38 +5,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import safetensors.torch
 import torch
-import tyro
 from safetensors import SafetensorError
 from torch import nn
 
-from benchmark import networks, registry
+from benchmark import flags, networks, registry
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
 from benchmark.training.evaluate import accuracy
 
-
-@dataclass(frozen=True)
-class Args:
-    """Load a network that --save-weights kept and print its card; with --check, evaluate it again."""
-
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """Folder with record.json and weights.safetensors."""
-    check: bool = False
-    """Evaluate it on its data and say whether it reproduces its record."""
-    data_dir: Path | None = None
-    """Folder of the dataset's files."""
-    plugin: tuple[Path, ...] = ()
-    """The files that define its method or dataset, where they were plugins. They are run as code."""
+Args = flags.Export
 
 
 @dataclass(frozen=True)
@@ -118,7 +104,7 @@ def _record(run_dir: Path) -> tuple[Record, Weights]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
-    args: Args = arguments(Args, argv, "python -m benchmark.export")
+    args: Args = arguments(Args, argv, program("export"))
     try:
         registry.load_plugins(args.plugin)
         if not args.check:

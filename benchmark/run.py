@@ -1,21 +1,19 @@
 """python -m benchmark.run: trains methods on source domains, tests them on others, writes the tables and the page.
 
-parse -> plan -> run -> tables; the rest of the package is what these four words mean.
+parse -> plan -> run -> tables; the rest of the package is what these four words mean. What needs torch is imported
+after the first, so that --help, --list and a slip of the finger are answered at once.
 """
 
-import functools
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.comparison import perform, prepare, render
 from benchmark.core.errors import UsageError, describe
-from benchmark.report import terminal
-from benchmark.runs.args import Args
-from benchmark.runs.command_line import arguments, leave
-from benchmark.runs.estimate import estimate
+from benchmark.report.listing import show_list
+from benchmark.runs.args import Args, check_numbers
+from benchmark.runs.command_line import arguments, leave, program, versions
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -23,29 +21,20 @@ KEPT = "finished runs and checkpoints are kept; the same command goes on from he
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
     Ctrl-C, 143 by SIGTERM."""
-    args: Args = arguments(Args, argv, "python -m benchmark.run", paths=("weights", "track"))
+    args: Args = arguments(Args, argv, program("run"), paths=("weights", "track"))
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
-        registry.load_plugins(args.plugin)
+        if args.version:
+            print(versions())
+            return 0
         if args.list:
-            terminal.show_list(console)
+            registry.load_plugins(args.plugin)
+            show_list(console)
             return 0
-        comparison = prepare(args)
-        jobs, todo = comparison.jobs, comparison.todo
-        for flag, count in comparison.again.items():
-            console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
-        if args.dry_run:
-            terminal.show_plan(jobs, estimate(todo, comparison.store, try_out=True), console)
-            return 0
-        if len(todo) < len(jobs):
-            console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
-        if todo:
-            ids = [job.asked.run_id for job in todo]
-            live = console.is_terminal  # only bars show the costs
-            costs = estimate(todo, comparison.store) if live else dict.fromkeys(ids, 1.0)
-            with terminal.Display(costs, console) as display:
-                perform(comparison, display, functools.partial(console.print, highlight=False, markup=False))
-        records, index = render(comparison.store)
+        check_numbers(args)
+        from benchmark.session import conduct  # noqa: PLC0415 - imports torch
+
+        return conduct(args, console)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -55,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as problem:
         print(f"interrupted: {KEPT}", file=sys.stderr)
         return getattr(problem, "code", 130)
-    with console:  # written in one piece, for readers that stop at the line they look for
-        return terminal.show_results(jobs, records, index, console)
 
 
 if __name__ == "__main__":
