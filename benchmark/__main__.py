@@ -50,7 +50,7 @@ examples:
   {program} tables --trace accuracy:augmix:mean
 
 {program} COMMAND --help   the flags of a command
-{program} --version        the versions of dg-referee, Python and torch"""
+{program} --version        the versions of dg-referee, Python, torch"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
