@@ -62,7 +62,8 @@ def boxed(kind: Any) -> Any:
 
 def _boxes(kind: Any) -> Sequence[type[Any]]:
     """The dataclasses that this one inherits its flags from, in the order of the flags."""
-    return [base for base in reversed(getattr(kind, "__bases__", ())) if is_dataclass(base)]
+    bases: Sequence[type[Any]] = getattr(kind, "__bases__", ())
+    return [base for base in reversed(bases) if hasattr(base, "__dataclass_fields__")]
 
 
 def program(name: str) -> str:
