@@ -34,16 +34,24 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitAr
 
 
 def arguments(
-    kind: Any, argv: Sequence[str] | None, prog: str, *, paths: Collection[str] = (), description: str | None = None
+    kind: Any,
+    argv: Sequence[str] | None,
+    prog: str,
+    *,
+    paths: Collection[str] = (),
+    description: str | None = None,
+    default: Any = None,
 ) -> Any:
     """The command line as a dataclass of this kind, or of one of its subcommands.
 
     A list flag that is given several times has the values of all; a `~` that begins a path is the home folder. paths:
-    fields of texts that may hold paths. Ends the process with code 2 and one message where the words do not fit.
+    fields of texts that may hold paths. default: what flags that are not given hold, where not the kind's own. Ends
+    the process with code 2 and one message where the words do not fit.
     """
-    words = joined(sys.argv[1:] if argv is None else argv, _lists(kind))
+    words, shape = joined(sys.argv[1:] if argv is None else argv, _lists(kind)), boxed(kind)
+    about = {} if default is None else {"default": _into(shape, default)}
     try:
-        read = tyro.cli(boxed(kind), args=words, prog=prog, config=CONFIG, description=description)
+        read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
         parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
         values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
         make = kind if _boxes(kind) else type(read)
@@ -64,6 +72,16 @@ def _boxes(kind: Any) -> Sequence[type[Any]]:
     """The dataclasses that this one inherits its flags from, in the order of the flags."""
     bases: Sequence[type[Any]] = getattr(kind, "__bases__", ())
     return [base for base in reversed(bases) if hasattr(base, "__dataclass_fields__")]
+
+
+def _into(shape: Any, flat: Any) -> Any:
+    """The values of a dataclass of flags in the shape that tyro is to read."""
+    if isinstance(flat, shape):
+        return flat
+    parts = {box.__name__.lower(): box for box in _boxes(type(flat))}
+    return shape(
+        **{name: box(**{each.name: getattr(flat, each.name) for each in fields(box)}) for name, box in parts.items()}
+    )
 
 
 def program(name: str) -> str:
