@@ -9,7 +9,6 @@ this and does not pass it on.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import cos, pi
 from pathlib import Path
@@ -24,31 +23,20 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark import networks
+from benchmark import flags, networks
 from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.core.rng import key
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
-from benchmark.runs.command_line import arguments, in_range, leave, seed_in_range
+from benchmark.runs.command_line import arguments, in_range, leave, program, seed_in_range
 from benchmark.sensitivity.fourier import radial_profile, radius, view31
 from benchmark.sensitivity.wave_errors import reference, released_r_factor
 from benchmark.training.artifacts import npy_bytes
 from benchmark.training.evaluate import accuracy
 
-
-@dataclass(frozen=True)
-class Args:
-    data_dir: Path
-    """The folder with the IDX files in MNIST/raw, and with the published map as sada_sample_map.npy."""
-    epochs: int = 50
-    """The released code's 50; the cosine schedule ends with the last one."""
-    images: int = 10_000
-    """How many test images, from the first, the map is computed on; an incomplete last batch of 128 is dropped."""
-    seed: int = 0
-    out: Path | None = None
-    """A folder for our maps (maps.npy, [2,31,31]: as called, enhanced), a picture of all, and record.json."""
+Args = flags.CompareMap
 
 
 def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -184,7 +172,7 @@ def run(args: Args) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 a file is missing."""
-    args: Args = arguments(Args, argv, "python -m benchmark.compare_map", description=__doc__)
+    args: Args = arguments(Args, argv, program("compare-map"))
     try:
         run(args)
     except UsageError as problem:

@@ -7,48 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import safetensors.torch
 import torch
-import tyro
 from safetensors import SafetensorError
 from torch import nn
 
-from benchmark import networks, registry
+from benchmark import flags, networks, registry
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
 from benchmark.training.evaluate import accuracy
 
-
-@dataclass(frozen=True)
-class Args:
-    """Load a network that --save-weights kept and print its card; or evaluate it again; or write it for timm and the
-    Hugging Face hub. Nothing is sent without --push-to-hub."""
-
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """Folder with record.json and weights.safetensors."""
-    check: bool = False
-    """Evaluate it on its data and say whether it reproduces its record; one that does not is not exported."""
-    folder: Path | None = None
-    """Write what --push-to-hub sends into this new folder."""
-    push_to_hub: str | None = None
-    """Send it to this repository of the Hugging Face hub, OWNER/NAME."""
-    private: bool = False
-    """Make the repository private where it is new; refuse one that is public."""
-    license: str | None = None
-    """The licence that its card names, as the hub writes it (mit, cc-by-4.0, ...). Default: it names none."""
-    data_dir: Path | None = None
-    """Folder of the dataset's files."""
-    plugin: tuple[Path, ...] = ()
-    """The files that define its method or dataset, where they were plugins. They are run as code."""
+Args = flags.Export
 
 
 @dataclass(frozen=True)
@@ -178,7 +155,7 @@ def exported(args: Args) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
-    args: Args = arguments(Args, argv, "python -m benchmark.export")
+    args: Args = arguments(Args, argv, program("export"))
     try:
         registry.load_plugins(args.plugin)
         if (args.private or args.license) and not (args.push_to_hub or args.folder):

@@ -5,6 +5,9 @@ dg_referee.datasets, each naming a module), and files given with --plugin. A nam
 shows the first line of a file's docstring.
 """
 
+from __future__ import annotations
+
+import ast
 import functools
 import importlib
 import importlib.util
@@ -16,19 +19,21 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
 
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import canonical_json
 from benchmark.core.settings import names_of
-from benchmark.data import Dataset
-from benchmark.method import Method
+
+if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known without them
+    from benchmark.data import Dataset
+    from benchmark.method import Method
 
 Kind = Literal["method", "dataset"]
-Found: TypeAlias = type[Method] | type[Dataset]
-_BASES: dict[Kind, Found] = {"method": Method, "dataset": Dataset}
+Found: TypeAlias = "type[Method] | type[Dataset]"
+_CONTRACTS: dict[Kind, str] = {"method": "benchmark.method", "dataset": "benchmark.data"}
 _plugins: dict[Path, ModuleType] = {}
 
 
@@ -50,7 +55,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as problem:
             raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
-        if not any(_defines(module, kind) for kind in _BASES):
+        if not any(_defines(module, kind) for kind in _CONTRACTS):
             raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {_wanted()}")
         _plugins[path] = module
 
@@ -84,6 +89,18 @@ def summary(kind: Kind, name: str) -> str:
     return (module.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
+def outline(kind: Kind, name: str) -> tuple[str, bool]:
+    """Its summary, and whether it is experimental. A file of this project is read for that, and not imported."""
+    folders = importlib.import_module(f"benchmark.{kind}s").__path__
+    files = [file for folder in folders if (file := Path(folder) / f"{name}.py").is_file()]
+    if not files:
+        return summary(kind, name), bool(getattr(find(kind, name), "experimental", False))
+    tree = ast.parse(files[0].read_bytes())
+    marks = [n for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "experimental"]
+    doc = ast.get_docstring(tree) or ""
+    return doc.partition("\n")[0].rstrip("."), any(n.value is not None and ast.literal_eval(n.value) for n in marks)
+
+
 def source_file(kind: Kind, name: str) -> Path:
     """The file that defines it."""
     return Path(str(sys.modules[find(kind, name).__module__].__file__))
@@ -101,15 +118,15 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
     Raises UsageError naming the field, the value and what is allowed; and where the settings, which a record holds, are
     no plain values, or a method's passes no number.
     """
-    cls = find(kind, name)
-    if issubclass(cls, Method) and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
+    cls: Any = find(kind, name)
+    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
         raise UsageError(f"{source_file(kind, name)}: passes = {cls.passes!r}: write a number above 0")
     fields = names_of(cls)
     for key in settings:
         if key not in fields:
             raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
     try:
-        made = cls(**{key: _read(cls, key, value) for key, value in settings.items()})
+        made: Method | Dataset = cls(**{key: _read(cls, key, value) for key, value in settings.items()})
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join([name, *(str(part) for part in first["loc"][:1])])
@@ -173,5 +190,6 @@ def _wanted() -> str:
 
 
 def _defines(module: ModuleType, kind: Kind) -> bool:
+    base = getattr(importlib.import_module(_CONTRACTS[kind]), kind.title())
     cls = getattr(module, kind.title(), None)
-    return isinstance(cls, type) and issubclass(cls, _BASES[kind]) and cls is not _BASES[kind]
+    return isinstance(cls, type) and issubclass(cls, base) and cls is not base

@@ -8,16 +8,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from benchmark import registry, run
+from benchmark import flags, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.rows import by_row
 from benchmark.report.tidy.stats import Estimate
-from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -98,18 +97,7 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Args:
-    """Hold rows of the strict protocol against what their authors printed: mean ± sd (n seeds), in percent."""
-
-    method: tuple[str, ...] = ()
-    """Methods; all that have published figures by default."""
-    out: Path = Path("results")
-    """Output folder of benchmark.run."""
-    data_dir: Path | None = None
-    """Folder of the datasets' files, for --run."""
-    run: bool = False
-    """Run what is missing first: five seeds of each strict row. This takes hours on a GPU."""
+Args = flags.Reproduce
 
 
 def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
@@ -127,7 +115,7 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all inside or not enough to say, 1 some outside or a run failed, 2 bad usage."""
-    args: Args = arguments(Args, argv, "python -m benchmark.reproduce")
+    args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     known = dict.fromkeys(p.method for p in papers.published if p.strict)
     try:
@@ -149,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report(found, papers))
     for words in todo:
         absent = "" if words[5] in registry.names("dataset") else "  # this version has no such dataset"
-        print(f"to run what is missing: python -m benchmark.run {shlex.join(words)}{absent}")
+        print(f"to run what is missing: {program('run')} {shlex.join(words)}{absent}")
     return 1 if any(f.verdict == "outside" for f in found) else 0
 
 

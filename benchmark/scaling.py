@@ -10,47 +10,29 @@ Evaluation and the sensitivity map are left out.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from heapq import heapreplace
 from itertools import count
 from math import ceil
-from pathlib import Path
 from statistics import median
 
 import torch
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import networks, protocols, registry
+from benchmark import flags, networks, protocols, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.runs.command_line import arguments, in_range, leave
+from benchmark.runs.command_line import arguments, in_range, leave, program
 from benchmark.runs.plan import expand_all
 from benchmark.runs.store import Store
 
-
-@dataclass(frozen=True)
-class Args:
-    """Prints what a matrix of runs costs under the common protocol, on one source domain of each dataset."""
-
-    methods: tuple[str, ...] = ("all",)
-    """Method names, or `all`."""
-    datasets: tuple[str, ...] = ("digits", "pacs", "cifar10c", "cifar100c")
-    """Dataset names."""
-    seeds: int = 5
-    """How many seeds."""
-    gflops: float = 10_000.0
-    """The assumption: GFLOP/s that the training of ERM reaches on one device."""
-    devices: tuple[int, ...] = (1, 8, 64)
-    """Numbers of devices to spread the runs over, one run on each at a time."""
-    out: Path = Path("results/published")
-    """The records that the costs are taken from."""
+Args = flags.Scaling
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
-    args: Args = arguments(Args, argv, "python -m benchmark.scaling")
+    args: Args = arguments(Args, argv, program("scaling"))
     try:
         print(report(args))
     except UsageError as problem:

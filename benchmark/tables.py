@@ -9,14 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
-import tyro
 
-from benchmark import registry
+from benchmark import flags, registry
 from benchmark.core import locks
 from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError, describe, did_you_mean
@@ -30,7 +27,7 @@ from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_r
 from benchmark.report.tidy.corruption_metrics import corruption_rows
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
-from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.records import LIMIT
 from benchmark.runs.store import Store
@@ -174,25 +171,16 @@ def _lines(records: Sequence[Record], store: Store) -> Iterable[tuple[str, Line,
                 yield name, line, f"{name}.md: {summary.heading.partition(';')[0]}: {line.label}"
 
 
-@dataclass(frozen=True)
-class Args:
-    """Rebuild the tables of an output folder from its run records."""
-
-    out: Path = Path("results")
-    """Output folder of benchmark.run."""
-    check: bool = False
-    """Write nothing; compare the tables with the records byte for byte. Exit code 1 where they differ."""
-    trace: Annotated[str | None, tyro.conf.arg(metavar="RUN_ID|TABLE:ROW[:COLUMN]")] = None
-    """Print a run's record, the command that repeats it and the cells that use it; or the runs behind cells."""
+Args = flags.Tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
-    args: Args = arguments(Args, argv, "python -m benchmark.tables")
+    args: Args = arguments(Args, argv, program("tables"))
     store = Store(args.out)
     try:
         if not store.runs.is_dir():
-            raise UsageError(f"--out {args.out}: no runs there; `python -m benchmark.run --out {args.out}` makes some")
+            raise UsageError(f"--out {args.out}: no runs there; `{program('run')} --out {args.out}` makes some")
         if args.trace is not None:
             print(plain(trace(store, args.trace)))
             return 0

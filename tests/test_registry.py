@@ -1,5 +1,6 @@
 """The registry: one file, no edit elsewhere; clashes and damage are errors with names in them."""
 
+import importlib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,20 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         registry.find("method", "randomconv")
     with pytest.raises(UsageError, match="unknown dataset 'minidigit': did you mean 'minidigits'"):
         registry.find("dataset", "minidigit")
+
+
+def test_an_outline_is_what_the_class_says() -> None:
+    kinds: tuple[registry.Kind, ...] = ("method", "dataset")
+    for kind in kinds:
+        for name in registry.names(kind):
+            experimental = getattr(registry.find(kind, name), "experimental", False)
+            assert registry.outline(kind, name) == (registry.summary(kind, name), experimental)
+
+
+def test_an_outline_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '"""A trial.\n\nMore."""\nclass Method:\n    experimental: ClassVar[bool] = True\nraise RuntimeError\n'
+    (tmp_path / "trial.py").write_text(text)
+    folder = importlib.import_module("benchmark.methods")
+    monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
+    assert "trial" in registry.names("method")
+    assert registry.outline("method", "trial") == ("A trial", True)

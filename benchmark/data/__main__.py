@@ -2,87 +2,32 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 from rich import progress
-from tyro.conf import Positional, arg, subcommand
 
-from benchmark import data, registry
+from benchmark import data, flags, registry
 from benchmark.core.errors import UsageError
 from benchmark.data import cache
 from benchmark.data.remote import fetch, verify
 from benchmark.data.remote.remote_file import Remote, states
-from benchmark.runs.command_line import arguments, leave
+from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.plan import parse_settings
 
-Name: TypeAlias = Annotated[str, arg(metavar="NAME")]
-
-
-@dataclass(frozen=True)
-class List:
-    """Datasets with their domains, licences, download sizes, and what of them lies under --data-dir."""
-
-    data_dir: Path = Path("data")
-    """Folder of the datasets' files."""
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """Download a dataset's files, check them against their published hashes, unpack them and note where they are from.
-
-    Files that are there already are checked and kept. An interrupted download goes on where it broke off. Where no
-    address works, it says which file to put where by hand, and what its hash must be; exit code 1.
-    """
-
-    name: Positional[Name]
-    """The dataset."""
-    data_dir: Path = Path("data")
-    """Folder of the datasets' files; give the same one to benchmark.run."""
-    set: tuple[str, ...] = ()
-    """Settings as DATASET.field=value, where they decide which files are needed, e.g. digits.mnist_m=pickle10k."""
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Hash every file again, decode every part, count its classes and print the dataset's fingerprint.
-
-    Exit code 1 where a file has a wrong hash, a part cannot be decoded, the cache of decoded images disagrees, or
-    nothing at all is there. Parts whose files are missing are only named: a run leaves their columns empty.
-    """
-
-    name: Positional[Annotated[str | None, arg(metavar="[NAME]")]] = None
-    """The dataset. Default: every one that has files there."""
-    data_dir: Path = Path("data")
-    """Folder of the datasets' files."""
-    set: tuple[str, ...] = ()
-    """Settings as DATASET.field=value; the fingerprint depends on them."""
-
-
-@dataclass(frozen=True)
-class ClearCache:
-    """Delete all decoded images in the cache. They are decoded again when they are next needed."""
-
-
-Command: TypeAlias = (
-    Annotated[List, subcommand("list")]
-    | Annotated[Fetch, subcommand("fetch")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[ClearCache, subcommand("clear-cache")]
-)
+Command: TypeAlias = flags.Data
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 something is wrong or could not be had, 2 bad usage, 130 interrupted."""
-    command = arguments(Command, argv, "python -m benchmark.data", description=__doc__)
+    command = arguments(Command, argv, program("data"), description=flags.DATA)
     try:
         match command:
-            case List():
+            case flags.List():
                 return show_list(command.data_dir)
-            case Fetch():
+            case flags.Fetch():
                 return fetch_all(command.name, _make(command.name, command.set), command.data_dir)
-            case Verify():
+            case flags.Verify():
                 return verify_all(command)
             case _:
                 files, size = cache.clear()
@@ -161,7 +106,7 @@ def _by_hand(dataset: data.Dataset, root: Path) -> str:
     return f"{said}\n`python -m benchmark.data verify` reads and counts them"
 
 
-def verify_all(command: Verify) -> int:
+def verify_all(command: flags.Verify) -> int:
     """Verifies one dataset, or all that have files there; returns 1 where something is wrong."""
     root, wrong, looked = command.data_dir, 0, 0
     if command.set and not command.name:

@@ -1,4 +1,4 @@
-"""Terminal output: lists, plans, results, and live bars with time left (elsewhere a line for each run)."""
+"""Terminal output: plans, results, and live bars with time left (elsewhere a line for each run)."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column, Table
 from rich.text import Text
 
-from benchmark import protocols, registry
 from benchmark.core.devices import on_gpu
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
@@ -138,21 +137,6 @@ def outcome(record: Record | None) -> str:
     rate = f"{record.throughput.images_per_second:.0f} images/s, " if record.throughput else ""
     busy = f"; {load.WARNING}: {beyond}" if (beyond := load.beyond(record.ran.machine)) else ""
     return f"{', '.join(reached)} %; {rate}{record.ran.seconds:.0f} s{busy}"
-
-
-def show_list(console: Console) -> None:
-    """Prints methods, datasets and protocols with one line each."""
-    kinds: tuple[registry.Kind, ...] = ("method", "dataset")
-    for kind in kinds:
-        console.print(f"{kind}s", style="bold")
-        for name in registry.names(kind):
-            note = " (experimental; not in `all`)" if getattr(registry.find(kind, name), "experimental", False) else ""
-            console.print(
-                f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True
-            )
-    console.print("protocols", style="bold")
-    for name, summary in protocols.PROTOCOLS.items():
-        console.print(f"  {name:<12} {summary}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console) -> None:

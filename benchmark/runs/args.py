@@ -1,89 +1,140 @@
-"""The command line of benchmark.run: its flags and what they may hold."""
+"""The command line of benchmark.run: its flags and what they may hold.
+
+The help shows a box for each dataclass that `Args` inherits from, with a line of text for each flag: the text after a
+flag has to be one line, as completion in shells takes it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
 from benchmark.runs.command_line import in_range, seed_in_range
+from benchmark.runs.flag_types import (
+    UNSAID,
+    Count,
+    Domains,
+    Files,
+    Flag,
+    Folder,
+    MaybeFolder,
+    Names,
+    Seconds,
+    Settings,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Args:
-    """Train every method on every source domain with every seed, test it elsewhere, and write the tables.
+class Experiment:
+    """What is run."""
 
-    Finished runs are kept: the same command again only renders; after a crash it goes on where it stopped.
-    """
-
-    methods: tuple[str, ...] = ("all",)
+    methods: Names = ("all",)
     """Method names, or `all`. NAME:field=value,field=value makes a row of its own, e.g. augmix:jsd=false."""
-    datasets: tuple[str, ...] = ("minidigits",)
+    datasets: Names = ("minidigits",)
     """Dataset names; minidigits needs no files."""
-    sources: tuple[str, ...] = ()
+    data_dir: MaybeFolder = None
+    """Folder of the datasets' files."""
+    seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...")] = (0, 1, 2)
+    """Each gives every method the same initial network and the same order of batches."""
+    sources: Domains = ()
     """Source domains, one run for each; A+B pools two. Default: the dataset's own list."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds; each gives every method the same initial network and the same order of batches."""
-    steps: int | None = None
-    """Training steps (budget steps) or forward-backward passes over a batch (budget passes). Default: protocol's."""
+    set: Settings = ()
+    """Settings of methods or datasets, as augmix.severity=1."""
+    protocol: Annotated[str, arg(metavar="{common,strict}")] = "common"
+    """common: one recipe for all methods. strict: each method as its own authors ran it."""
+    network: Annotated[str | None, arg(metavar="NAME"), UNSAID] = None
+    """A name of benchmark.networks, or timm:NAME. Its table stands apart. Default: the protocol's."""
+    weights: Annotated[str | None, arg(metavar="{scratch,pretrained,FILE}"), UNSAID] = None
+    """What networks start from; pretrained is timm's, FILE a .safetensors. Default: the protocol's."""
+    plugin: Files = ()
+    """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long it trains, and how often it is scored."""
+
+    steps: Count = None
+    """Training steps; with --budget passes, passes over a batch. Default: the protocol's."""
     budget: Literal["steps", "passes", "time"] = "steps"
     """What is equal for all methods: training steps, passes through the network, or seconds on this machine."""
-    seconds: float | None = None
-    """Training seconds of each run under `--budget time`."""
-    network: str | None = None
-    """A network in the place of the protocol's: a name of benchmark.networks, or timm:NAME. Its table stands apart."""
-    protocol: str = "common"
-    """common: one recipe for all methods. strict: each method as its own authors ran it."""
-    set: tuple[str, ...] = ()
-    """Settings, as METHOD.field=value or DATASET.field=value, e.g. augmix.severity=1."""
-    data_dir: Path | None = None
-    """Folder of the datasets' files."""
-    out: Path = Path("results")
-    """Output folder: runs/, tables/, figures/."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
-    engine: Literal["local", "ray"] = "local"
-    """Where runs execute: on this machine, or on a Ray cluster (docs/scaling.md)."""
-    ray_address: str | None = None
-    """The cluster's head, HOST:PORT. Default: RAY_ADDRESS, this machine's cluster, or a new one on this machine."""
-    timeout: float | None = None
-    """Seconds that a run may take before it is ended as failed. Default: any number."""
-    jobs: int | None = None
-    """Runs at a time; each gets its share of the cores. With Ray: runs at a time on a GPU, or on a core with --device
-    cpu. Sharing makes timings noisier. Default: 1 on a CPU and with Ray; what one GPU takes (docs/gpu.md)."""
-    nproc: int = 1
-    """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
-    plugin: tuple[Path, ...] = ()
-    """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
-    save_weights: bool = False
-    """Keep each run's selected network: weights.safetensors and card.md beside its record. Finished runs that kept
-    none are run again."""
-    track: tuple[str, ...] = ()
-    """Send curves and results of the runs that end to tensorboard, tensorboard:DIR (default OUT/tensorboard), wandb."""
-    precision: Precision = "fp32"
-    """fp32. tf32, on a GPU: rounded inputs of matrix products and convolutions. bf16: bfloat16 inside the network while
-    it trains and is attacked; it is scored in fp32. Other than fp32 makes a table of its own: docs/adr/0006."""
-    weights: str | None = None
-    """What networks start from: scratch, pretrained (timm's), or a .safetensors file. Default: the protocol's."""
-    sensitivity_images: int | None = None
-    """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
-    batch_size: int | None = None
-    """Images in a step. Default: the protocol's. Its table stands apart."""
-    evaluations: int | None = None
+    seconds: Seconds = None
+    """Training seconds of each run under --budget time."""
+    batch_size: Count = None
+    """Images in a step. Its table stands apart. Default: the protocol's."""
+    evaluations: Count = None
     """How often each run is scored. Default: the protocol's."""
-    checkpoint_seconds: float = 30.0
-    """Seconds between checkpoints."""
-    launch: bool = False
-    """On a GPU, launch every operation instead of replaying captured steps: the same numbers, several times as slowly;
-    for debugging (docs/adr/0007)."""
-    deterministic: bool = False
-    """Take torch's deterministic algorithms; a record names the operations that have none. A CPU needs no such flag."""
+    sensitivity_images: Count = None
+    """Validation images under the sensitivity map; 0 leaves it out. Default: the protocol's."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it computes."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    jobs: Count = None
+    """Runs at a time, with Ray on each device; timings get noisier. Default: 1, or what one GPU takes (docs/gpu.md)."""
+    nproc: Annotated[int, arg(metavar="N")] = 1
+    """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
+    timeout: Seconds = None
+    """Seconds that a run may take before it is ended as failed. Default: any number."""
+    engine: Literal["local", "ray"] = "local"
+    """On this machine, or on a Ray cluster (docs/scaling.md)."""
+    ray_address: Annotated[str | None, arg(metavar="HOST:PORT"), UNSAID] = None
+    """The cluster's head. Default: RAY_ADDRESS, this machine's cluster, or a new one on this machine."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is kept, and where."""
+
+    out: Folder = Path("results")
+    """Output folder: index.html, runs/, tables/, figures/."""
+    save_weights: Flag = False
+    """Keep each run's selected network, with a card. Finished runs that kept none are run again."""
+    track: Annotated[tuple[str, ...], arg(metavar="{tensorboard,tensorboard:DIR,wandb} ..."), UNSAID] = ()
+    """Send the curves and results of runs there. DIR is OUT/tensorboard where none is given."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
-    """What to do with finished runs that other code or versions made: do them again, keep them, or stop."""
-    list: bool = False
+    """Finished runs that other code or versions made: do them again, keep them, or stop."""
+    checkpoint_seconds: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """Seconds between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How it computes."""
+
+    precision: Precision = "fp32"
+    """tf32 and bf16 round while the network trains (docs/adr/0006). Their tables stand apart."""
+    launch: Flag = False
+    """On a GPU, for debugging: replay no captured steps. The same numbers, several times as slowly (docs/adr/0007)."""
+    deterministic: Flag = False
+    """On a GPU, take torch's deterministic algorithms; a record names the operations that have none."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """What does no run."""
+
+    dry_run: Flag = False
+    """Print the plan with run ids, lengths and an estimate (docs/scaling.md), and stop."""
+    list: Flag = False
     """List methods, datasets and protocols, and stop."""
-    dry_run: bool = False
-    """Print the plan with run ids, step counts and an estimate, and stop (docs/scaling.md: how good it is)."""
+    version: Flag = False
+    """Print the versions of dg-referee, Python and torch, and stop."""
+
+
+@dataclass(frozen=True)
+class Args(Other, Performance, Output, Machine, Length, Experiment):
+    """Train each method with each seed, test it in other domains, write the tables.
+
+    Finished runs are kept: after a crash the same command goes on from there.
+    """
 
 
 def check_numbers(args: Args) -> None:

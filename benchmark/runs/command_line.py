@@ -3,6 +3,7 @@
 import atexit
 import errno
 import os
+import platform
 import re
 import shlex
 import signal
@@ -11,13 +12,14 @@ import types
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import tyro
 
-from benchmark import moved
+from benchmark import __version__, moved
 from benchmark.core import standard_streams
 from benchmark.core.errors import UsageError, describe
 
@@ -27,23 +29,74 @@ MOST_SEED = 2**63 - 1
 """The largest whole number that a column of the tables can hold."""
 
 
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
+"""How tyro reads all command lines: --flag without --no-flag, and no `None` as a value."""
+
+
 def arguments(
-    kind: Any, argv: Sequence[str] | None, prog: str, *, paths: Collection[str] = (), description: str | None = None
+    kind: Any,
+    argv: Sequence[str] | None,
+    prog: str,
+    *,
+    paths: Collection[str] = (),
+    description: str | None = None,
+    default: Any = None,
 ) -> Any:
     """The command line as a dataclass of this kind, or of one of its subcommands.
 
     A list flag that is given several times has the values of all; a `~` that begins a path is the home folder. paths:
-    fields of texts that may hold paths. Ends the process with code 2 and one message where the words do not fit.
+    fields of texts that may hold paths. default: what flags that are not given hold, where not the kind's own. Ends
+    the process with code 2 and one message where the words do not fit.
     """
-    words = joined(sys.argv[1:] if argv is None else argv, _lists(kind))
+    words, shape = joined(sys.argv[1:] if argv is None else argv, _lists(kind)), boxed(kind)
+    about = {} if default is None else {"default": _into(shape, default)}
     try:
-        config = (tyro.conf.FlagCreatePairsOff,)
-        read = tyro.cli(kind, args=words, prog=prog, config=config, description=description)
-        values = {field.name: getattr(read, field.name) for field in fields(read)}
-        return replace(read, **{name: _checked(name, value, paths) for name, value in values.items()})
+        read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
+        parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
+        values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+        make = kind if _boxes(kind) else type(read)
+        return make(**{name: _checked(name, value, paths) for name, value in values.items()})
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def boxed(kind: Any) -> Any:
+    """What tyro is to read for this dataclass of flags, so that its help has a box for each of the bases."""
+    boxes = [(box.__name__.lower(), Annotated[box, tyro.conf.arg(help="")], field(default_factory=box))
+             for box in _boxes(kind)]  # fmt: skip
+    return make_dataclass(kind.__name__, boxes, namespace={"__doc__": kind.__doc__}) if boxes else kind
+
+
+def _boxes(kind: Any) -> Sequence[type[Any]]:
+    """The dataclasses that this one inherits its flags from, in the order of the flags."""
+    bases: Sequence[type[Any]] = getattr(kind, "__bases__", ())
+    return [base for base in reversed(bases) if hasattr(base, "__dataclass_fields__")]
+
+
+def _into(shape: Any, flat: Any) -> Any:
+    """The values of a dataclass of flags in the shape that tyro is to read."""
+    if isinstance(flat, shape):
+        return flat
+    parts = {box.__name__.lower(): box for box in _boxes(type(flat))}
+    return shape(
+        **{name: box(**{each.name: getattr(flat, each.name) for each in fields(box)}) for name, box in parts.items()}
+    )
+
+
+def program(name: str) -> str:
+    """What was typed to get to the command of this name, `compare-map` for one."""
+    script = Path(sys.argv[0])
+    if script.stem == "dg-referee":
+        return f"dg-referee {name}"
+    if script.name == "__main__.py" and script.parent.name == "benchmark":
+        return f"python -m benchmark {name}"
+    return f"python -m benchmark.{name.replace('-', '_')}"
+
+
+def versions() -> str:
+    """The versions of this package, of Python and of torch, which is not imported for that."""
+    return f"dg-referee {__version__}, Python {platform.python_version()}, torch {metadata.version('torch')}"
 
 
 def joined(words: Sequence[str], lists: Collection[str]) -> list[str]:

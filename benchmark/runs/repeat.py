@@ -21,6 +21,7 @@ LEFT_OUT: Mapping[str, str] = {
     "stale": "what becomes of records that are there",
     "list": "does no run",
     "dry_run": "does no run",
+    "version": "does no run",
 }
 """The flags that say nothing about one run, each with the reason. All others stand in its command."""
 

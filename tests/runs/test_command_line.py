@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,14 @@ def test_words_that_are_no_numbers_or_flags_end_with_code_2(program: Any, capsys
         program.main(["--seeds", "one", "--nonsense"])
     assert caught.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_flags_that_are_not_given_hold_what_the_default_holds() -> None:
+    default = Args(methods=("erm", "sada"), steps=7, out=Path("there"), launch=True)
+    assert arguments(Args, [], "run", default=default) == default
+    found = arguments(Args, ["--seeds", "3", "--steps", "9"], "run", default=default)
+    assert found == replace(default, seeds=(3,), steps=9)
+    assert arguments(scaling.Args, ["--seeds", "3"], "x", default=scaling.Args(gflops=2.0)).gflops == 2.0
 
 
 def test_a_pool_takes_each_domain_once() -> None:
