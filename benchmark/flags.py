@@ -124,9 +124,9 @@ class Corruptions:
 
 @dataclass(frozen=True)
 class Export:
-    """Load a network that --save-weights kept: print its card, evaluate it again, or write it for timm and the hub.
+    """Load a network that --save-weights kept, print its card, check or export it.
 
-    Nothing is sent without --push-to-hub.
+    It is written for timm and the Hugging Face hub, and sent only by --push-to-hub.
     """
 
     run_dir: Annotated[Positional[Path], arg(metavar="RUN_DIR")]
