@@ -7,6 +7,7 @@ import functools
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -29,12 +30,13 @@ def parse(argv: Sequence[str] | None) -> Args:
     if args.plan is None:
         return args
     try:
-        start = Args(**plan_file.read(args.plan))
+        said = plan_file.read(args.plan)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    found: Args = read(default=start)
-    return found
+    on = {name: True for name, value in said.items() if value is True}  # a flag could only turn it off, and none does
+    found: Args = read(default=Args(**{name: value for name, value in said.items() if name not in on}))
+    return replace(found, **on)
 
 
 def watching(comparison: Comparison, console: Console) -> run_log.RunLog:

@@ -37,7 +37,7 @@ def test_the_flags_are_frozen() -> None:
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
         "data_dir", "out", "device", "engine", "ray_address", "timeout", "jobs", "nproc", "plugin", "save_weights",
         "track", "precision", "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds",
-        "launch", "deterministic", "stale", "list", "dry_run",
+        "launch", "deterministic", "stale", "list", "dry_run", "plan", "save_plan", "quiet", "verbose",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 

@@ -87,9 +87,11 @@ def save(figure: Figure, path: Path) -> Path:
     """Writes path.png and path.pdf, each in one rename and the same byte for byte when drawn again; returns the PNG."""
     if (collected := _collected.get()) is not None:
         folder, kept = collected
-        figure.draw_without_rendering()  # ticks are made and laid out when drawn, in the style of that moment
-        figure.set_layout_engine("none")
         kept[path.relative_to(folder).as_posix()] = figure
+        figure.savefig(
+            io.BytesIO(), format="png"
+        )  # parts are made and laid out when drawn, in the style of that moment
+        figure.set_layout_engine("none")
         return path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, about in {"png": {"Software": None}, "pdf": {"CreationDate": None}}.items():
