@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
@@ -34,7 +35,9 @@ def parse(argv: Sequence[str] | None) -> Args:
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    on = {name: True for name, value in said.items() if value is True}  # a flag could only turn it off, and none does
+    on: dict[str, Any] = {
+        name: True for name, value in said.items() if value is True
+    }  # a flag could only turn it off, and none does
     found: Args = read(default=Args(**{name: value for name, value in said.items() if name not in on}))
     return replace(found, **on)
 
