@@ -1,18 +1,21 @@
-"""A comparison from its plan to its page, as the command and `benchmark.compare` do it. Nothing here prints.
+"""A comparison from its plan to its page, as the command and `benchmark.compare` do it. Nothing here prints; it logs.
 
 prepare -> perform -> render. They raise UsageError for bad input, OSError where results cannot be read or written, and
 StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM. What was finished or saved by then is kept.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import tables
 from benchmark.core import locks
+from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.report import page
+from benchmark.runs import plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener
@@ -20,6 +23,8 @@ from benchmark.runs.plan import plan
 from benchmark.runs.stale import finished, lacking
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import Tracked, Tracker, trackers
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,31 +38,40 @@ class Comparison:
     """All of them."""
     todo: list[Job]
     """Those that no record settles."""
-    again: Mapping[str, int]
-    """How many finished runs are done again for the sake of a flag, by flag."""
 
 
 def prepare(args: Args) -> Comparison:
-    """Plans all runs and looks up which are done. Unless it is a dry run, the output folder is made.
+    """Plans all runs, writes their plan file if that is asked for, and looks up which are done. Unless it is a dry run,
+    the output folder is made.
 
     The plugins of `args` have to be loaded (registry.load_plugins).
     """
     tracking, store = trackers(args.track, args.out), Store(args.out)
     if not args.dry_run:
         store.prepare()
-    jobs = plan(args)
+    try:
+        jobs = plan(args)
+    except UsageError as problem:
+        raise plan_file.blamed(args, problem) from problem
+    plan_file.require_same(args, jobs)
+    if args.save_plan is not None:
+        plan_file.write(args.save_plan, args, jobs)
+    for name, (now, said) in plan_file.changed(args).items():
+        LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
     todo = [job for job in jobs if not finished(job, store, args.stale)]
-    again = Counter(flag for job in todo if (flag := lacking(job, store)))
-    return Comparison(args, store, tracking, jobs, todo, again)
+    for flag, count in Counter(flag for job in todo if (flag := lacking(job, store))).items():
+        LOGGER.info("%d finished runs were made without %s and are run again", count, flag)
+    if len(todo) < len(jobs) and not args.dry_run:
+        LOGGER.info("%d of %d runs are done already", len(jobs) - len(todo), len(jobs))
+    return Comparison(args, store, tracking, jobs, todo)
 
 
-def perform(comparison: Comparison, listener: Listener, warn: Callable[[str], None]) -> None:
-    """Does the runs that are to be done, and stores their records; `listener` hears of each. warn: is told, in one
-    line, of a tracker that failed."""
+def perform(comparison: Comparison, listener: Listener) -> None:
+    """Does the runs that are to be done, and stores their records; `listener` hears of each."""
     args, todo = comparison.args, comparison.todo
     if not todo:
         return
-    tracked = Tracked(listener, dict(comparison.trackers), warn)
+    tracked = Tracked(listener, dict(comparison.trackers), LOGGER.warning)
     if args.engine == "ray":
         ray.run_jobs(todo, args.jobs or 1, tracked)
     else:

@@ -4,8 +4,11 @@ parse -> plan -> run -> tables; the rest of the package is what these four words
 after the first, so that --help, --list and a slip of the finger are answered at once.
 """
 
+import functools
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
@@ -18,12 +21,30 @@ from benchmark.runs.command_line import arguments, leave, program, versions
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
 
+def parse(argv: Sequence[str] | None) -> Args:
+    """The command line's words, over those of its plan file. Ends the process with code 2 where they do not fit.
+
+    Raises UsageError for a plan file that cannot be read.
+    """
+    read = functools.partial(arguments, Args, argv, program("run"), paths=("weights", "track"))
+    args: Args = read()
+    if args.plan is None:
+        return args
+    from benchmark.runs import plan_file  # noqa: PLC0415 - imports torch
+
+    said = plan_file.read(args.plan)
+    # A flag could only turn off what the file turns on, and none does.
+    on: dict[str, Any] = {name: True for name, value in said.items() if value is True}
+    found: Args = read(default=Args(**{name: value for name, value in said.items() if name not in on}))
+    return replace(found, **on)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
     Ctrl-C, 143 by SIGTERM."""
-    args: Args = arguments(Args, argv, program("run"), paths=("weights", "track"))
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
+        args = parse(argv)
         if args.version:
             print(versions())
             return 0
@@ -31,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             registry.load_plugins(args.plugin)
             show_list(console)
             return 0
-        check_numbers(args)
+        if args.plan is None:  # else the plan says which file is wrong
+            check_numbers(args)
         from benchmark.session import conduct  # noqa: PLC0415 - imports torch
 
         return conduct(args, console)

@@ -20,6 +20,7 @@ from benchmark.runs.flag_types import (
     Files,
     Flag,
     Folder,
+    MaybeFile,
     MaybeFolder,
     Names,
     Seconds,
@@ -51,6 +52,8 @@ class Experiment:
     """What networks start from; pretrained is timm's, FILE a .safetensors. Default: the protocol's."""
     plugin: Files = ()
     """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
+    plan: MaybeFile = None
+    """A plan file (docs/plans.md): what to run, in TOML. Flags given beside it win over what it says."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class Output:
     """Finished runs that other code or versions made: do them again, keep them, or stop."""
     checkpoint_seconds: Annotated[float, arg(metavar="SECONDS")] = 30.0
     """Seconds between checkpoints."""
+    save_plan: MaybeFile = None
+    """Write what is asked for into a plan file, defaults written out. With --dry-run nothing is run."""
+    quiet: Annotated[bool, arg(aliases=["-q"]), UNSAID] = False
+    """Print errors and the last lines only."""
+    verbose: Annotated[bool, arg(aliases=["-v"]), UNSAID] = False
+    """Also print what is loaded, from where, and when each run begins, on which device."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,8 @@ def check_numbers(args: Args) -> None:
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
             "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
+    if args.quiet and args.verbose:
+        raise UsageError("--quiet and --verbose: give one of them")
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):

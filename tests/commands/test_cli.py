@@ -35,9 +35,9 @@ def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
         "methods", "datasets", "data_dir", "seeds", "sources", "set", "protocol", "network", "weights", "plugin",
-        "steps", "budget", "seconds", "batch_size", "evaluations", "sensitivity_images", "device", "jobs", "nproc",
-        "timeout", "engine", "ray_address", "out", "save_weights", "track", "stale", "checkpoint_seconds", "precision",
-        "launch", "deterministic", "dry_run", "list", "version",
+        "plan", "steps", "budget", "seconds", "batch_size", "evaluations", "sensitivity_images", "device", "jobs",
+        "nproc", "timeout", "engine", "ray_address", "out", "save_weights", "track", "stale", "checkpoint_seconds",
+        "save_plan", "quiet", "verbose", "precision", "launch", "deterministic", "dry_run", "list", "version",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmark.report import terminal
+from benchmark.report import run_log, terminal
 from tests import toy
 from tests.handmade import record
 
@@ -63,5 +63,5 @@ def test_the_line_of_a_run_says_that_the_machine_was_loaded() -> None:
     about = made.ran.machine | {"cores": 2, "load_mean": 6.0}
     busy = made.model_copy(update={"ran": made.ran.model_copy(update={"machine": about})})
     assert (
-        terminal.outcome(busy) == f"{terminal.outcome(made)}; the machine was loaded: 6.0 runnable processes on 2 cores"
+        run_log.outcome(busy) == f"{run_log.outcome(made)}; the machine was loaded: 6.0 runnable processes on 2 cores"
     )

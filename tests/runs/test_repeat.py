@@ -46,7 +46,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 """Flags by which a command is made another, each with what goes with it."""
 ELSEWHERE: dict[str, Any] = {
     "out": Path("elsewhere"), "timeout": 9.0, "jobs": 2, "save_weights": True, "track": ("tensorboard",),
-    "checkpoint_seconds": 5.0, "stale": "keep",
+    "checkpoint_seconds": 5.0, "stale": "keep", "quiet": True, "verbose": True,
 }  # fmt: skip
 """Flags that are left out, with another value than their default."""
 
@@ -78,7 +78,15 @@ def test_every_flag_is_tried_here_or_left_out_for_a_reason() -> None:
     """A new flag comes into the command by itself, unless it is named in LEFT_OUT; say here what proves it."""
     assert {field.name for field in fields(Args)} == CHANGES.keys() | LEFT_OUT.keys()
     assert not CHANGES.keys() & LEFT_OUT.keys()
-    otherwise = {"engine", "ray_address", "list", "dry_run", "version"}  # these plan another way, or do no run
+    otherwise = {
+        "engine",
+        "ray_address",
+        "list",
+        "dry_run",
+        "version",
+        "plan",
+        "save_plan",
+    }  # plan another way, or no run
     assert ELSEWHERE.keys() == LEFT_OUT.keys() - otherwise
 
 

@@ -1,0 +1,208 @@
+"""benchmark.compare and benchmark.results: numbers, figures and errors of a comparison made from Python."""
+
+import io
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+import benchmark
+from benchmark import api
+from benchmark.core.errors import UsageError
+from benchmark.runs import plan_file
+from benchmark.runs.store import Store
+from tests.faults.harness import plugin
+
+TINY: dict[str, Any] = {
+    "seeds": 0, "steps": 3, "evaluations": 1, "sensitivity_images": 1, "device": "cpu", "progress": False,
+}  # fmt: skip
+
+
+def state() -> tuple[Any, ...]:
+    """What of this process a run might change."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    torch_has = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.get_float32_matmul_precision(),
+    )
+    root, ours = logging.getLogger(), logging.getLogger("benchmark")
+    return *handlers, *torch_has, torch.get_rng_state().tolist(), root.handlers[:], ours.level, ours.handlers[:]
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tables, figures and page, which take seconds, where a test looks at none."""
+    monkeypatch.setattr(api, "render", lambda store: None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[api.Results, Path, list[Any]]:
+    """A comparison with a run that fails, with the states of the process before and after and what it warned of."""
+    folder = tmp_path_factory.mktemp("api")
+    spoiling = "torch.set_num_threads(2); torch.set_float32_matmul_precision('medium'); torch.rand(1)"
+    broken = plugin(folder, "raising", f"{spoiling}; raise RuntimeError('broken on purpose')")
+    before = state()
+    with pytest.warns(UserWarning, match="raising seed 0\\) failed: RuntimeError: broken on purpose"):
+        found = benchmark.compare(
+            methods=["erm", "raising"], plugin=str(broken), out=folder / "out", deterministic=True, **TINY
+        )
+    return found, folder / "out", [before, state()]
+
+
+def test_the_process_is_as_before(made: tuple[api.Results, Path, list[Any]]) -> None:
+    before, after = made[2]
+    assert before == after
+    assert "raising" not in benchmark.registry.names("method")
+
+
+def test_frames_hold_numbers(made: tuple[api.Results, Path, list[Any]]) -> None:
+    found, out, _ = made
+    done = found.accuracy[found.accuracy["status"] == "done"]
+    assert done["accuracy"].between(0, 100).all()
+    assert set(done["target"]) == {"blend", "print", "noise", "uci"}
+    assert found.accuracy["accuracy"].isna().sum() == 1  # of the run that failed
+    assert [str(found.accuracy[name].dtype) for name in ("accuracy", "headline")] == ["float64", "boolean"]
+    assert str(found.sensitivity["error_rate"].dtype) == str(found.throughput["peak_memory_mib"].dtype) == "float64"
+    (erm,) = (record for record in Store(out).read_all() if record.asked.method == "erm")
+    assert erm.accuracy is not None
+    stored = {name: domain.accuracy["source-val"] for name, domain in erm.accuracy.domains.items() if domain.accuracy}
+    assert dict(zip(*(done[done["headline"]][column] for column in ("target", "accuracy")), strict=True)) == stored
+    runs = found.runs.set_index("method")
+    shifted = [value for name, value in stored.items() if name != "uci"]
+    assert runs.loc["erm", "mean_accuracy"] == pytest.approx(sum(shifted) / 3)
+    assert runs.loc["erm", "worst_accuracy"] == min(shifted)
+    assert runs["status"].to_dict() == {"erm": "done", "raising": "failed"}
+    assert runs.loc["erm", "error"] is None
+    assert "broken on purpose" in str(runs.loc["raising", "error"])
+    assert list(found.failed["method"]) == ["raising"]
+
+
+def test_what_the_command_writes_is_written(made: tuple[api.Results, Path, list[Any]]) -> None:
+    _, out, _ = made
+    assert (out / "index.html").is_file()
+    assert {"accuracy.csv", "accuracy.md", "throughput.parquet"} <= {path.name for path in (out / "tables").iterdir()}
+
+
+def test_figures_are_those_of_the_files_and_unknown_to_pyplot(made: tuple[api.Results, Path, list[Any]]) -> None:
+    found, out, _ = made
+    files = {path: path.stat().st_mtime_ns for path in (out / "figures").rglob("*")}
+    names = {path.relative_to(out / "figures").with_suffix("").as_posix() for path in files if path.suffix == ".png"}
+    assert set(found.figures) == names
+    for name, figure in found.figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        shown, file = (
+            np.asarray(Image.open(each).convert("RGB")) for each in (buffer, out / "figures" / f"{name}.png")
+        )
+        assert shown.shape == file.shape
+        assert (shown == file).mean() > 0.9, name  # laid out anew, what is on it may move by a pixel
+    assert plt.get_fignums() == []
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_it_shows_itself(made: tuple[api.Results, Path, list[Any]]) -> None:
+    found, out, _ = made
+    assert repr(found).startswith(f"Results in {out}: 2 runs, 1 of them failed\n  minidigits, source uci")
+    shown = found._repr_html_()
+    assert "<th>blend</th>" in shown
+    assert "<td>erm</td>" in shown
+    assert "raising, seed 0: failed" in shown
+
+
+def test_results_are_those_asked_for_and_of_the_folder_all(
+    made: tuple[api.Results, Path, list[Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = made
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
+    again = benchmark.compare(methods="erm", out=out, deterministic=True, **TINY | {"progress": True})
+    assert list(again.runs["method"]) == ["erm"]
+    assert "1 of 1 runs are done already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")} == before
+    assert list(benchmark.results(out).runs["method"]) == ["erm", "raising"]
+
+
+def test_a_folder_without_runs_is_named_and_an_empty_one_has_the_same_columns(
+    tmp_path: Path, made: tuple[api.Results, Path, list[Any]]
+) -> None:
+    with pytest.raises(UsageError, match=f"{tmp_path}: no runs there"):
+        benchmark.results(tmp_path)
+    Store(tmp_path).prepare()
+    empty = benchmark.results(str(tmp_path))
+    for name in ("accuracy", "sensitivity", "throughput", "runs"):
+        one, other = (getattr(each, name) for each in (empty, made[0]))
+        assert len(one) == 0
+        pd.testing.assert_series_equal(one.dtypes, other.dtypes)
+    assert dict(empty.figures) == {}
+    assert "0 runs" in empty._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"method": "erm"}, r"benchmark\.compare: unknown name 'method': did you mean 'methods'"),
+        ({"methods": 3}, r"methods = 3: it has to be a list, each part of it a text"),
+        ({"steps": "many"}, r"steps = 'many': it has to be a whole number"),
+        ({"steps": True}, r"steps = True: it has to be a whole number"),
+        ({"budget": "money"}, r"budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
+        ({"steps": 0}, r"--steps 0: must be 1 or more"),
+        ({"methods": "ermm"}, r"unknown method 'ermm': did you mean 'erm'"),
+        ({"dry_run": True}, r"dry_run: run `python -m benchmark.run --dry-run`"),
+        ({"plan": "absent.toml"}, r"--plan absent.toml: No such file"),
+    ],
+)
+def test_bad_input_is_a_usage_error(given: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        benchmark.compare(**{"out": tmp_path} | TINY | given)
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_plan_is_run_and_keywords_win(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text('methods = "erm"\nseeds = [3, 4]\nsteps = 3\nevaluations = 1\n')
+    more: dict[str, Any] = {"sensitivity_images": 0, "device": "cpu", "progress": False}
+    found = benchmark.compare(plan=tmp_path / "plan.toml", seeds=5, out=tmp_path, save_plan=tmp_path / "x", **more)
+    assert (list(found.runs["seed"]), list(found.runs["steps"])) == ([5], [3])
+    assert plan_file.read(tmp_path / "x")["seeds"] == (5,)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.usefixtures("bare")
+def test_an_interruption_leaves_what_the_same_call_continues(tmp_path: Path, times: int) -> None:
+    """Twice, as an impatient user of a notebook does: the process has to live."""
+    marker = tmp_path / "there"
+    once = f"if rng.step == 2 and not os.path.exists({str(marker)!r}): os.mkdir({str(marker)!r}); "
+    stop = plugin(tmp_path, "stopped", once + f"[os.kill(os.getpid(), 2) for _ in range({times})]")
+    before = state()
+    asked = {"methods": ["erm", "stopped"], "plugin": stop, "out": tmp_path / "out", **TINY, "steps": 4}
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.compare(**asked)
+    assert state() == before
+    assert list(benchmark.results(tmp_path / "out").runs["method"]) == ["erm"]
+    found = benchmark.compare(**asked)
+    assert list(found.runs["status"]) == ["done", "done"]
+    assert list(found.runs["resumed"]) == [0, 2 - times]  # the second signal did not wait for the checkpoint
+
+
+@pytest.mark.usefixtures("bare")
+def test_another_thread_may_call_it(tmp_path: Path) -> None:
+    found: list[api.Results] = []
+    thread = threading.Thread(target=lambda: found.append(benchmark.compare(methods="erm", out=tmp_path, **TINY)))
+    thread.start()
+    thread.join()
+    assert list(found[0].runs["status"]) == ["done"]
+
+
+def test_names_are_found_lazily() -> None:
+    assert benchmark.compare is api.compare
+    assert benchmark.results is api.results
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(benchmark, "nothing")  # noqa: B009

@@ -1,0 +1,121 @@
+"""The log of runs, with a clock that a test moves: a line every half minute, levels, and who hears of it."""
+
+import io
+import logging
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmark import run
+from benchmark.report import run_log
+from benchmark.report.figures import all_figures
+from tests.handmade import record
+from tests.report.test_terminal import Clock, job
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, logger="benchmark")
+    return caplog
+
+
+def log_of(clock: Clock, jobs: list[Any]) -> run_log.RunLog:
+    return run_log.RunLog(run_log.kinds_of(jobs), clock)
+
+
+def test_a_line_every_half_minute_says_where_the_runs_are(lines: pytest.LogCaptureFixture) -> None:
+    clock, jobs = Clock(), [job(seed) for seed in range(3)]
+    log = log_of(clock, jobs)
+    clock.now = 40.0
+    log.tick()  # nothing goes on
+    assert lines.messages == []
+    log.started(jobs[0])
+    log.tick()
+    log.progressed(jobs[0], "training", 0.25)
+    lines.clear()
+    clock.now = 69.0
+    log.tick()
+    assert lines.messages == []
+    clock.now = 80.0
+    log.tick()
+    log.tick()  # once only
+    steps = jobs[0].asked.recipe.steps
+    assert lines.messages == [
+        f"0 of 3 done, 0:01:20 gone, about 0:07:20 left | {run_log.name(jobs[0])}: training, "
+        f"step {round(steps / 4)} of {steps} (25 %)"
+    ]  # 40 s for a quarter: 120 s more, and twice 160 s
+    clock.now = 200.0
+    log.ended(jobs[0], record("erm", 0))
+    lines.clear()
+    log.started(jobs[1])
+    log.tick()
+    assert "1 of 3 done, 0:03:20 gone, about 0:05:20 left | " in lines.messages[-1]  # 160 s each
+
+
+def test_no_time_is_guessed_where_nothing_alike_was_seen(lines: pytest.LogCaptureFixture) -> None:
+    clock, (first, other) = Clock(), [job(seed) for seed in range(2)]
+    log = run_log.RunLog({first.asked.run_id: "erm", other.asked.run_id: "sada"}, clock)
+    log.started(first)
+    clock.now = 31.0
+    log.progressed(first, "training", 0.5)
+    log.tick()
+    assert "left" not in lines.messages[-1]
+    assert log.rest() is None
+    log.ended(first, record("erm", 0))
+    assert log.rest() is None
+
+
+def test_the_clock_is_looked_at_as_long_as_runs_go_on(
+    lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_log, "LOOK", 0.001)
+    clock, (first,) = Clock(), [job(0)]
+    with log_of(clock, [first]) as log:
+        log.started(first)
+        lines.clear()
+        clock.now = 1000.0
+        for _ in range(1000):
+            if lines.messages:
+                break
+            time.sleep(0.005)
+    assert lines.messages[0].startswith("0 of 1 done, 0:16:40 gone")
+
+
+def test_other_budgets_are_told_in_their_own_unit() -> None:
+    one = job(0)
+    timed = one.asked.model_copy(update={"budget": "time", "seconds": 20.0})
+    one.asked = timed
+    assert run_log.where(one, "training", 0.5) == "training, 10 of 20 s (50 %)"
+    one.asked = timed.model_copy(update={"budget": "passes"})
+    assert run_log.where(one, "training", 1.0).startswith("training, pass ")
+
+
+@pytest.mark.parametrize(("level", "shown"), [(logging.ERROR, "e"), (logging.INFO, "iwe"), (logging.DEBUG, "diwe")])
+def test_what_is_printed_depends_on_the_level_and_nothing_is_left_behind(level: int, shown: str) -> None:
+    logger, root = logging.getLogger("benchmark.data.cache"), logging.getLogger()
+    before = (run_log.LOGGER.level, run_log.LOGGER.handlers[:], root.handlers[:], root.level)
+    out = io.StringIO()
+    with run_log.shown(Console(file=out, width=20), level):
+        for one in ("debug", "info", "warning", "error"):
+            getattr(logger, one)(one[0])
+    assert out.getvalue().split() == list(shown)
+    assert (run_log.LOGGER.level, run_log.LOGGER.handlers[:], root.handlers[:], root.level) == before
+
+
+def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+    words = ["--methods", "erm", "--steps", "2", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
+    words += ["--out", str(tmp_path)]
+    words += ["--seeds", "1", "2"]
+    assert run.main([*words, "-v", "--jobs", "2"]) == 0  # what workers log is shown here
+    shown = capsys.readouterr()
+    assert "minidigits/uci erm seed 1: run " in shown.out
+    assert "loaded minidigits, source uci" in shown.out.partition("seed 1: run ")[2]
+    assert run.main([*words, "-q"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("everything on one page: ")
+    assert (shown.out.count("\n"), shown.err) == (1, "")
+    assert run.main([*words, "-q", "-v"]) == 2
+    assert "give one of them" in capsys.readouterr().err

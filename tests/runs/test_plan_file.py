@@ -1,0 +1,150 @@
+"""Plan files: what is written means the same when it is read, and what is wrong with one is named."""
+
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import comparison, registry, run
+from benchmark.core.errors import UsageError
+from benchmark.runs import plan_file
+from benchmark.runs.args import Args
+from benchmark.runs.plan import plan
+from tests.conftest import ROOT
+from tests.faults.harness import plugin
+
+EXAMPLE = ROOT / "docs" / "plans" / "minidigits.toml"
+PUBLISHED = ROOT / "results" / "published" / "runs"
+ODD = [
+    "",
+    "plain",
+    'quo"te',
+    "back\\slash",
+    "\\u0041",
+    "tab\tline\nend\r",
+    "\x00\x01\x1f\x7f",
+    "é\u2028😀",
+    "'''",
+    "#=[]",
+]
+
+
+@pytest.mark.parametrize("value", [*ODD, ODD, [], [1, 2**63 - 1], -3, 0.1, 1e-300, 1e16, 30.0, True, False])
+def test_toml_reads_back_what_is_written(value: Any) -> None:
+    found = tomllib.loads(f"key = {plan_file.toml(value)}")["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def planned(path: Path) -> list[str]:
+    args = Args(**plan_file.read(path), plan=path, dry_run=True, device="cpu")
+    registry.load_plugins(args.plugin)
+    return [job.asked.run_id for job in comparison.prepare(args).jobs]
+
+
+def test_the_example_names_published_runs() -> None:
+    found = planned(EXAMPLE)
+    assert len(found) == 24
+    assert [run_id for run_id in found if not (PUBLISHED / run_id / "record.json").is_file()] == []
+    assert found == tomllib.loads(EXAMPLE.read_text())["run_ids"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"methods": ("all",), "seeds": (0,)},
+        {"methods": ("erm", "randconv:lam=2.5", "randconv"), "set": ("randconv.views=independent",)},
+        {"methods": ("erm", "gud"), "protocol": "strict", "datasets": ("minidigits",)},
+        {"methods": ("erm",), "budget": "time", "seconds": 1234567.125, "seeds": (7, 2**63 - 1)},
+        {"methods": ("erm",), "batch_size": 16, "evaluations": 1, "precision": "bf16", "network": "digits_convnet"},
+        {"methods": ("own",), "plugin": (Path("own.py"),), "deterministic": True},
+    ],
+)
+def test_a_written_plan_plans_the_same_runs(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin(tmp_path, "own")
+    args = Args(dry_run=True, device="cpu", save_plan=Path("deep.toml"), **given)
+    registry.load_plugins(args.plugin)
+    asked = [job.asked.run_id for job in comparison.prepare(args).jobs]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # paths are relative to the file
+    assert planned(Path("../deep.toml")) == asked
+    assert plan_file.read(Path("../deep.toml")).get("methods") != ("all",)
+    written = plan_file.read(Path("../deep.toml"))
+    assert not written.keys() & set(plan_file.BESIDE)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("stepz = 3", r"plan\.toml: unknown name 'stepz': did you mean 'steps'"),
+        ("jobs = 2", r"plan\.toml: jobs: it is no part of a plan; give --jobs beside the file"),
+        ("data_dir = 'x'", r"plan\.toml: data_dir: .* give --data-dir beside"),
+        ("steps = '3'", r"plan\.toml: steps = '3': it has to be a whole number"),
+        ("steps = 3.0", r"plan\.toml: steps = 3\.0: it has to be a whole number"),
+        ("seeds = ['a']", r"plan\.toml: seeds = \['a'\]: it has to be a list, each part of it a whole number"),
+        ("budget = 'money'", r"plan\.toml: budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
+        ("deterministic = 1", r"plan\.toml: deterministic = 1: it has to be true or false"),
+        ("methods = 2020-01-01", r"plan\.toml: methods = .*a list, each part of it a text"),
+        ("steps = 0", r"plan\.toml: steps 0: must be 1 or more"),
+        ("seeds = []", r"plan\.toml: seeds: name at least one"),
+        ("methods = ['ermm']", r"plan\.toml: unknown method 'ermm': did you mean 'erm'"),
+        ("steps =", r"plan\.toml: it is no TOML: Invalid value"),
+        ("run_ids = ['x']", r"plan\.toml: run_ids: it has to be a list of run ids"),
+        (
+            "methods = ['erm']\nrun_ids = ['0123456789ab']",
+            r"it was written for 1 runs, and 3 of the 3 .* Take run_ids out",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(text)
+    try:
+        code: Any = run.main(["--plan", "plan.toml", "--device", "cpu", "--out", "out"])
+    except SystemExit as ended:
+        code = ended.code
+    shown = capsys.readouterr().err
+    assert code == 2
+    assert re.search(says, shown)
+    assert shown.count("\n") == 1
+
+
+def test_flags_beside_a_plan_win_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("methods = ['erm', 'gud']\nseeds = [1]\nsteps = 7\ndeterministic = true\n")
+    args = run.parse(["--plan", str(path), "--steps", "3", "--methods", "erm"])
+    assert (args.methods, args.seeds, args.steps, args.deterministic) == (("erm",), (1,), 3, True)
+    assert run.parse(["--plan", str(path), "--deterministic"]).deterministic
+    words = ["--steps", "3", "--methods", "erm", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
+    assert (
+        run.main(["--plan", str(path), *words, "--out", str(tmp_path / "out"), "--save-plan", str(tmp_path / "y")]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert f'methods = ["erm"], not ["erm", "gud"] as {path} says' in shown
+    assert f"steps = 3, not 7 as {path} says" in shown
+    assert plan_file.read(tmp_path / "y")["steps"] == 3
+
+
+def test_flags_beside_a_plan_may_make_other_runs_than_it_was_written_for(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    asked = Args(methods=("erm",), device="cpu")
+    plan_file.write(path, asked, plan(asked))
+    args = Args(**plan_file.read(path), plan=path, device="cpu")
+    jobs = plan(args)
+    plan_file.require_same(args, jobs)
+    plan_file.require_same(replace(args, steps=3), plan(replace(args, steps=3)))
+    with pytest.raises(UsageError, match="it was written for 3 runs, and 0 of the 2"):
+        plan_file.require_same(args, jobs[1:])
+
+
+def test_an_error_about_a_flag_does_not_blame_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--plan", str(EXAMPLE), "--steps", "0", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: --steps 0: must be 1 or more\n"
