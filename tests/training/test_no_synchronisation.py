@@ -117,8 +117,8 @@ def test_accuracy_and_calibration_are_read_once_a_domain(monkeypatch: pytest.Mon
     prepared, images = Prepared("erm", CUDA), toy.images(64, 1).to(CUDA)
     monkeypatch.setattr(evaluate, "GPU_CHUNK_PIXELS", 16 * 32 * 32)
     monkeypatch.setattr(evaluate, "CHUNK", 16)
-    for mode in ("default", "error"):
-        torch.cuda.set_sync_debug_mode(mode)
-        sums = evaluate.sums(prepared.net, images)
+    before = evaluate.sums(prepared.net, images)  # the first pass compiles kernels and fills tables
+    torch.cuda.set_sync_debug_mode("error")
+    found = evaluate.sums(prepared.net, images)
     torch.cuda.set_sync_debug_mode("default")
-    assert 0 <= int(sums[0]) <= 64
+    assert torch.equal(found, before)
