@@ -286,7 +286,7 @@ def test_a_checkpoint_is_taken_up_on_the_gpu(device: torch.device, grown: int | 
 READERS: list[Callable[[Training, Asked, Method], object]] = [
     lambda run, asked, method: accuracy(run.net, run.pool),
     lambda run, asked, method: accuracy(run.net, toy.images(32, 1).to(CUDA)),
-    lambda run, asked, method: scores(run.net, toy.images(32, 1)),
+    lambda run, asked, method: scores(run.net, toy.images(32, 1).to(CUDA)),
     lambda run, asked, method: measurements.throughput_of(run, 16, INDEXLESS),
     lambda run, asked, method: measurements.throughput_of(run, 16, CUDA),
     lambda run, asked, method: measurements.views_of(run, asked, method, toy.images(16, 0)),
