@@ -102,6 +102,8 @@ def test_tensorboard_reads_back_what_was_recorded(tmp_path: Path) -> None:
         "val": [point["val"] for point in points],
         "loss": [point["loss"] for point in points],
         "test/noise": [point["test"]["noise"] for point in points],
+        "val_ece": [point["calibration"]["source_val"]["ece"] for point in points],
+        "test_nll/noise": [point["calibration"]["domains"]["noise"]["nll"] for point in points],
     }.items():
         found = events.Scalars(tag)
         assert [event.step for event in found] == [2, 4, 6]
