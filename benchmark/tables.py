@@ -23,6 +23,7 @@ from benchmark.core.regular_files import content as plain_content
 from benchmark.report import page, table_files
 from benchmark.report.people.cells import Line
 from benchmark.report.people.summaries import summarise, why_not
+from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.report.tidy.corruption_metrics import corruption_rows
 from benchmark.report.tidy.paper import paper_rows
@@ -32,7 +33,7 @@ from benchmark.runs.job import code_of, outdated
 from benchmark.runs.records import LIMIT
 from benchmark.runs.store import Store
 
-TABLES = ("corruption",)
+TABLES = ("corruption", "calibration")
 """Those that only some records give."""
 
 
@@ -41,6 +42,7 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
     accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "differences": lambda: difference_rows(records),
+        "calibration": lambda: calibration_rows(records),
         "ranks": lambda: rank_rows(records),
         "cost": lambda: cost_rows(records),
         "paper": lambda: paper_rows(records),
@@ -49,10 +51,12 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
         "corruption": lambda: corruption_rows(accuracy),
     }
     tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
-    tidy = {name: rows for name, rows in tidy.items() if name != "corruption" or not rows.empty}
+    tidy = {name: rows for name, rows in tidy.items() if name not in TABLES or not rows.empty}
     files = {f"{name}.csv": table_files.csv(rows) for name, rows in tidy.items()}
     files |= {f"{name}.parquet": table_files.parquet(files[f"{name}.csv"]) for name in tidy}
     for name, summaries in summarise(records, maps).items():
+        if name in TABLES and not summaries:
+            continue
         files[f"{name}.md"] = table_files.markdown(name, summaries).encode()
         files[f"{name}.tex"] = table_files.latex(name, summaries).encode()
     return files

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.core.outcome import Accuracy, Domain, Ran, Sensitivity, Throughput
+from benchmark.core.outcome import Accuracy, Calibrated, Calibration, Domain, Ran, Sensitivity, Throughput
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
@@ -84,6 +84,20 @@ def scored(made: Record, accuracies: Mapping[str, float | None], in_domain: Sequ
     assert made.accuracy is not None
     accuracy = made.accuracy.model_copy(update={"domains": domains, "in_domain": list(in_domain)})
     return made.model_copy(update={"accuracy": accuracy})
+
+
+def calibrated(made: Record, ece: float | None, **others: float | None) -> Record:
+    """The record with this calibration error in each of its domains, half of it on source validation, and likelihoods
+    of a tenth of each. others: domains with another error. None: outputs that are not all finite."""
+    assert made.accuracy is not None
+
+    def both(ece: float | None) -> Calibrated:
+        return Calibrated() if ece is None else Calibrated(ece=ece, nll=ece / 10)
+
+    there = [name for name, domain in made.accuracy.domains.items() if domain.n]
+    domains = {name: both(others.get(name, ece)) for name in there}
+    found = Calibration(source_val=both(ece and ece / 2), domains=domains)
+    return made.model_copy(update={"calibration": found})
 
 
 def error_map(record: Record) -> SensitivityMap:

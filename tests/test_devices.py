@@ -17,7 +17,7 @@ from benchmark.core.record import Asked
 from benchmark.core.stream import Feed, chunks, resident, take
 from benchmark.method import Method
 from benchmark.training import floors, measurements
-from benchmark.training.evaluate import accuracy
+from benchmark.training.evaluate import accuracy, scores
 from benchmark.training.loop import train
 from benchmark.training.progress import Training, begin
 from tests import toy
@@ -286,6 +286,7 @@ def test_a_checkpoint_is_taken_up_on_the_gpu(device: torch.device, grown: int | 
 READERS: list[Callable[[Training, Asked, Method], object]] = [
     lambda run, asked, method: accuracy(run.net, run.pool),
     lambda run, asked, method: accuracy(run.net, toy.images(32, 1).to(CUDA)),
+    lambda run, asked, method: scores(run.net, toy.images(32, 1).to(CUDA)),
     lambda run, asked, method: measurements.throughput_of(run, 16, INDEXLESS),
     lambda run, asked, method: measurements.throughput_of(run, 16, CUDA),
     lambda run, asked, method: measurements.views_of(run, asked, method, toy.images(16, 0)),
@@ -304,4 +305,5 @@ def test_what_is_read_off_a_run_is_read_on_the_gpu(gpu: Gpu, tmp_path: Path) -> 
         assert all_there(run)
     assert gpu.held_all()
     assert measurements.accuracy_of(run, toy.loaded()).source_val
+    assert measurements.calibration_of(run).domains
     assert registry.make("method", "erm", {}) == method

@@ -87,6 +87,30 @@ class Accuracy(FrozenModel):
     """Test domains that are the source itself: reported, and left out of every mean over targets."""
 
 
+class Calibrated(FrozenModel):
+    """How far a network's confidence can be trusted in one domain (docs/calibration.md). Both are None where its
+    outputs are not all finite numbers."""
+
+    ece: Percent | None = None
+    """Expected calibration error in percent: top label, 15 bins of equal width, L1 norm."""
+    nll: NotNegative | None = None
+    """Mean negative log likelihood of the labels, in nats."""
+
+    @model_validator(mode="after")
+    def _has_both_or_neither(self) -> Self:
+        if (self.ece is None) != (self.nll is None):
+            raise ValueError("a domain has both ece and nll, or neither")
+        return self
+
+
+class Calibration(FrozenModel):
+    """Calibration of the selected network, the one that the sensitivity map is of."""
+
+    source_val: Calibrated
+    domains: dict[str, Calibrated]
+    """The test domains that have an accuracy."""
+
+
 class Sensitivity(FrozenModel):
     """The Fourier sensitivity map of the selected network; the map itself lies beside the record."""
 

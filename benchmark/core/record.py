@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from benchmark.core.field_types import PlainJson, Positive, Whole
-from benchmark.core.outcome import Accuracy, Category, Ran, Sensitivity, Throughput, Weights
+from benchmark.core.outcome import Accuracy, Calibration, Category, Ran, Sensitivity, Throughput, Weights
 from benchmark.core.recipe import FrozenModel, Recipe
 
 Status = Literal["done", "failed", "diverged"]
@@ -63,6 +63,8 @@ class Record(FrozenModel):
     steps: Whole
     """Training steps done."""
     accuracy: Accuracy | None = None
+    calibration: Calibration | None = None
+    """None in records from before it was measured."""
     sensitivity: Sensitivity | None = None
     throughput: Throughput | None = None
     weights: Weights | None = None
@@ -83,6 +85,9 @@ class Record(FrozenModel):
             raise ValueError("accuracy is missing in a run that is done")
         if self.throughput and (absent := set(get_args(Category)) - self.throughput.shares.keys()):
             raise ValueError(f"throughput.shares lacks {', '.join(sorted(absent))}")
+        there = {name for name, domain in found.domains.items() if domain.n} if found else set()
+        if self.calibration and self.calibration.domains.keys() != there:
+            raise ValueError("calibration.domains are not the domains that have an accuracy")
         if found is None:
             return self
         parts: dict[str, Any] = {f"domains.{name}.accuracy": d.accuracy for name, d in found.domains.items()}

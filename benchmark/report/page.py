@@ -28,7 +28,7 @@ from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of
 from benchmark.runs.store import Store
 
 TEMPLATES = Path(__file__).parent / "templates"
-ORDER = ("accuracy", "differences", "throughput", "cost", "sensitivity", "paper", "ranks")
+ORDER = ("accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks")
 
 Shown = tuple[Picture, str]
 """A picture with its PNG as a data URI; the URI is empty where there is no picture."""

@@ -3,6 +3,7 @@
 import csv as csv_file
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,15 @@ for all of these rows at once (Bonferroni), and leave 0 out exactly where p is b
 many would bring 0 outside the interval, and the seeds to five at least, if mean and spread stayed as they are. The
 best row was picked by these same numbers, so its p-values flatter it. –: one common seed, or equal differences, give
 no spread to test with.
+""",
+    "calibration": """\
+Of the network that the selection rule of the heading chose; mean ± sample standard deviation (ddof 1) over n seeds; no
+temperature scaling. Lower is better. ECE: expected calibration error, the mean gap between confidence and accuracy:
+top label, 15 bins of equal width, weighted by images, in percent. NLL: mean negative log likelihood of the labels, in
+nats. Columns and `mean` are those of the accuracy table; a target of several severities is the mean over them. Neither
+says how accurate a network is, and with few images the ECE is too high. Bold: lower than every other row by the tests
+of the accuracy table, on five seeds or more. –: the run was made before this was measured and has to be run again, or a
+note below says why. docs/calibration.md has the definitions.
 """,
     "ranks": """\
 Average rank over comparisons (a dataset and a source), 1 is best, equal accuracies share ranks. A comparison counts
@@ -71,7 +81,7 @@ a time), steady and both floors would be those of all of them: –. A floor that
 TEXTS = {
     *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
     *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
-    *("status", "name", "paper", "where", "backbone", "evidence", "over"),
+    *("status", "split", "name", "paper", "where", "backbone", "evidence", "over"),
 }
 """Columns that hold texts, whatever the texts look like."""
 
@@ -79,6 +89,8 @@ CAPTIONS = {
     "accuracy": "Accuracy in percent, mean ± standard deviation over n seeds",
     "selection": "Mean accuracy over the shifted targets in percent under each selection rule",
     "differences": "Differences of mean accuracy in points, paired by seed",
+    "calibration": "Calibration of the selected networks, lower is better, mean ± standard deviation over n seeds; "
+    "– where a run was made before it was measured, or could not be",
     "ranks": "Average ranks of accuracy over comparisons (a dataset and a source)",
     "cost": "Mean accuracy in percent, forward-backward passes over a batch, and seconds of training",
     "paper": "Accuracy in percent beside published numbers",
@@ -167,7 +179,10 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
     """booktabs tables, ready to paste; run ids stay in the other formats. The accuracy table's selection rules and
     interval, too wide beside the domains, are a table of their own."""
     parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    nth: Counter[str] = Counter()
     for summary in summaries:
+        nth[summary.group] += 1
+        label = summary.group if nth[summary.group] == 1 else f"{summary.group}-{nth[summary.group]}"
         if not summary.lines:
             parts += [f"% {one_line(note)}\n" for note in (summary.heading, *summary.footnotes)]
             continue
@@ -177,21 +192,21 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
             bold.loc[i, [headings[column] for column, cell in line.cells.items() if cell.bold]] = True
         marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
         columns = [column for column in cells if column not in DETAILS]
-        parts.append(_booktabs(cells[columns], marks[columns], name, summary))
+        parts.append(_booktabs(cells[columns], marks[columns], name, summary.heading, label))
         if len(columns) < len(cells.columns):
             columns = [summary.first, *DETAILS, columns[-1]]
-            parts.append(_booktabs(cells[columns], marks[columns], "selection", summary))
+            parts.append(_booktabs(cells[columns], marks[columns], "selection", summary.heading, label))
     return "\n".join(parts)
 
 
-def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, summary: Summary) -> str:
+def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, heading: str, label: str) -> str:
     style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     text = style.apply(lambda _: marks, axis=None).to_latex(
         hrules=True,
         position="htbp",
         position_float="centering",
-        caption=f"{CAPTIONS[name]}: {escape(one_line(summary.heading))}",
-        label=f"tab:{name}-{re.sub(r'[^A-Za-z0-9_-]', '-', summary.group)}",
+        caption=f"{CAPTIONS[name]}: {escape(one_line(heading))}",
+        label=f"tab:{name}-{re.sub(r'[^A-Za-z0-9_-]', '-', label)}",
         column_format="l" + "r" * (cells.shape[1] - 1),
     )
     # As wide as the text where it would be wider.

@@ -89,10 +89,16 @@ def label(record: Record) -> str:
 
 
 def logged(record: Record, curve: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Steps with what is logged at them: every point of the curve, then the results. Accuracies are percent."""
+    """Steps with what is logged at them: every point of the curve, then the results. Accuracies and
+    calibration errors (ece) are percent, likelihoods (nll) nats."""
     for point in curve:
-        values = {name: value for name, value in point.items() if name not in ("step", "test")}
-        yield point["step"], values | {f"test/{domain}": value for domain, value in point["test"].items()}
+        values = {name: value for name, value in point.items() if name not in ("step", "test", "calibration")}
+        values |= {f"test/{domain}": value for domain, value in point["test"].items()}
+        found = point.get("calibration", {"source_val": {}, "domains": {}})
+        values |= {f"val_{name}": value for name, value in found["source_val"].items()}
+        for domain, numbers in found["domains"].items():
+            values |= {f"test_{name}/{domain}": value for name, value in numbers.items()}
+        yield point["step"], {name: value for name, value in values.items() if value is not None}
     accuracy, cost, rule = record.accuracy, record.throughput, record.asked.recipe.selection
     if accuracy is not None:
         reached = {f"selected/{name}": d.accuracy[rule] for name, d in accuracy.domains.items() if d.accuracy}

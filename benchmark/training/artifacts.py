@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from benchmark.core.field_types import Count, Percent, Share
+from benchmark.core.outcome import Calibration
 from benchmark.core.record import Record
 from benchmark.data.image_files import open_image
 from benchmark.sensitivity.map import SensitivityMap
@@ -34,6 +35,7 @@ class _Point(BaseModel):
     progress: Share | None = None
     val: Percent
     test: dict[str, Percent]
+    calibration: Calibration | None = None
 
 
 def curve(content: bytes, record: Record) -> list[Point]:

@@ -1,12 +1,16 @@
-"""Accuracy in a domain, which point of a training run counts, and the scoring of a run in progress."""
+"""Accuracy and calibration in a domain, which point of a training run counts, and the scoring of a run in progress."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.images import Images
+from benchmark.core.outcome import Calibrated, Calibration
 from benchmark.core.recipe import Selection
 from benchmark.core.rng import Rng, key
 from benchmark.core.stream import chunks, resident
@@ -18,23 +22,75 @@ from benchmark.training.progress import Training
 
 CHUNK, GPU_CHUNK_PIXELS = 100, 4096 * 32 * 32
 """Images of one pass: more no longer fit a processor's cache. On a GPU, pixels of one pass."""
+BINS = 15
+"""Bins of confidence of the expected calibration error, equally wide."""
 VIEWS, VIEWED = 10, 500
 """Random views that the rule source-val-views averages over, as RandConv's code does, and images of one batch of them.
 """
 
 
-@torch.inference_mode()
+class Scores(NamedTuple):
+    """What one pass over the images of a domain tells: top-1 accuracy in percent, and calibration."""
+
+    accuracy: float
+    calibrated: Calibrated
+
+
 def accuracy(net: nn.Module, images: Images) -> float:
     """Top-1 accuracy in percent over all images, in evaluation mode; the mode is left as it was found."""
+    return 100 * int(_summed(net, images, _hits)) / len(images)
+
+
+def scores(net: nn.Module, images: Images) -> Scores:
+    """Accuracy and calibration over all images in one pass, in evaluation mode; the mode is left as it was found."""
+    hits, *gaps = sums(net, images).tolist()
+    return Scores(100 * hits / len(images), _calibrated(gaps, len(images)))
+
+
+def sums(net: nn.Module, images: Images) -> Tensor:
+    """What `scores` reads, still on the device, float64 [BINS+2]: hits, then as _gaps. A GPU is not waited for."""
+    return _summed(net, images, lambda logits, y: torch.cat([_hits(logits, y)[None], _gaps(logits, y)]))
+
+
+def calibration_of_logits(logits: Tensor, y: Tensor) -> Calibrated:
+    """Calibration of logits [N,K] for labels y, int64 [N]: the definition, which docs/calibration.md states."""
+    return _calibrated(_gaps(logits, y).tolist(), len(y))
+
+
+@torch.inference_mode()
+def _summed(net: nn.Module, images: Images, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The sum over batches of what `score` makes of logits [B,K] and labels [B]."""
     training = net.training
     net.eval()
     device = next(net.parameters()).device
-    hits = torch.zeros((), dtype=torch.int64, device=device)
     size = max(CHUNK, GPU_CHUNK_PIXELS // images.x[0, 0].numel()) if on_gpu(device) else CHUNK
+    total = torch.zeros((), dtype=torch.int64, device=device)
     for part in chunks(images, size, device):
-        hits += (net(part.unit().contiguous(memory_format=layout(net))).argmax(dim=1) == part.y).sum()
+        total = total + score(net(part.unit().contiguous(memory_format=layout(net))), part.y)
     net.train(training)
-    return 100 * int(hits) / len(images)
+    return total
+
+
+def _hits(logits: Tensor, y: Tensor) -> Tensor:
+    return (logits.argmax(dim=1) == y).sum()
+
+
+def _gaps(logits: Tensor, y: Tensor) -> Tensor:
+    """Sums over the images, float64 [BINS+1]: hits less confidence for each bin of confidence, then the negative log
+    likelihood. A bin is open below and closed above (Guo et al. 2017): the last one holds a confidence of 1."""
+    right, logits = logits.argmax(dim=1) == y, logits.double()
+    confidence = logits.softmax(dim=1).amax(dim=1)
+    edges = torch.arange(1, BINS, dtype=torch.float64, device=y.device) / BINS
+    inside = torch.bucketize(confidence, edges)[:, None] == torch.arange(BINS, device=y.device)
+    gaps = torch.where(inside, (right.double() - confidence)[:, None], 0.0).sum(dim=0)
+    return torch.cat([gaps, F.cross_entropy(logits, y, reduction="sum")[None]])
+
+
+def _calibrated(summed: Sequence[float], n: int) -> Calibrated:
+    """summed: _gaps of n images. A bin's sum over n is its share of the images times its mean hit less confidence."""
+    *gaps, nll = summed
+    ece = 100 * sum(abs(gap) for gap in gaps) / n
+    return Calibrated(ece=ece, nll=nll / n) if isfinite(ece) and isfinite(nll) else Calibrated()
 
 
 def select(curve: list[dict[str, Any]], rule: Selection) -> int:
@@ -69,12 +125,15 @@ class Evaluator:
         """Adds a point to the curve, and keeps the weights where the recipe's rule chooses it."""
         run, rule = self.run, self.budget.asked.recipe.selection
         with run.meter.paused():
+            val, tests = scores(run.net, self.val), {name: scores(run.net, part) for name, part in self.tests.items()}
+            calibrated = {domain: found.calibrated for domain, found in tests.items()}
             point: dict[str, Any] = {
                 "step": run.step,
                 "progress": round(min(share, 1.0), 6),
                 "loss": float(run.loss_sum) / max(1, run.step - (run.curve[-1]["step"] if run.curve else 0)),
-                "val": accuracy(run.net, self.val),
-                "test": {domain: accuracy(run.net, part) for domain, part in self.tests.items()},
+                "val": val.accuracy,
+                "test": {domain: found.accuracy for domain, found in tests.items()},
+                "calibration": Calibration(source_val=val.calibrated, domains=calibrated).model_dump(),
             }
             if rule == "source-val-views":
                 point["val_views"] = sum(accuracy(run.net, self._views(i)) for i in range(VIEWS)) / VIEWS

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from benchmark import sensitivity
 from benchmark.core.devices import on_gpu
 from benchmark.core.images import Images
-from benchmark.core.outcome import Accuracy, Domain, Floor, Sensitivity, Throughput, Weights
+from benchmark.core.outcome import Accuracy, Calibration, Domain, Floor, Sensitivity, Throughput, Weights
 from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.recipe import Precision, Selection
 from benchmark.core.record import Asked
@@ -46,6 +46,15 @@ def accuracy_of(run: Training, data: Loaded, rule: Selection = "source-val") -> 
         domains={domain: (present | absent)[domain] for domain in data.order},
         in_domain=data.in_domain,
     )
+
+
+def calibration_of(run: Training, rule: Selection = "source-val") -> Calibration:
+    """Calibration of the network that the recipe's rule chose, read off its point of the run's curve."""
+    found = Calibration.model_validate(run.curve[select(run.curve, rule)]["calibration"])
+    named = {"source validation": found.source_val} | found.domains
+    if odd := ", ".join(name for name, one in named.items() if one.ece is None):
+        run.notes.append(f"no calibration where the network's outputs are not all finite: {odd}")
+    return found
 
 
 def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivity | None, bytes | None]:

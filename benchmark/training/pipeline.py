@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.core import capture
 from benchmark.core.devices import whole
-from benchmark.core.outcome import Accuracy, Sensitivity, Throughput, Weights
+from benchmark.core.outcome import Accuracy, Calibration, Sensitivity, Throughput, Weights
 from benchmark.core.peak_memory import reset_peak_memory
 from benchmark.core.record import Asked
 from benchmark.data.dataset import Loaded
@@ -20,7 +20,14 @@ from benchmark.ops import kernels
 from benchmark.training import data_parallel
 from benchmark.training.determinism import determinism
 from benchmark.training.loop import Report, train
-from benchmark.training.measurements import accuracy_of, sensitivity_of, throughput_of, views_of, weights_of
+from benchmark.training.measurements import (
+    accuracy_of,
+    calibration_of,
+    sensitivity_of,
+    throughput_of,
+    views_of,
+    weights_of,
+)
 from benchmark.training.progress import Training, begin
 
 
@@ -49,6 +56,7 @@ class Measured:
     run: Training | None = None
     """None until it has begun."""
     accuracy: Accuracy | None = None
+    calibration: Calibration | None = None
     throughput: Throughput | None = None
     sensitivity: Sensitivity | None = None
     weights: Weights | None = None
@@ -66,7 +74,8 @@ class Measured:
     @property
     def parts(self) -> dict[str, Any]:
         """The parts of its record, by name."""
-        return {name: getattr(self, name) for name in ("accuracy", "throughput", "sensitivity", "weights")}
+        names = ("accuracy", "calibration", "throughput", "sensitivity", "weights")
+        return {name: getattr(self, name) for name in names}
 
     @contextmanager
     def surviving(self, lacks: str) -> Iterator[None]:
@@ -99,6 +108,7 @@ def train_and_measure(
         run = measured.run = _begin(asked, method, data, options)
         _train(run, asked, method, data, folder, options, report)
         measured.accuracy = accuracy_of(run, data, recipe.selection)
+        measured.calibration = calibration_of(run, recipe.selection)
         size, sharing = recipe.batch_size, options.sharing
         # Captured anew: the steps' pool of memory is gone with them.
         with measured.surviving("no cost"), capture.capturing(device, wanted=not options.launch):

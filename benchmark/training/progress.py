@@ -44,7 +44,8 @@ class Training:
     """Wall-clock seconds so far, over all resumes."""
     resumed: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
-    """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent."""
+    """One point for each evaluation: step, progress, mean loss since the last, accuracies in percent,
+    calibration (core.outcome.Calibration)."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights at the point of the curve that the recipe's selection rule chooses so far."""
     notes: list[str] = field(default_factory=list)

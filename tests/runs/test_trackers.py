@@ -72,6 +72,10 @@ def test_wandb_gets_the_curve_and_the_results_of_each_run(tmp_path: Path, monkey
         *points, final = said
         for point, expected in zip(points, curve(tmp_path, record), strict=True):
             test = {f"test/{domain}": value for domain, value in expected.pop("test").items()}
+            found = expected.pop("calibration")
+            test |= {f"val_{name}": found["source_val"][name] for name in ("ece", "nll")}
+            for domain, numbers in found["domains"].items():
+                test |= {f"test_{name}/{domain}": numbers[name] for name in ("ece", "nll")}
             assert (point["step"], point["values"]) == (expected.pop("step"), expected | test)
         assert record.accuracy is not None
         assert record.throughput is not None
@@ -102,6 +106,8 @@ def test_tensorboard_reads_back_what_was_recorded(tmp_path: Path) -> None:
         "val": [point["val"] for point in points],
         "loss": [point["loss"] for point in points],
         "test/noise": [point["test"]["noise"] for point in points],
+        "val_ece": [point["calibration"]["source_val"]["ece"] for point in points],
+        "test_nll/noise": [point["calibration"]["domains"]["noise"]["nll"] for point in points],
     }.items():
         found = events.Scalars(tag)
         assert [event.step for event in found] == [2, 4, 6]

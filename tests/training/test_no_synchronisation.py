@@ -1,5 +1,5 @@
 """A training step on a GPU never makes the host wait: torch raises where one would. The batch, the loader, every
-method's loss in each of its phases, the gradient and the optimiser."""
+method's loss in each of its phases, the gradient and the optimiser. Nor do the batches of an evaluation."""
 
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from benchmark.core.stream import take
 from benchmark.method import Method, Rng, Source
 from benchmark.networks.precision import use
 from benchmark.ops import batch_transforms
+from benchmark.training import evaluate
 from benchmark.training.optimise import Sampler, make_optimizer, set_rate
 from tests import toy
 from tests.methods.test_methods import METHODS, make
@@ -106,3 +107,18 @@ def test_a_step_in_any_precision_does_not_wait(precision: Precision) -> None:
 @NO_GPU
 def test_no_loader_waits(loader: str) -> None:
     take_steps(Prepared("erm", CUDA, toy.RECIPE.model_copy(update={"loader": loader})), 0.5)
+
+
+@PROTOTYPE
+@pytest.mark.usefixtures("strict")
+@pytest.mark.gpu
+@NO_GPU
+def test_accuracy_and_calibration_are_read_once_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, images = Prepared("erm", CUDA), toy.images(64, 1).to(CUDA)
+    monkeypatch.setattr(evaluate, "GPU_CHUNK_PIXELS", 16 * 32 * 32)
+    monkeypatch.setattr(evaluate, "CHUNK", 16)
+    before = evaluate.sums(prepared.net, images)  # the first pass compiles kernels and fills tables
+    torch.cuda.set_sync_debug_mode("error")
+    found = evaluate.sums(prepared.net, images)
+    torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found, before)

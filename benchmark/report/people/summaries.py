@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark.core.record import Record, canonical_json
 from benchmark.core.timing import SHARES
-from benchmark.report.people import accuracy_table, comparison_tables
+from benchmark.report.people import accuracy_table, calibration_table, comparison_tables
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.comparisons import length, network
 from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
@@ -25,7 +25,8 @@ def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]
     """All tables for people by name; most have one for every group of runs that may be compared."""
     ordered = sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
     found: dict[str, list[Summary]] = {
-        name: [] for name in ("accuracy", "differences", "ranks", "cost", "paper", "sensitivity", "throughput")
+        name: []
+        for name in ("accuracy", "differences", "calibration", "ranks", "cost", "paper", "sensitivity", "throughput")
     }
     groups = by_group(ordered)
     for group, members in groups.items():
@@ -47,6 +48,7 @@ def _of_group(
     makers: dict[str, Callable[[], list[Summary]]] = {
         "accuracy": lambda: [Summary(heading, accuracy_table.lines(rows), accuracy_table.notes(rows), group)],
         "differences": lambda: [comparison_tables.differences(heading, made, group)],
+        "calibration": lambda: calibration_table.summaries_of(heading, made, group),
         "sensitivity": lambda: [Summary(heading, _sensitivity_lines(made, maps), [], group)] if mapped else [],
         "throughput": lambda: _throughput(heading, made, group),
     }

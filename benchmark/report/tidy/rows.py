@@ -23,12 +23,12 @@ def accuracy_rows(records: Sequence[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         if record.accuracy is None:
-            rows.append(_row(record, target="", accuracy=None, selection="", n_images=None))
+            rows.append(tidy_row(record, target="", accuracy=None, selection="", n_images=None))
             continue
         for target, domain in record.accuracy.domains.items():
             for rule, value in _or_gap(domain.accuracy):
                 status = "data missing" if domain.missing else record.status
-                row = _row(record, target=target, accuracy=value, selection=rule, n_images=domain.n)
+                row = tidy_row(record, target=target, accuracy=value, selection=rule, n_images=domain.n)
                 rows.append(
                     row
                     | {
@@ -37,7 +37,7 @@ def accuracy_rows(records: Sequence[Record]) -> pd.DataFrame:
                         "headline": rule == record.asked.recipe.selection,
                     }
                 )
-    return _frame(
+    return tidy_frame(
         rows, "dataset protocol method source target seed accuracy selection n_images run_id in_domain headline"
     ).astype({"n_images": "Int64"})
 
@@ -60,10 +60,10 @@ def sensitivity_rows(records: Sequence[Record], maps: Maps) -> pd.DataFrame:
         about = {column: found.pop(name) for name, column in BY_RUN.items()}
         for band, value in found.items():
             spread = record.sensitivity.mean_standard_error if band == "mean" else None
-            row = _row(record, band=band, error_rate=value, n_images=record.sensitivity.n_images)
+            row = tidy_row(record, band=band, error_rate=value, n_images=record.sensitivity.n_images)
             rows.append(row | {"standard_error": spread} | about)
     columns = "dataset protocol method source seed band error_rate run_id n_images standard_error"
-    return _frame(rows, f"{columns} {' '.join(BY_RUN.values())}")
+    return tidy_frame(rows, f"{columns} {' '.join(BY_RUN.values())}")
 
 
 def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
         erm = reference.get((group_of(record), where(record), record.ran.session, record.asked.seed))
         low, high = (None, None) if shared else cost.steady_iqr
         rows.append(
-            _row(
+            tidy_row(
                 record,
                 train_images_per_second=cost.images_per_second,
                 **{f"{share}_share": cost.shares[share] for share in SHARES},
@@ -124,7 +124,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
     more = "peak_memory_mib passes_per_image run_id source seed machine attack_share expand_share data_wait_share"
     last = "forward_backward_share steady_images_per_second steady_q25 steady_q75 train_seconds parameters"
     floor = "floor_images_per_second of_floor gflops of_matrix_rate matrix_gflops copy_gib_per_second"
-    return _frame(rows, f"{promised} {more} {last} {floor} replayed sharing")
+    return tidy_frame(rows, f"{promised} {more} {last} {floor} replayed sharing")
 
 
 def sharing(record: Record) -> int:
@@ -158,7 +158,7 @@ def _or_gap(accuracy: dict[Selection, float] | None) -> list[tuple[str, float | 
     return [*accuracy.items()] if accuracy else [("", None)]
 
 
-def _row(record: Record, **values: Any) -> dict[str, Any]:
+def tidy_row(record: Record, **values: Any) -> dict[str, Any]:
     common = {
         "seed": record.asked.seed,
         "run_id": record.run_id,
@@ -170,7 +170,7 @@ def _row(record: Record, **values: Any) -> dict[str, Any]:
     return describe_group(record) | common | values
 
 
-def _frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
+def tidy_frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
     """The promised columns first, in their order; then what every row carries; sorted, so that equal records give equal
     tables."""
     tail = ["variant", "budget", "steps", "fingerprint", "status", "group", "code"]

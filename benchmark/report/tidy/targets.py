@@ -4,7 +4,7 @@ People choose the names of domains. If a domain has the name of a table's own he
 (domain)', from here on everywhere. So no domain ever takes the place of a measure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from benchmark.core.recipe import Selection
@@ -30,12 +30,18 @@ def columns(records: Sequence[Record]) -> tuple[list[str], list[str]]:
 
 
 def reached(record: Record, rule: Selection) -> dict[str, float]:
-    """Percent by column under a selection rule; a column is the plain mean of its parts, and absent where one is
-    missing, so that its number always means the same."""
+    """Percent by column under a selection rule."""
     assert record.accuracy is not None
+    domains = record.accuracy.domains.items()
+    return by_column({name: domain.accuracy[rule] if domain.accuracy else None for name, domain in domains})
+
+
+def by_column(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Values by domain -> values by column: a column is the plain mean of its parts, and absent where one is missing,
+    so that its number always means the same."""
     parts: dict[str, list[float | None]] = {}
-    for name, domain in record.accuracy.domains.items():
-        parts.setdefault(column(name), []).append(domain.accuracy[rule] if domain.accuracy else None)
+    for name, value in values.items():
+        parts.setdefault(column(name), []).append(value)
     whole = {name: [v for v in values if v is not None] for name, values in parts.items()}
     return {name: sum(v) / len(v) for name, v in whole.items() if len(v) == len(parts[name])}
 
