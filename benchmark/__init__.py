@@ -16,12 +16,15 @@ if not (Path(__file__).parent / "methods").is_dir():
 moved.keep()
 
 if TYPE_CHECKING:
+    from benchmark.api import compare as compare
+    from benchmark.api import results as results
     from benchmark.augment import augmentation as augmentation
     from benchmark.export import load_model as load_model
-else:  # imported when they are asked for: every module imports this package, and most need neither
+else:  # imported when they are asked for: every module imports this package, and most need none
 
     def __getattr__(name: str) -> Any:
         homes = {"augmentation": "benchmark.augment", "load_model": "benchmark.export"}
+        homes |= dict.fromkeys(("compare", "results"), "benchmark.api")
         if name not in homes:
             raise AttributeError(f"module 'benchmark' has no attribute '{name}'")
         return getattr(import_module(homes[name]), name)

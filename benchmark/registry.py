@@ -12,7 +12,8 @@ import math
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,18 @@ def load_plugins(paths: Iterable[Path]) -> None:
         if not any(_defines(module, kind) for kind in _BASES):
             raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {_wanted()}")
         _plugins[path] = module
+
+
+@contextmanager
+def plugins(paths: Iterable[Path]) -> Iterator[None]:
+    """Within, these plugin files are loaded; afterwards those from before are again. Raises as load_plugins does."""
+    before = dict(_plugins)
+    try:
+        load_plugins(paths)
+        yield
+    finally:
+        _plugins.clear()
+        _plugins.update(before)
 
 
 def names(kind: Kind) -> list[str]:

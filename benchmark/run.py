@@ -4,66 +4,66 @@ parse -> plan -> run -> tables; the rest of the package is what these four words
 """
 
 import functools
+import logging
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from benchmark import registry, tables
-from benchmark.core import locks
+from benchmark import registry
+from benchmark.comparison import Comparison, perform, prepare, render
 from benchmark.core.errors import UsageError, describe
-from benchmark.report import page, terminal
+from benchmark.report import run_log, terminal
+from benchmark.runs import plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import arguments, leave
-from benchmark.runs.engines import local, ray
 from benchmark.runs.estimate import estimate
-from benchmark.runs.plan import plan
-from benchmark.runs.stale import finished, lacking
-from benchmark.runs.store import Store
-from benchmark.runs.trackers import Tracked, trackers
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
+
+
+def parse(argv: Sequence[str] | None) -> Args:
+    """The command line's words, over those of its plan file. Ends the process with code 2 where they do not fit."""
+    read = functools.partial(arguments, Args, argv, "python -m benchmark.run", paths=("weights", "track"))
+    args: Args = read()
+    if args.plan is None:
+        return args
+    try:
+        start = Args(**plan_file.read(args.plan))
+    except UsageError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    found: Args = read(default=start)
+    return found
+
+
+def watching(comparison: Comparison, console: Console) -> run_log.RunLog:
+    """What shows the runs as they go: bars on a terminal, elsewhere lines."""
+    if console.is_terminal and comparison.todo and not comparison.args.quiet:
+        return terminal.Display(estimate(comparison.todo, comparison.store), console)
+    return run_log.RunLog(run_log.kinds_of(comparison.todo))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
     Ctrl-C, 143 by SIGTERM."""
-    args: Args = arguments(Args, argv, "python -m benchmark.run", paths=("weights", "track"))
+    args = parse(argv)
     console = Console(width=None if sys.stdout.isatty() else 120)
+    level = logging.ERROR if args.quiet else logging.DEBUG if args.verbose else logging.INFO
     try:
-        registry.load_plugins(args.plugin)
-        if args.list:
-            terminal.show_list(console)
-            return 0
-        tracking = trackers(args.track, args.out)
-        store = Store(args.out)
-        if not args.dry_run:
-            store.prepare()
-        jobs = plan(args)
-        todo = [job for job in jobs if not finished(job, store, args.stale)]
-        again = Counter(lacking(job, store) for job in todo)
-        for flag, count in again.items():
-            if flag:
-                console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
-        if args.dry_run:
-            terminal.show_plan(jobs, estimate(todo, store, try_out=True), console)
-            return 0
-        if len(todo) < len(jobs):
-            console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
-        if todo:
-            ids = [job.asked.run_id for job in todo]
-            costs = estimate(todo, store) if console.is_terminal else dict.fromkeys(ids, 1.0)  # only bars show them
-            with terminal.Display(costs, console) as display:
-                warn = functools.partial(console.print, highlight=False, markup=False)
-                listener = Tracked(display, tracking, warn)
-                if args.engine == "ray":
-                    ray.run_jobs(todo, args.jobs or 1, listener)
-                else:
-                    local.run_jobs(todo, min(jobs[0].sharing, len(todo)), listener, args.timeout)
-        with locks.in_turn(store.runs):  # whoever renders last has seen every run
-            records = tables.write(store)
-            index = page.write(store, records)
+        with run_log.shown(console, level):
+            registry.load_plugins(args.plugin)
+            if args.list:
+                terminal.show_list(console)
+                return 0
+            comparison = prepare(args)
+            jobs = comparison.jobs
+            if args.dry_run:
+                terminal.show_plan(jobs, estimate(comparison.todo, comparison.store, try_out=True), console)
+                return 0
+            with watching(comparison, console) as log:
+                perform(comparison, log)
+            records, index = render(comparison.store)
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"interrupted: {KEPT}", file=sys.stderr)
         return getattr(problem, "code", 130)
     with console:  # written in one piece, for readers that stop at the line they look for
-        return terminal.show_results(jobs, records, index, console)
+        return terminal.show_results(jobs, records, index, console, quiet=args.quiet)
 
 
 if __name__ == "__main__":

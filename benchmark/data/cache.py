@@ -9,6 +9,7 @@ None otherwise.
 import ast
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
@@ -34,6 +35,7 @@ from benchmark.core.regular_files import left_behind
 
 DECODERS = ("numpy", "pillow", "scipy", "torchvision")
 """Packages whose versions may change a pixel."""
+LOGGER = logging.getLogger(__name__)
 OURS = re.compile(r".*-[0-9a-f]{16}\.safetensors|\.\w+\.partial", re.DOTALL)
 """Names of the cache's files."""
 
@@ -99,8 +101,10 @@ def load_part(place: Entry, decode: Callable[[], Images]) -> Part:
     warning. The images are a private mapping of the file: what is written into them never reaches it."""
     found = read(place)
     if found is not None:
+        LOGGER.debug("read from the cache: %s", place.path)
         return found
     part = Part.of(decode())
+    LOGGER.debug("decoded, for the cache: %s", place.path)
     return (read(place) if _write(place, part) else None) or part
 
 

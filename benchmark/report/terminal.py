@@ -1,8 +1,7 @@
-"""Terminal output: lists, plans, results, and live bars with time left (elsewhere a line for each run)."""
+"""Terminal output: lists, plans, results, and live bars with the time left."""
 
 import os
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -18,31 +17,25 @@ from benchmark.core.devices import on_gpu
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.report.people import summaries
-from benchmark.report.tidy import targets
-from benchmark.runs import load
+from benchmark.report.run_log import MANY, RunLog, duration, name
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
 
 BELIEF = 0.05
 """How much of a plan has to be done before what was seen of it weighs as much as what was expected."""
-MANY = 10
-"""Columns beyond which a table does not fit a terminal."""
 
 
-class Display:
-    """Shows the runs of one plan.
+class Display(RunLog):
+    """The log, with live bars below it on a terminal.
 
     costs: seconds that each run is expected to take, by run id. The time left is theirs, times how much longer than
     expected the runs have taken so far; the costs weigh as much as BELIEF of the plan against what was seen.
     """
 
     def __init__(self, costs: dict[str, float], console: Console, clock: Callable[[], float] = monotonic):
-        self.costs, self.console, self.clock = costs, console, clock
-        self.begun: dict[str, float] = {}
-        self.spent: dict[str, float] = {}
-        """When the runs that go on began, and the seconds that the ended ones took."""
+        super().__init__(dict.fromkeys(costs, ""), clock)
+        self.costs = costs
         self.shares = dict.fromkeys(costs, 0.0)
-        self.count = 0
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -68,11 +61,11 @@ class Display:
         self.bars.stop()
 
     def started(self, job: Job) -> None:
+        super().started(job)
         run_id = job.asked.run_id
         if run_id in self.tasks:  # a worker died, and the run is begun again
             self.bars.remove_task(self.tasks[run_id])
         self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing="loading", left="")
-        self.begun[run_id] = self.clock()
 
     def progressed(self, job: Job, doing: str, share: float) -> None:
         run_id = job.asked.run_id
@@ -81,19 +74,12 @@ class Display:
         self.bars.update(self.tasks[run_id], completed=share, doing=doing, left=duration(left))
         self._total()
 
-    def noticed(self, job: Job, what: str) -> None:
-        self.console.print(plain(f"{name(job)}: {what}"), markup=False, highlight=False, soft_wrap=True)
-
     def ended(self, job: Job, record: Record | None) -> None:
         run_id = job.asked.run_id
         self.shares[run_id] = 1.0
-        self.spent[run_id] = self.clock() - self.begun.pop(run_id)
+        super().ended(job, record)
         self.bars.remove_task(self.tasks.pop(run_id))
         self._total()
-        self.count += 1
-        self.console.print(
-            plain(f"[{self.count}/{len(self.costs)}] {name(job)}: {outcome(record)}"), markup=False, highlight=False
-        )
 
     def _total(self) -> None:
         done = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
@@ -113,46 +99,19 @@ class Display:
         return rest * self.slower() / max(1, len(self.begun))
 
 
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss."""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def name(job: Job) -> str:
-    """A run as people know it."""
-    asked = job.asked
-    return plain(f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}")
-
-
-def outcome(record: Record | None) -> str:
-    """One line on how a run ended; None stands for a run that another process is doing."""
-    if record is None:
-        return "left to the process that is running it now"
-    if record.accuracy is None:
-        return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
-    there = targets.reached(record, record.asked.recipe.selection)
-    if len(there) > MANY:
-        summed = {name: targets.measures(record)[name] for name in ("mean", "worst")}
-        there = summed | {name: there[name] for name in record.accuracy.in_domain if name in there}
-    reached = [f"{column} {accuracy:.1f}" for column, accuracy in there.items()]
-    rate = f"{record.throughput.images_per_second:.0f} images/s, " if record.throughput else ""
-    busy = f"; {load.WARNING}: {beyond}" if (beyond := load.beyond(record.ran.machine)) else ""
-    return f"{', '.join(reached)} %; {rate}{record.ran.seconds:.0f} s{busy}"
-
-
 def show_list(console: Console) -> None:
     """Prints methods, datasets and protocols with one line each."""
     kinds: tuple[registry.Kind, ...] = ("method", "dataset")
     for kind in kinds:
         console.print(f"{kind}s", style="bold")
-        for name in registry.names(kind):
-            note = " (experimental; not in `all`)" if getattr(registry.find(kind, name), "experimental", False) else ""
+        for known in registry.names(kind):
+            note = " (experimental; not in `all`)" if getattr(registry.find(kind, known), "experimental", False) else ""
             console.print(
-                f"  {name:<12} {registry.summary(kind, name)}{note}", highlight=False, markup=False, soft_wrap=True
+                f"  {known:<12} {registry.summary(kind, known)}{note}", highlight=False, markup=False, soft_wrap=True
             )
     console.print("protocols", style="bold")
-    for name, summary in protocols.PROTOCOLS.items():
-        console.print(f"  {name:<12} {summary}", highlight=False, markup=False, soft_wrap=True)
+    for protocol, summary in protocols.PROTOCOLS.items():
+        console.print(f"  {protocol:<12} {summary}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console) -> None:
@@ -177,11 +136,14 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
     )
 
 
-def show_results(jobs: Sequence[Job], records: Sequence[Record], index: Path, console: Console) -> int:
-    """Prints the accuracy tables of the runs asked for and where everything lies; returns the exit code."""
+def show_results(
+    jobs: Sequence[Job], records: Sequence[Record], index: Path, console: Console, *, quiet: bool = False
+) -> int:
+    """Prints the accuracy tables of the runs asked for, unless `quiet`, and where everything lies; returns the exit
+    code."""
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
-    for shown in summaries.summarise(mine, {})["accuracy"]:
+    for shown in [] if quiet else summaries.summarise(mine, {})["accuracy"]:
         cells = shown.cells.drop(columns=["runs", *summaries.DETAILS], errors="ignore")
         console.print(plain(shown.heading), highlight=False, markup=False, soft_wrap=True)
         lines = [[*cells.columns], *cells.values.tolist()]

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
@@ -84,6 +86,14 @@ class Args:
     """List methods, datasets and protocols, and stop."""
     dry_run: bool = False
     """Print the plan with run ids, step counts and an estimate, and stop (docs/scaling.md: how good it is)."""
+    plan: Path | None = None
+    """A plan file (docs/plans.md): what to run, in TOML. Flags given beside it win over what it says."""
+    save_plan: Path | None = None
+    """Write what is asked for into a plan file, defaults written out. With --dry-run nothing is run."""
+    quiet: Annotated[bool, arg(aliases=["-q"])] = False
+    """Print errors and the last lines only."""
+    verbose: Annotated[bool, arg(aliases=["-v"])] = False
+    """Also print what is loaded, from where, and when each run begins, on which device."""
 
 
 def check_numbers(args: Args) -> None:
@@ -114,6 +124,8 @@ def check_numbers(args: Args) -> None:
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
             "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
+    if args.quiet and args.verbose:
+        raise UsageError("--quiet and --verbose: give one of them")
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):

@@ -28,17 +28,25 @@ MOST_SEED = 2**63 - 1
 
 
 def arguments(
-    kind: Any, argv: Sequence[str] | None, prog: str, *, paths: Collection[str] = (), description: str | None = None
+    kind: Any,
+    argv: Sequence[str] | None,
+    prog: str,
+    *,
+    paths: Collection[str] = (),
+    description: str | None = None,
+    default: Any = None,
 ) -> Any:
     """The command line as a dataclass of this kind, or of one of its subcommands.
 
     A list flag that is given several times has the values of all; a `~` that begins a path is the home folder. paths:
-    fields of texts that may hold paths. Ends the process with code 2 and one message where the words do not fit.
+    fields of texts that may hold paths. default: what flags that are not given hold, where not the kind's own. Ends
+    the process with code 2 and one message where the words do not fit.
     """
     words = joined(sys.argv[1:] if argv is None else argv, _lists(kind))
     try:
         config = (tyro.conf.FlagCreatePairsOff,)
-        read = tyro.cli(kind, args=words, prog=prog, config=config, description=description)
+        about = {} if default is None else {"default": default}
+        read = tyro.cli(kind, args=words, prog=prog, config=config, description=description, **about)
         values = {field.name: getattr(read, field.name) for field in fields(read)}
         return replace(read, **{name: _checked(name, value, paths) for name, value in values.items()})
     except UsageError as problem:

@@ -21,6 +21,10 @@ LEFT_OUT: Mapping[str, str] = {
     "stale": "what becomes of records that are there",
     "list": "does no run",
     "dry_run": "does no run",
+    "plan": "what it says stands in the command",
+    "save_plan": "does no run",
+    "quiet": "what is printed",
+    "verbose": "what is printed",
 }
 """The flags that say nothing about one run, each with the reason. All others stand in its command."""
 

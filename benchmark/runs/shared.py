@@ -2,12 +2,15 @@
 
 import functools
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark import data, registry
 from benchmark.training.pipeline import versions
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Facts:
 @functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
 def _load(dataset: str, settings: str, source: str, root: Path | None) -> tuple[data.Loaded, list[int]]:
     loaded = data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
+    tests = [f"{domain} {len(images)}" for domain, images in loaded.test.items()]
+    tests += [f"{domain} missing" for domain in loaded.missing]
+    sizes = f"{len(loaded.train)} training and {len(loaded.val)} validation images; test: {', '.join(tests)}"
+    LOGGER.debug("loaded %s, source %s, from %s: %s", dataset, source, root or "the installation", sizes)
     return loaded, versions(loaded)
 
 

@@ -11,6 +11,7 @@ from types import FrameType
 GRACE = 3.0
 """Seconds from the first signal in which a run may come to the end of its step and write its checkpoint."""
 _asked: signal.Signals | None = None
+_guest = False
 
 
 class StoppedError(KeyboardInterrupt):
@@ -24,6 +25,18 @@ class StoppedError(KeyboardInterrupt):
 def asked() -> bool:
     """Whether the process is to end: write a checkpoint and raise StoppedError."""
     return _asked is not None
+
+
+@contextmanager
+def as_guest() -> Iterator[None]:
+    """Within, the process is somebody else's, such as a notebook's: a second signal does what it did before `listening`
+    and not what it does to a program."""
+    global _guest, _asked
+    before, _guest = _guest, True
+    try:
+        yield
+    finally:
+        _guest, _asked = before, None  # the process goes on
 
 
 @contextmanager
@@ -42,7 +55,7 @@ def listening(signals: tuple[signal.Signals, ...], grace: float | None = GRACE, 
         global _asked  # noqa: PLW0603
         _asked = signal.Signals(number)
         for each in signals:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, before[each] if _guest else signal.SIG_DFL)
         if grace is not None:
             signal.setitimer(signal.ITIMER_REAL, grace)
         if say:
@@ -55,13 +68,16 @@ def listening(signals: tuple[signal.Signals, ...], grace: float | None = GRACE, 
         raise StoppedError
 
     _asked = None
-    before = {each: signal.signal(each, first) for each in signals}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, late)
+    before = {each: signal.getsignal(each) for each in (*signals, signal.SIGALRM)}
+    for each in signals:
+        signal.signal(each, first)
+    signal.signal(signal.SIGALRM, late)
     try:
         yield
         if asked():
             raise StoppedError
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if asked():  # else a timer is not ours
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in before.items():
             signal.signal(each, handler)

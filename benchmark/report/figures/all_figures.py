@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.report.figures import accuracies, learning_curves, sensitivity_maps
+from benchmark.report.figures import accuracies, learning_curves, palette, sensitivity_maps
 from benchmark.report.figures.sensitivity_maps import slug
 from benchmark.report.people.summaries import why_not
 from benchmark.report.tidy.comparisons import length, rankings
@@ -49,9 +49,7 @@ class _Drawn:
         try:
             self.pictures.append(Picture(draw(self.folder / name), self.group, alt, caption))
         except Exception as problem:  # noqa: BLE001 - whatever it is, the page can do without a picture
-            for ending in (".png", ".pdf"):
-                with suppress(OSError):
-                    path.with_suffix(ending).unlink()  # of an earlier drawing
+            palette.discard(self.folder / name)
             self.pictures.append(Picture(path, self.group, alt, caption, problem=why_not(problem)))
 
 

@@ -1,6 +1,9 @@
 """What all figures share: a colour and a marker for every method, the type size, and how a file is written."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +69,28 @@ def marked(row: str) -> dict[str, Any]:
     return {"color": found.colour, "marker": found.marker, "markerfacecolor": found.colour if found.filled else "white"}
 
 
+_collected: ContextVar[tuple[Path, dict[str, Figure]] | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting(folder: Path) -> Iterator[dict[str, Figure]]:
+    """Within, no file is written: yields the figures, each by the place below `folder` that its file would have."""
+    kept: dict[str, Figure] = {}
+    token = _collected.set((folder, kept))
+    try:
+        yield kept
+    finally:
+        _collected.reset(token)
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes path.png and path.pdf, each in one rename and the same byte for byte when drawn again; returns the PNG."""
+    if (collected := _collected.get()) is not None:
+        folder, kept = collected
+        figure.draw_without_rendering()  # ticks are made and laid out when drawn, in the style of that moment
+        figure.set_layout_engine("none")
+        kept[path.relative_to(folder).as_posix()] = figure
+        return path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, about in {"png": {"Software": None}, "pdf": {"CreationDate": None}}.items():
         buffer = io.BytesIO()
@@ -75,6 +98,13 @@ def save(figure: Figure, path: Path) -> Path:
         write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
         figure.set_layout_engine("none")  # it is laid out by now
     return path.with_name(f"{path.name}.png")
+
+
+def discard(path: Path) -> None:
+    """Deletes the files of an earlier drawing."""
+    for kind in ("png", "pdf") if _collected.get() is None else ():
+        with suppress(OSError):
+            path.with_name(f"{path.name}.{kind}").unlink()
 
 
 def _pick(values: tuple[Any, ...], name: str) -> Any:

@@ -1,5 +1,6 @@
 """Runs on this machine: in this process, or in spawned workers. A worker that dies costs only its own run one retry."""
 
+import logging
 import signal
 from collections import deque
 from collections.abc import Iterable
@@ -57,6 +58,9 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
                 elif timeout is not None and worker.since and monotonic() - worker.since > timeout:
                     message = crew.overdue(worker, job)
                 else:
+                    continue
+                if isinstance(message, logging.LogRecord):
+                    logging.getLogger(message.name).handle(message)
                     continue
                 if isinstance(message, tuple):
                     listener.progressed(job, *message)

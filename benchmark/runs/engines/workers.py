@@ -1,5 +1,6 @@
 """Worker processes: each is sent runs, reports how they go, and may die without harm to any but its own run."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,9 @@ from benchmark.runs.perform import record_of
 from benchmark.runs.store import Store
 from benchmark.training import signals
 
+LOGGER = logging.getLogger("benchmark")
+"""What workers log is sent to the parent, which hands it to its own logger of that name."""
+
 
 class Worker:
     """A spawned process and the run it is doing."""
@@ -34,7 +38,7 @@ class Worker:
     def __init__(self, plugins: tuple[Path, ...], threads: int):
         self.pipe, theirs = spawn.CONTEXT.Pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who passes it on
-        self.process = spawn.start(_work, theirs, plugins, threads, daemon=True)
+        self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         self.job: Job | None = None
@@ -154,9 +158,24 @@ class _Pipe:
     def ended(self, job: Job, record: Record | None) -> None: ...
 
 
-def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int) -> None:
-    """Main function of a worker: does the runs it is sent until its pipe closes."""
+class _Sent(logging.Handler):
+    """Sends the parent what is logged here."""
+
+    def __init__(self, pipe: "Connection[Any, Any]"):
+        super().__init__()
+        self.pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args, record.exc_info = self.format(record), None, None
+        with suppress(OSError):  # the parent is gone
+            self.pipe.send(record)
+
+
+def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int, level: int) -> None:
+    """Main function of a worker: does the runs it is sent until its pipe closes. level: from which on it logs."""
     standard_streams.guard()
+    LOGGER.addHandler(_Sent(pipe))
+    LOGGER.setLevel(level)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:

@@ -1,0 +1,171 @@
+"""Comparisons from Python: `compare` runs one in this process, `results` reads what a folder holds (docs/python.md)."""
+
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from benchmark import registry
+from benchmark.comparison import perform, prepare, render
+from benchmark.core.errors import UsageError
+from benchmark.core.escaping import plain
+from benchmark.core.record import Record
+from benchmark.report import run_log
+from benchmark.report.figures import all_figures, palette
+from benchmark.report.people import summaries
+from benchmark.report.tidy.frames import run_rows, typed
+from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
+from benchmark.runs import plan_file
+from benchmark.runs.args import Args
+from benchmark.runs.keywords import checked
+from benchmark.runs.store import Store
+from benchmark.training import signals
+
+COMMAND_ONLY = {
+    "list": "call `benchmark.registry.names`, or run `python -m benchmark.run --list`",
+    "dry_run": "run `python -m benchmark.run --dry-run`",
+    "quiet": "pass progress=False",
+    "verbose": "set the level of logging.getLogger('benchmark')",
+}
+"""Fields of Args that make no sense here, and what to do instead."""
+
+
+class Results:
+    """What the records of a folder say, as numbers. It is read once; ask again for later runs.
+
+    Frames have the columns of docs/python.md whatever is finished; a number that is missing is NaN.
+    """
+
+    def __init__(self, out: Path, run_ids: Collection[str] | None = None):
+        """run_ids: the runs to be shown; None shows all. Raises UsageError where the folder holds no runs, or a record
+        is damaged."""
+        self._store = Store(out)
+        if not self._store.runs.is_dir():
+            raise UsageError(f"{out}: no runs there; benchmark.compare(out={str(out)!r}) makes some")
+        self._all = self._store.read_all()
+        self._mine = [each for each in self._all if run_ids is None or each.run_id in run_ids]
+
+    @cached_property
+    def accuracy(self) -> pd.DataFrame:
+        """A row for each run, target domain and selection rule. Accuracies are percent."""
+        return typed(accuracy_rows(self._mine))
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """A row for each run and frequency band. Errors under single Fourier waves are rates in [0,1]."""
+        return typed(sensitivity_rows(self._mine, self._store.maps(self._mine)))
+
+    @cached_property
+    def throughput(self) -> pd.DataFrame:
+        """A row for each run that was timed: images per second, shares in [0,1], seconds, MiB."""
+        rows = throughput_rows(self._all)  # an ERM that was not asked for is still what another run is compared with
+        return typed(rows[rows["run_id"].isin([each.run_id for each in self._mine])].reset_index(drop=True))
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row for each run: how it ended, its error, what was asked and how to repeat it."""
+        return typed(run_rows(self._mine))
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of `runs` that did not end well."""
+        return self.runs[self.runs["status"] != "done"].reset_index(drop=True)
+
+    @cached_property
+    def figures(self) -> Mapping[str, Figure]:
+        """Each figure by its file's place below OUT/figures, without the ending; drawn when this is first asked for.
+        No figure is known to pyplot, so none is shown twice and none is kept longer than this object."""
+        with palette.collecting(self._store.out / "figures") as found:
+            all_figures.draw(self._store, self._mine)
+        return found
+
+    def __repr__(self) -> str:
+        bad = len(self.failed)
+        lines = [f"Results in {self._store.out}: {len(self._mine)} runs" + f", {bad} of them failed" * bool(bad)]
+        for shown in self._tables():
+            means = ", ".join(f"{line.label} {line.cells['mean'].text}" for line in shown.lines if "mean" in line.cells)
+            lines.append(f"  {shown.heading.partition(':')[0]}; mean accuracy in %: {means}")
+        return plain("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        """The accuracy tables, for a notebook."""
+        parts = []
+        for shown in self._tables():
+            cells = shown.cells.drop(columns=["runs", *summaries.DETAILS], errors="ignore").map(plain)
+            table = cells.to_html(index=False, border=0)
+            notes = "".join(f"<br>{escape(plain(note))}" for note in shown.footnotes)
+            parts.append(f"<p>{escape(plain(shown.heading))}</p>{table}<p>percent, mean ± sd over n seeds{notes}</p>")
+        return "".join(parts) or f"<p>{escape(repr(self))}</p>"
+
+    def _tables(self) -> list[Any]:
+        return summaries.summarise(self._mine, {})["accuracy"]
+
+
+def results(out: Path | str = "results") -> Results:
+    """What an output folder of `compare` or of the command holds. Raises UsageError where it holds no runs."""
+    return Results(Path(out).expanduser())
+
+
+def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: Any) -> Results:
+    """Trains methods on source domains, tests them on others, and writes records, tables, figures and the page.
+
+    asked: the fields of benchmark.runs.args.Args, which are the flags of `python -m benchmark.run`, with its defaults:
+    methods, datasets, seeds, steps, out, ... A single value stands for a list of one. plan: a plan file, over which
+    `asked` wins. progress: whether to print how the runs go.
+
+    Returns the results of the runs that were asked for, finished before or now. A run that fails stops no other: it
+    is warned of, and `.runs` has its error. With jobs=1, the default on a CPU, runs are done in this process, and
+    global settings of torch are as before afterwards. An interruption keeps finished runs and checkpoints; the same
+    call goes on from there.
+
+    Raises UsageError for bad input, OSError where results cannot be written, KeyboardInterrupt when interrupted.
+    """
+    values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
+    args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
+    console = Console(file=sys.stdout, force_jupyter=False, width=120)
+    with _as_before(), registry.plugins(args.plugin), signals.as_guest():
+        with run_log.shown(console) if progress else nullcontext():
+            comparison = prepare(args)
+            with run_log.RunLog(run_log.kinds_of(comparison.todo)) as log:
+                perform(comparison, log)
+        render(comparison.store)
+    found = Results(args.out, {job.asked.run_id for job in comparison.jobs})
+    _warn(found._mine, len(comparison.jobs))
+    return found
+
+
+def _warn(records: Collection[Record], asked: int) -> None:
+    """Warns of runs that did not end well, and of those that another process is doing."""
+    for record in records:
+        if record.status != "done":
+            reason = (record.error or "").strip().rpartition("\n")[2]
+            about = f"{record.asked.dataset}/{record.asked.source} {record.asked.row} seed {record.asked.seed}"
+            warnings.warn(plain(f"run {record.run_id} ({about}) {record.status}: {reason}"), stacklevel=3)
+    if asked > len(records):
+        warnings.warn(f"{asked - len(records)} of {asked} runs are left to the process that runs them", stacklevel=3)
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """What a run sets in this process is put back."""
+    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(generator)
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions

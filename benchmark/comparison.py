@@ -1,0 +1,85 @@
+"""A comparison from its plan to its page, as the command and `benchmark.compare` do it. Nothing here prints; it logs.
+
+prepare -> perform -> render. They raise UsageError for bad input, OSError where results cannot be read or written, and
+StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM. What was finished or saved by then is kept.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark import tables
+from benchmark.core import locks
+from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
+from benchmark.report import page
+from benchmark.runs import plan_file
+from benchmark.runs.args import Args
+from benchmark.runs.engines import local, ray
+from benchmark.runs.job import Job, Listener
+from benchmark.runs.plan import plan
+from benchmark.runs.stale import finished, lacking
+from benchmark.runs.store import Store
+from benchmark.runs.trackers import Tracked, Tracker, trackers
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs that were asked for, and where their records lie."""
+
+    args: Args
+    store: Store
+    trackers: Mapping[str, Tracker]
+    jobs: list[Job]
+    """All of them."""
+    todo: list[Job]
+    """Those that no record settles."""
+
+
+def prepare(args: Args) -> Comparison:
+    """Plans all runs, writes their plan file if that is asked for, and looks up which are done. Unless it is a dry run,
+    the output folder is made.
+
+    The plugins of `args` have to be loaded (registry.load_plugins).
+    """
+    tracking, store = trackers(args.track, args.out), Store(args.out)
+    if not args.dry_run:
+        store.prepare()
+    try:
+        jobs = plan(args)
+    except UsageError as problem:
+        raise plan_file.blamed(args, problem) from problem
+    plan_file.require_same(args, jobs)
+    if args.save_plan is not None:
+        plan_file.write(args.save_plan, args, jobs)
+    for name, (now, said) in plan_file.changed(args).items():
+        LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
+    todo = [job for job in jobs if not finished(job, store, args.stale)]
+    for flag, count in Counter(flag for job in todo if (flag := lacking(job, store))).items():
+        LOGGER.info("%d finished runs were made without %s and are run again", count, flag)
+    if len(todo) < len(jobs) and not args.dry_run:
+        LOGGER.info("%d of %d runs are done already", len(jobs) - len(todo), len(jobs))
+    return Comparison(args, store, tracking, jobs, todo)
+
+
+def perform(comparison: Comparison, listener: Listener) -> None:
+    """Does the runs that are to be done, and stores their records; `listener` hears of each."""
+    args, todo = comparison.args, comparison.todo
+    if not todo:
+        return
+    tracked = Tracked(listener, dict(comparison.trackers), LOGGER.warning)
+    if args.engine == "ray":
+        ray.run_jobs(todo, args.jobs or 1, tracked)
+    else:
+        local.run_jobs(todo, min(comparison.jobs[0].sharing, len(todo)), tracked, args.timeout)
+
+
+def render(store: Store) -> tuple[list[Record], Path]:
+    """Writes tables, figures and page of all records below the store; returns the records and the page's path."""
+    with locks.in_turn(store.runs):  # whoever renders last has seen every run
+        records = tables.write(store)
+        return records, page.write(store, records)
