@@ -79,7 +79,8 @@ def _notebook(notebook: dict[str, Any], name: str, add: Callable[[str, bytes], N
                 add(picture, b64decode(data["image/png"]))
                 parts.append(f"![Output of the cell above]({picture})")
             elif "text/html" in data:
-                parts.append(re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL))
+                table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+                parts.append(re.sub(r"<table[^>]*>", "<table>", table))  # the theme's own look
             else:
                 said = "".join(output.get("text") or data.get("text/plain", ""))
                 parts.append(f"```text\n{said.rstrip()}\n```")
@@ -120,9 +121,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             files.append(File.generated(config, name, abs_src_path=os.fspath(ROOT / path)))
         return name
 
-    return "".join(
-        text if is_code else re.sub(r"\]\(([^)\s:#]+)(#[^)\s]*)?\)", on_site, text) for is_code, text in _parts(markdown)
-    )
+    link = re.compile(r"\]\(([^)\s:#]+)(#[^)\s]*)?\)")
+    return "".join(text if is_code else link.sub(on_site, text) for is_code, text in _parts(markdown))
 
 
 def _parts(markdown: str) -> Iterator[tuple[bool, str]]:

@@ -1,9 +1,8 @@
 """Runs what a page of docs/ tells its reader to type.
 
 - ```python: executed, all blocks of a page in one namespace. With title="FILE" it is written to that file instead.
-- ```console: each line that begins with `$ ` is a command, over several lines with a backslash at their ends; what stands
-  below it, up to the next, is its output. Numbers stand for any number, … for any text, and a space or
-  a ruled line for any length of it.
+- ```console: a line that begins with `$ ` is a command, which goes on where a line ends with a backslash. Below it
+  stands its output. Numbers stand for any number, … for any text, a space or a ruled line for any length of it.
 """
 
 import contextlib
@@ -63,11 +62,11 @@ def agrees(shown: str, said: str) -> bool:
 
 
 def command(line: str, folder: Path) -> str:
-    """What a command says. Commands of this suite run in this process, which has to end well; pytest runs in another."""
+    """What a command says, which has to end well. The suite's own run in this process, pytest in another."""
     python, dash_m, module, *words = shlex.split(line)
     assert (python, dash_m) == ("python", "-m"), line
     if module == "pytest":
-        words = [f"--plugin={folder / word.removeprefix('--plugin=')}" if "--plugin" in word else word for word in words]
+        words = [word.replace("--plugin=", f"--plugin={folder}/") for word in words]
         words += ["-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}"]
         call = [sys.executable, "-m", module, *words]
         here = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.conftest import ROOT
 
 NEEDS = pytest.mark.skipif(find_spec("material") is None, reason="no mkdocs-material: `make docs` installs it")
-PAGES = sorted(path for path in ROOT.glob("docs/**/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 def build(project: Path) -> subprocess.CompletedProcess[str]:
