@@ -1,7 +1,7 @@
 """`make screenshot`: the head of the page of results/published, as README.md shows it, in docs/images/page.png.
 
-Needs Chromium on PATH. The picture holds the hash of the records that it was made from.
-tests/docs/test_site.py asks for a new one when they have changed. That the page looks different is for a person to notice.
+Needs Chromium on PATH. The picture holds the hash of the records that it was made from; tests/docs/test_site.py asks
+for a new one when they have changed. A change of the page's looks is for a person to notice.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ def test_its_cells_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sources = [text(cell) for cell in code()]
     assert "steps=60" in sources[0]
-    sources[0] = sources[0].replace("steps=60", "steps=3").replace("seeds=[0, 1]", "seeds=[0]")
+    sources[0] = sources[0].replace("steps=60", "steps=3, sensitivity_images=5").replace("seeds=[0, 1]", "seeds=[0]")
     names: dict[str, Any] = {}
     for at, source in enumerate(sources):
         exec(compile(source, f"{PATH.name}, cell {at}", "exec"), names)
