@@ -49,11 +49,11 @@ def _whole(entry: Any, docs: Path, named: str) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for path, name in PAGES.items():
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
-    for path in sorted(Path(config.docs_dir).glob("notebooks/*.ipynb")):
-        name = path.relative_to(config.docs_dir).with_suffix("")
-        text = _notebook(json.loads(path.read_text(encoding="utf-8")), name.name, _adder(files, config, name.parent))
+    for path, page in PAGES.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
+    for file in sorted(Path(config.docs_dir).glob("notebooks/*.ipynb")):
+        name = file.relative_to(config.docs_dir).with_suffix("")
+        text = _notebook(json.loads(file.read_text(encoding="utf-8")), name.name, _adder(files, config, name.parent))
         files.append(File.generated(config, f"{name.as_posix()}.md", content=text))
     files.append(File.generated(config, config.extra["polyfills"][0], content=_search_worker()))
     return files
