@@ -12,21 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable imports the compiler at once
-from torchvision import tv_tensors
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from benchmark import registry
-from benchmark.core.devices import on_gpu
+from benchmark import registry, samples
 from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from benchmark.method import Method
 from benchmark.networks.attacked import Attacked, check, check_place
+
+MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+"""Operations after which what was in one place of an image is in another."""
+PHOTOMETRIC = ("augmax", "augmix", "gud", "randconv", "sada")
+"""Methods that move pixels by these operations or not at all; of others this is not known."""
 
 
 class Augmentation(nn.Module):
     """Augments images while in training mode; in evaluation mode they pass unchanged, unlike transforms of torchvision.
 
     One call augments each image of the batch on its own; draws come from `generator`, or from torch's global generator.
-    What comes back has the shape, type, device and, for a tv_tensor, the class of what went in.
+    What comes back has the structure, class, shape, type, device and PIL mode of what went in.
     """
 
     def __init__(self, name: str, method: Method, net: nn.Module | None, generator: torch.Generator | None):
@@ -35,46 +39,75 @@ class Augmentation(nn.Module):
         # Hidden in a tuple, the network is no submodule: its parameters and its mode stay its owner's.
         self.attacked = (net,)
 
-    def forward(self, x: Tensor, y: Any = None) -> Any:
-        """x: uint8 in 0..255 or float in [0,1], [B,3,H,W], or [3,H,W] for one image; any H and W that `net` takes.
-        y: labels, int64 [B] or one number; needed by attacks, passed through by the others.
+    def forward(self, x: Any, y: Any = None, *rest: Any) -> Any:
+        """x: an image, a batch of images, or a sample that holds some, as transforms of torchvision.transforms.v2 take
+        them. Images are uint8 in 0..255 or float in [0,1], [B,C,H,W] or [C,H,W], with C of 3 or 1 and any H and W that
+        `net` takes; tv_tensors; or PIL images of mode RGB or L. A sample is any nesting of dict, list and tuple. In it,
+        every PIL image and tv_tensors.Image is an image, or the first plain tensor where there is none of those.
+        y: labels, int64 [B] or one number; passed through by methods that need none. Attacks take them from y, from a
+        key label, labels or target, or from the second part of a pair. rest: more of the sample.
 
-        Returns x augmented or, where y was given, (x augmented, y). Float images may leave [0,1] where the method lets
-        them (randconv, gud); bytes are rounded and clamped. Raises UsageError for anything else than such images, and
-        for an attack without labels, with labels that the network has no class for, or with a network that does not
-        give logits; nothing on a GPU is searched for such values, because the host would have to wait.
+        Returns x augmented or, where y was given, (x augmented, y, *rest). Float images may leave [0,1] where the
+        method lets them (randconv, gud); bytes are rounded and clamped. Images of one sample have the same draws.
+
+        Raises UsageError for anything else than such images, for boxes, masks and keypoints where the method moves
+        pixels, and for an attack without labels, with labels that the network has no class for, or with a network that
+        does not give logits; nothing on a GPU is searched for such values, because the host would have to wait.
         """
-        if self.training and torch.compiler.is_compiling():
-            x = _uncompiled(self, x, y)
-        elif self.training:
-            x = self._augment(x, y)
-        return x if y is None else (x, y)
+        sample = x if y is None and not rest else (x, y, *rest)
+        if not self.training:
+            return sample
+        return (_uncompiled if torch.compiler.is_compiling() else Augmentation._augment)(self, x, y, sample)
 
-    def _augment(self, x: Tensor, y: Any) -> Tensor:
+    def _augment(self, x: Any, y: Any, sample: Any) -> Any:
         if os.getpid() != _imported_in and torch.get_num_threads() > 1:
             with _one_thread():
-                return self._augment(x, y)
+                return self._augment(x, y, sample)
         if torch.is_inference_mode_enabled():  # an attack needs gradients, and there are none within
             with torch.inference_mode(False), torch.no_grad():
-                return self._augment(x, y)
-        batch = _batch(x, self.name)
-        if self.method.attacks and y is None:
-            raise UsageError(
-                f"augmentation('{self.name}') attacks a network and needs the labels: call it as aug(x, y)"
-            )
-        labels, highest = _labels(y if self.method.attacks else [0] * len(batch), len(batch), self.name)
-        if not len(batch):
-            return x
+                return self._augment(x, y, sample)
+        leaves, structure = tree_flatten(sample)
+        places = samples.images(leaves, self.name)
+        if beside := [type(leaf).__name__ for leaf in leaves if samples.located(leaf)]:
+            self._check_located(beside[0])
+        batches = [samples.batch(leaves[place], self.name) for place in places]
+        labels = samples.labels(x, y, self.name) if self.method.attacks else None
+        asked = [self._asked(leaves[place], found, labels) for place, found in zip(places, batches, strict=True)]
+        if any(map(len, batches)):
+            seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
+            for place, found, (net, known) in zip(places, batches, asked, strict=True):
+                if len(found):
+                    views = self.method.views(net, found, known.to(found.device), Rng(seed, on=found.device), {})
+                    leaves[place] = samples.like(views[0].detach(), leaves[place])
+        return tree_unflatten(leaves, structure)
+
+    def _asked(self, x: Any, batch: Tensor, labels: Any) -> tuple[nn.Module, Tensor]:
+        """The network that a batch made of the image x is attacked with, and its labels. Raises UsageError."""
         (net,) = self.attacked
-        if net is not None:
-            check_place(self.name, net, batch)
-            net = Attacked(self.name, net, highest)
-        seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
-        views = self.method.views(net or nn.Identity(), batch, labels.to(x.device), Rng(seed, on=x.device), {})
-        out = views[0].detach()
-        out = (out.clamp(0, 1) * 255).round() if x.dtype == torch.uint8 else out
-        out = out.to(x.dtype).reshape(x.shape)
-        return tv_tensors.wrap(out, like=x) if isinstance(x, tv_tensors.TVTensor) else out
+        known, highest = samples.checked_labels([0] * len(batch) if net is None else labels, len(batch), self.name)
+        if net is None or not len(batch):
+            return nn.Identity(), known
+        check_place(self.name, net, batch)
+        return Attacked(self.name, samples.FirstChannel(self.name, net) if samples.grey(x) else net, highest), known
+
+    def _check_located(self, kind: str) -> None:
+        """Raises UsageError where what lies in an image might not stay where it is."""
+        moving = [op for op in self.method.operations() if op in MOVING]
+        if self.name in PHOTOMETRIC and not moving:
+            return
+        why, fix = "may move pixels", ""
+        if moving:
+            why = f"moves pixels ({', '.join(moving)})"
+            still = tuple(op for op in self.method.operations() if op not in MOVING)
+            fix = (
+                f", augmentation('{self.name}', ops={still}) moves none"
+                if still and "ops" in self.method.settings()
+                else ""
+            )
+        raise UsageError(
+            f"augmentation('{self.name}') {why}, so the {kind} beside the image would be wrong; leave it out of the "
+            f"sample, or take a method that moves none, e.g. randconv{fix}"
+        )
 
     def extra_repr(self) -> str:
         return ", ".join([self.name, *(f"{key}={value!r}" for key, value in self.method.settings().items())])
@@ -138,40 +171,3 @@ def _usable(cls: type[Method]) -> bool:
 
 def _needs_no_network(cls: type[Method]) -> bool:
     return _usable(cls) and not cls.attacks
-
-
-def _batch(x: Any, name: str) -> Tensor:
-    """Images as a plain float32 tensor [B,3,H,W] in units of 1."""
-    if not isinstance(x, Tensor):
-        raise UsageError(f"augmentation('{name}') takes tensors, not {type(x).__name__}; put v2.ToImage() before it")
-    good = x.dtype == torch.uint8 or x.is_floating_point()
-    if not good or x.ndim not in (3, 4) or x.shape[-3] != 3:
-        raise UsageError(
-            f"augmentation('{name}') takes uint8 or float images [B,3,H,W] or [3,H,W], not {x.dtype} {list(x.shape)}"
-        )
-    if not x.shape[-1] * x.shape[-2]:
-        raise UsageError(f"augmentation('{name}') takes images with pixels, not {list(x.shape)}")
-    plain = x.as_subclass(Tensor)
-    plain = plain.clone() if plain.is_inference() else plain  # of one that knows gradients
-    plain = (plain if x.ndim == 4 else plain[None]).float()
-    if x.dtype == torch.uint8:
-        return plain / 255
-    if not on_gpu(x) and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
-        raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
-    return plain
-
-
-def _labels(y: Any, count: int, name: str) -> tuple[Tensor, int | None]:
-    """Labels as int64 [B], and the largest of them where no GPU has to be waited for."""
-    try:
-        labels = torch.as_tensor(y).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as problem:
-        raise UsageError(f"labels must be int64 [{count}], not {type(y).__name__} ({problem})") from problem
-    labels = labels.long() if not labels.numel() and not count else labels  # an empty list has no type
-    if labels.dtype != torch.int64 or len(labels) != count:
-        raise UsageError(f"labels must be int64 [{count}], not {labels.dtype} {list(labels.shape)}")
-    if on_gpu(labels) or not count:
-        return labels, None
-    if int(labels.min()) < 0:
-        raise UsageError(f"augmentation('{name}'): label {int(labels.min())} is no class; classes count from 0")
-    return labels.clone() if labels.is_inference() else labels, int(labels.max())

@@ -1,9 +1,11 @@
-"""python -m benchmark.export: loads a network kept by --save-weights, prints its card and evaluates it again."""
+"""python -m benchmark.export: loads a network kept by --save-weights, prints its card, evaluates and exports it."""
 
 import hashlib
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
+from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
 from benchmark.runs.command_line import arguments, leave
 from benchmark.runs.records import read_record
@@ -27,12 +30,21 @@ from benchmark.training.evaluate import accuracy
 
 @dataclass(frozen=True)
 class Args:
-    """Load a network that --save-weights kept and print its card; with --check, evaluate it again."""
+    """Load a network that --save-weights kept and print its card; or evaluate it again; or write it for timm and the
+    Hugging Face hub. Nothing is sent without --push-to-hub."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """Folder with record.json and weights.safetensors."""
     check: bool = False
-    """Evaluate it on its data and say whether it reproduces its record."""
+    """Evaluate it on its data and say whether it reproduces its record; one that does not is not exported."""
+    folder: Path | None = None
+    """Write what --push-to-hub sends into this new folder."""
+    push_to_hub: str | None = None
+    """Send it to this repository of the Hugging Face hub, OWNER/NAME."""
+    private: bool = False
+    """Make the repository private where it is new; refuse one that is public."""
+    license: str | None = None
+    """The licence that its card names, as the hub writes it (mit, cc-by-4.0, ...). Default: it names none."""
     data_dir: Path | None = None
     """Folder of the dataset's files."""
     plugin: tuple[Path, ...] = ()
@@ -54,18 +66,34 @@ class Compared:
         return abs(self.found - self.recorded) <= self.slack
 
 
-def load_model(run_dir: Path | str) -> nn.Module:
+def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | str | None = None) -> nn.Module:
     """The network that a run kept, on the CPU and in evaluation mode.
 
     It takes x float32 [B,3,H,W] in [0,1], normalises inside, and gives logits [B,K] in the order of the record's
     `weights.classes`; `features=True` gives (logits, penultimate features [B,D]). run_dir: a folder with record.json
     and weights.safetensors, whatever its name. Nothing is downloaded.
 
-    Raises UsageError where a file is missing, where the weights are not the recorded ones, or where they do not fit
-    the recorded network and classes. A method from a plugin has to be registered first (registry.load_plugins).
+    as_timm: as timm.create_model(NAME, num_classes=K) gives it, for a network timm:NAME. It takes images that are
+    normalised before, by the mean and std in its `pretrained_cfg`, which also has the size of the run's images: that
+    of the sensitivity map beside the record, or else of the data in data_dir.
+
+    Raises UsageError where a file is missing, where the weights are not the recorded ones, where they do not fit the
+    recorded network and classes, or where timm has no such network. A method from a plugin has to be registered first
+    (registry.load_plugins).
     """
-    record, weights = _record(Path(run_dir))
-    path = Path(run_dir) / "weights.safetensors"
+    folder = Path(run_dir)
+    net = _load(folder)
+    if not as_timm:
+        return net
+    record, weights = _record(folder)
+    timm_form.check(record.asked.recipe.network)
+    scaled = timm_form.scaling(folder, record, Path(data_dir) if data_dir else None)
+    return timm_form.as_timm(net, record.asked.recipe.network, weights.classes, scaled)
+
+
+def _load(run_dir: Path) -> nn.Module:
+    record, weights = _record(run_dir)
+    path = run_dir / "weights.safetensors"
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -116,25 +144,56 @@ def _record(run_dir: Path) -> tuple[Record, Weights]:
     return record, record.weights
 
 
+def checked(run_dir: Path, data_dir: Path | None) -> bool:
+    """Evaluates a kept network, prints what was found, and says whether it reproduces its record."""
+    wrong = 0
+    for part in compare(run_dir, data_dir):
+        wrong += not part.same
+        verdict = "reproduced" if part.same else "NOT reproduced"
+        print(f"{part.domain}: recorded {part.recorded:.4f} %, found {part.found:.4f} % of {part.n}; {verdict}")
+    print(f"{wrong} numbers of the record are not reproduced" if wrong else "the network reproduces its record")
+    return not wrong
+
+
+def exported(args: Args) -> None:
+    """Writes the folder, sends it where that was asked for, and says what was done. Raises UsageError."""
+    if args.folder:
+        hub.check_new(args.folder)
+    if args.push_to_hub:
+        hub.check_target(args.push_to_hub)
+    record, _ = _record(args.run_dir)
+    repository = args.push_to_hub or f"OWNER/{record.asked.dataset}-{record.asked.method}-{record.run_id}"
+    with tempfile.TemporaryDirectory() as made:
+        folder = args.folder or Path(made)
+        timm_net = partial(load_model, args.run_dir, as_timm=True, data_dir=args.data_dir)
+        load_model(args.run_dir)  # its files are checked, also where timm knows no such network
+        not_timm = hub.write_folder(folder, args.run_dir, record, timm_net, repository, args.license)
+        if args.folder:
+            print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}")
+        print(f"it does not load into timm: {not_timm}" if not_timm else "it loads into timm")
+        if args.push_to_hub:
+            message = f"{record.asked.row} on {record.asked.dataset}/{record.asked.source}, run {record.run_id}"
+            print(f"sent to {hub.push(folder, repository, private=args.private, message=message)}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
     args: Args = arguments(Args, argv, "python -m benchmark.export")
     try:
         registry.load_plugins(args.plugin)
-        if not args.check:
+        if (args.private or args.license) and not (args.push_to_hub or args.folder):
+            raise UsageError("--private and --license say how it is sent; give --push-to-hub OWNER/NAME, too")
+        if args.check and not checked(args.run_dir, args.data_dir):
+            return 1
+        if args.folder or args.push_to_hub:
+            exported(args)
+        elif not args.check:
             load_model(args.run_dir)
             print(card(_record(args.run_dir)[0]))
-            return 0
-        wrong = 0
-        for part in compare(args.run_dir, args.data_dir):
-            wrong += not part.same
-            verdict = "reproduced" if part.same else "NOT reproduced"
-            print(f"{part.domain}: recorded {part.recorded:.4f} %, found {part.found:.4f} % of {part.n}; {verdict}")
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    print(f"{wrong} numbers of the record are not reproduced" if wrong else "the network reproduces its record")
-    return 1 if wrong else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from benchmark.runs.shared import Facts, data_facts, load_data
 from benchmark.runs.store import Store
 from benchmark.training.budget import Budget
 
-CLOSING, FLOOR = 0.5, 1500
+CLOSING, FLOOR = 0.2, 1500
 """Seconds that a run needs to be written, and images whose bare passes measure its floor."""
-WAVE = 0.6
+WAVE = 0.5
 """Seconds of scoring an image with a wave added, for each of scoring it plain: the map does the first layer once."""
 UNKNOWN = 1e-4
 """Seconds of a pass of an image where nothing is known: parts are then in proportion, and nothing else."""

@@ -22,7 +22,7 @@ from benchmark.method import Method, Source
 from benchmark.networks import precision
 from benchmark.ops import kernels
 from benchmark.runs import machine
-from benchmark.sensitivity.wave_errors import wrong
+from benchmark.sensitivity.wave_errors import batch_of, wrong
 from benchmark.training.evaluate import CHUNK, accuracy
 from benchmark.training.loop import filling, steps_of
 from benchmark.training.optimise import Sampler, fit_erm
@@ -31,8 +31,9 @@ from benchmark.training.steps import LAUNCHED
 
 IMAGES, VAL, HELPER = 256, 1, 3
 """Training images of the small source, validation images, and steps of a helper network."""
-WAVES, ATTACKED = 16, 32
-"""Waves and images of a small map, and images that are attacked as in a phase."""
+WAVES, WAVED, ATTACKED = 16, 100, 32
+"""Waves of a small map, images of one of its passes at most, and images that are attacked as in a phase. A map does
+some work once for each wave, however many its images, so few images would make a wave look dear."""
 OFTEN, ENOUGH = 5, 0.5
 """Times that something is timed, and seconds after which it is enough."""
 POINTS = 25
@@ -74,11 +75,12 @@ def prices(recipe: Recipe, height: int, width: int, device: torch.device) -> Pri
         net.to(memory_format=networks.layout(net))
         x = torch.rand(recipe.batch_size, 3, height, width, device=device)
         shown = Images(torch.zeros(CHUNK, 3, height, width, dtype=torch.uint8), torch.zeros(CHUNK, dtype=torch.int64))
-        added, signs = torch.zeros(WAVES, height, width), torch.ones(WAVES, WAVES, 3, dtype=torch.int8)
+        at_once = min(WAVED, batch_of(height, width, device))
+        added, signs = torch.zeros(WAVES, height, width), torch.ones(WAVES, at_once, 3, dtype=torch.int8)
         there_and_back = _seconds(lambda: net(x).square().mean().backward(), device)
         scored = _seconds(lambda: accuracy(net, shown), device)
-        waved = _seconds(lambda: wrong(net, shown[:WAVES], added, signs), device)
-        return Prices(there_and_back / len(x), scored / CHUNK, waved / WAVES**2)
+        waved = _seconds(lambda: wrong(net, shown[:at_once], added, signs), device)
+        return Prices(there_and_back / len(x), scored / CHUNK, waved / (WAVES * at_once))
 
 
 def tried(asked: Asked, method: Method, data: Loaded, *, phases: bool = False) -> Tried:

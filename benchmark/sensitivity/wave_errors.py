@@ -30,6 +30,11 @@ def sample_signs(n: int, generator: torch.Generator, kind: Signs = "per_channel"
     return (2 * bits - 1).expand(n, 3)
 
 
+def batch_of(height: int, width: int, device: torch.device) -> int:
+    """Images of one forward pass that suit a device."""
+    return max(1, BATCH_PIXELS["cuda" if on_gpu(device) else "cpu"] // (height * width))
+
+
 @torch.inference_mode()
 def wrong(
     net: nn.Module, images: Images, added: Tensor, signs: Tensor, *, clamp: bool = False, batch: int | None = None
@@ -40,7 +45,7 @@ def wrong(
     wave to [0,1]. batch: images of one forward pass. The modes of `net` are left as found.
     """
     device = next(net.parameters()).device
-    batch = batch or max(1, BATCH_PIXELS["cuda" if on_gpu(device) else "cpu"] // images.x[0, 0].numel())
+    batch = batch or batch_of(*images.x.shape[-2:], device)
     added = torch.cat([torch.zeros_like(added[:1]), added]).to(device)
     signs = torch.cat([torch.zeros_like(signs[:1]), signs]).to(device)
     out = torch.empty(signs.shape[:2], dtype=torch.bool, device=device)

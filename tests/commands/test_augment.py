@@ -340,9 +340,9 @@ def test_it_shows_its_settings() -> None:
         (lambda: make("sada")(BATCH.x, BATCH.y.float()), "labels must be int64 [8], not torch.float32 [8]"),
         (lambda: make("augmix")(BATCH.unit() * 2 - 1), "normalise after it, not before"),
         (lambda: make("augmix")(BATCH.unit() / 0), "float images in [0,1]"),
-        (lambda: make("augmix")(BATCH.x[:, :1]), "not torch.uint8 [8, 1, 32, 32]"),
+        (lambda: make("augmix")(BATCH.x[:, :2]), "with C of 3 or 1, not torch.uint8 [8, 2, 32, 32]"),
         (lambda: make("augmix")(BATCH.x.long()), "not torch.int64 [8, 3, 32, 32]"),
-        (lambda: make("augmix")([1, 2]), "takes tensors, not list; put v2.ToImage() before it"),
+        (lambda: make("augmix")([1, 2]), "takes tensors and PIL images, alone or in a dict, list or tuple, not int"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(make_or_call: Any, says: str) -> None:

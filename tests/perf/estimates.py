@@ -1,7 +1,7 @@
 """python -m tests.perf.estimates: how long runs were said to take, and how long they took, as Markdown.
 
-fresh: every method on minidigits, at the lengths of --steps. Each run is estimated without any record, then done, then
-estimated from the records of the other lengths. Said and taken are whole runs, the map included.
+fresh: runs at the lengths of --steps, by default of every method on minidigits. Each is estimated without any record,
+then done, then estimated from the records of the other lengths. Said and taken are whole runs, the map included.
 published: every run of results/published, estimated from the other published records, as if it were still to do. Taken
 is what its record says: training and evaluation. Runs of so many seconds are left out.
 """
@@ -51,11 +51,27 @@ class Line:
         return self.said / self.taken
 
 
-def fresh(lengths: Sequence[int], seed: int) -> list[Line]:
+def fresh(
+    lengths: Sequence[int],
+    seed: int,
+    methods: Sequence[str] = METHODS,
+    dataset: str = "minidigits",
+    data_dir: Path | None = None,
+) -> list[Line]:
     """Estimates before and after runs that are done here."""
     with tempfile.TemporaryDirectory() as name:
         plans = {
-            steps: plan(Args(methods=METHODS, seeds=(seed,), steps=steps, out=Path(name, str(steps)), device="cpu"))
+            steps: plan(
+                Args(
+                    methods=tuple(methods),
+                    datasets=(dataset,),
+                    data_dir=data_dir,
+                    seeds=(seed,),
+                    steps=steps,
+                    out=Path(name, str(steps)),
+                    device="cpu",
+                )
+            )
             for steps in lengths
         }
         lines, records = [], dict[int, list[Record]]()
@@ -65,7 +81,7 @@ def fresh(lengths: Sequence[int], seed: int) -> list[Line]:
                 said = estimate.of_run(job.asked, facts_of(job), [], job).total
                 start = perf_counter()
                 (record,) = run_jobs([job], 1, Mock())
-                lines.append(Line("minidigits", job.asked.row, steps, SOURCES[0], said, perf_counter() - start))
+                lines.append(Line(dataset, job.asked.row, steps, SOURCES[0], said, perf_counter() - start))
                 records.setdefault(steps, []).append(record)
                 sys.stderr.write(f"{lines[-1]} training {record.ran.seconds:.1f} load {load.average():.1f}\n")
         taken = {(line.row, line.steps): line.taken for line in lines}
@@ -73,9 +89,7 @@ def fresh(lengths: Sequence[int], seed: int) -> list[Line]:
             for other in (length for length in lengths if length != steps):
                 for job in jobs:
                     said = estimate.of_run(job.asked, facts_of(job), records[other]).total
-                    lines.append(
-                        Line("minidigits", job.asked.row, steps, SOURCES[2], said, taken[job.asked.row, steps])
-                    )
+                    lines.append(Line(dataset, job.asked.row, steps, SOURCES[2], said, taken[job.asked.row, steps]))
     return lines
 
 
@@ -136,9 +150,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="*", default=[20, 150], help="lengths of the fresh runs; none: none")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="as of benchmark.run, for the fresh runs")
+    parser.add_argument("--dataset", default="minidigits")
+    parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
     before = load.average()
-    lines = fresh(args.steps, args.seed)
+    lines = fresh(args.steps, args.seed, args.methods, args.dataset, args.data_dir)
     beyond = sum(not 0.5 <= line.ratio <= 2 for line in lines)
     sys.stdout.write(f"{table(published() + lines)}\n\nfresh: {beyond} of {len(lines)} beyond a factor of two; ")
     sys.stdout.write(f"load {before:.1f} before, {load.average():.1f} after\n")
