@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup bench test lint types perf gpu soak tables clean
+.PHONY: help setup bench test lint types perf gpu soak tables docs screenshot clean
 
 help:
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
@@ -12,6 +12,7 @@ help:
 	@echo "make gpu      on a machine with a GPU: all that only it can show, in nine minutes, and one table (docs/gpu.md)"
 	@echo "make soak     try faults and bad input, hundreds of times, and count (ARGS='--kills 5 --inputs 50')"
 	@echo "make tables   rebuild the tables of results/ from its run records"
+	@echo "make docs     build these pages as a site that needs no network: site/index.html"
 	@echo "make clean    remove the environment and caches; results stay"
 
 setup: .venv/ready
@@ -37,7 +38,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy benchmark methods datasets docs/templates tests
+	$(BIN)/mypy benchmark methods datasets docs/templates docs/site tests
 
 perf: setup
 	mkdir -p results/perf
@@ -54,6 +55,16 @@ soak: setup
 tables: setup
 	$(BIN)/python -m benchmark.tables $(ARGS)
 
+# What builds the site is installed when it is first asked for: nothing else needs it.
+docs: setup
+	@$(BIN)/python -c 'import material' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+# README's picture of the page, from the records of results/published.
+screenshot: setup
+	$(BIN)/python docs/site/screenshot.py
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

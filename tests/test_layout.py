@@ -158,6 +158,6 @@ def test_no_two_modules_have_one_name() -> None:
 
 def test_tests_stand_where_what_they_test_stands() -> None:
     known = {path.name for path in (ROOT / "benchmark").iterdir() if path.is_dir()} | set(PLUGINS)
-    own = {"commands", "faults", "gpu", "perf", "expected"}
+    own = {"commands", "docs", "faults", "gpu", "perf", "expected"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders <= known | own

@@ -1,0 +1,115 @@
+"""The site: it builds, a broken link ends the build, it asks a network for nothing, and GitHub shows the same."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from tests.conftest import ROOT
+
+NEEDS = pytest.mark.skipif(find_spec("material") is None, reason="no mkdocs-material: `make docs` installs it")
+PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+def build(project: Path) -> subprocess.CompletedProcess[str]:
+    here = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONWARNINGS": "default"}
+    call = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(project / "mkdocs.yml")]
+    return subprocess.run(call, env=here, capture_output=True, text=True, check=False)
+
+
+def copy(to: Path) -> Path:
+    """A project with the pages of this one, and links to its other files."""
+    to.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in ("docs", "site", "mkdocs.yml"):
+            (to / path.name).symlink_to(path)
+    shutil.copytree(ROOT / "docs", to / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", to)
+    return to
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = copy(tmp_path_factory.mktemp("site") / "project")
+    ended = build(project)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return project / "site"
+
+
+class Elements(HTMLParser):
+    """Counts the elements that give a page its shape, and keeps what the page loads."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.count: Counter[str] = Counter()
+        self.loads: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count[tag] += 1
+        of = dict(attrs)
+        if tag in ("script", "img", "iframe", "source") or (tag == "link" and of.get("rel") != "canonical"):
+            self.loads += [found for key in ("src", "href") if (found := of.get(key))]
+
+
+@NEEDS
+def test_a_page_loads_nothing_from_a_network(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        loads = Elements(page.read_text(encoding="utf-8")).loads
+        assert loads
+        assert [address for address in loads if re.match(r"(\w+:)?//", address)] == [], page
+        for address in loads:
+            if not address.startswith("/") and page.name != "404.html":
+                assert (page.parent / address.partition("?")[0]).is_file(), f"{page}: {address}"
+
+
+@NEEDS
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_github_shows_what_the_site_shows(page: Path, site: Path) -> None:
+    names = {"README.md": "index.html", "CONTRIBUTING.md": "contributing.html"}
+    built = names.get(page.name, "") or page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+    html = (site / built).read_text(encoding="utf-8")
+    ours = Elements(html[html.index("<article") : html.index("</article>")]).count
+    text = page.read_text(encoding="utf-8")
+    theirs = Elements(MarkdownIt("commonmark").enable("table").render(text)).count
+    for tag in ("h1", "h2", "h3", "li", "ol", "ul", "pre", "img", "blockquote", "tr"):
+        assert ours[tag] == theirs[tag], tag
+
+
+@NEEDS
+def test_broken_links_end_the_build(tmp_path: Path) -> None:
+    project = copy(tmp_path / "project")
+    with (project / "docs" / "data.md").open("a", encoding="utf-8") as file:
+        file.write("\n[a page](nowhere.md), [a file](../benchmark/nowhere.py), [an anchor](statistics.md#nowhere)\n")
+        file.write("\n[an address](https:/example.org), [a file that is there](../benchmark/run.py)\n")
+    (project / "docs" / "lost.md").write_text("# In no navigation\n", encoding="utf-8")
+    ended = build(project)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode != 0
+    for missing in ("nowhere.md", "nowhere.py", "#nowhere", "https:/example.org", "lost.md"):
+        assert missing in said
+    assert "benchmark/run.py" not in said
+    assert "Aborted with 5 warnings" in said
+
+
+@pytest.mark.skipif(not (ROOT / "results" / "published").is_dir(), reason="an installation without published results")
+def test_the_picture_of_the_page_is_made_from_the_published_records() -> None:
+    spec = spec_from_file_location("screenshot", ROOT / "docs" / "site" / "screenshot.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    with Image.open(made.PICTURE) as picture:
+        assert picture.info["records"] == made.records(), "the records have changed: make screenshot"
+    assert made.PICTURE.stat().st_size < 150 * 1024
