@@ -1,12 +1,13 @@
 """A comparison from its plan to its page, as the command and `benchmark.compare` do it. Nothing here prints.
 
-prepare -> perform -> render. They raise UsageError for bad input, OSError where results cannot be read or written, and
-StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM. What was finished or saved by then is kept.
+prepare -> perform -> render; under --search, prepare -> search -> perform -> render. They raise UsageError for bad
+input, OSError where results cannot be read or written, and StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM.
+What was finished or saved by then is kept.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark import tables
@@ -17,6 +18,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.plan import plan
+from benchmark.runs.search import Row, rows, settled, untried
 from benchmark.runs.stale import finished, lacking
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import Tracked, Tracker, trackers
@@ -35,6 +37,12 @@ class Comparison:
     """Those that no record settles."""
     again: Mapping[str, int]
     """How many finished runs are done again for the sake of a flag, by flag."""
+    rows: list[Row] = field(default_factory=list)
+    """Under --search: the rows with their trials."""
+    untried: list[Job] = field(default_factory=list)
+    """The trials that are to be run first; until then `jobs` and `todo` have the settings that were asked for."""
+    problems: list[str] = field(default_factory=list)
+    """Why rows are not run: their search found nothing."""
 
 
 def prepare(args: Args) -> Comparison:
@@ -46,9 +54,35 @@ def prepare(args: Args) -> Comparison:
     if not args.dry_run:
         store.prepare()
     jobs = plan(args)
+    if not args.search:
+        return _looked_up(Comparison(args, store, tracking, jobs, [], {}))
+    found, tried = rows(jobs, args), Store(args.out / "search")
+    if not args.dry_run:
+        tried.prepare()
+    asked = Comparison(args, store, tracking, jobs, jobs, {}, found, untried(found, tried, args.stale))
+    return asked if asked.untried else _decided(asked)
+
+
+def search(comparison: Comparison, listener: Listener) -> Comparison:
+    """Runs the trials that are to be run, in a store of their own and untracked; `listener` hears of each. Returns the
+    comparison of the settings that are best on source validation."""
+    args, todo = comparison.args, comparison.untried
+    if todo:
+        local.run_jobs(todo, min(todo[0].sharing, len(todo)), listener, args.timeout)
+    return _decided(replace(comparison, untried=[]))
+
+
+def _decided(comparison: Comparison) -> Comparison:
+    jobs, problems = settled(comparison.rows, Store(comparison.args.out / "search"), comparison.args)
+    return _looked_up(replace(comparison, jobs=jobs, problems=problems))
+
+
+def _looked_up(comparison: Comparison) -> Comparison:
+    """With what is still to be done."""
+    args, store, jobs = comparison.args, comparison.store, comparison.jobs
     todo = [job for job in jobs if not finished(job, store, args.stale)]
     again = Counter(flag for job in todo if (flag := lacking(job, store)))
-    return Comparison(args, store, tracking, jobs, todo, again)
+    return replace(comparison, todo=todo, again=again)
 
 
 def perform(comparison: Comparison, listener: Listener, warn: Callable[[str], None]) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.comparison import perform, prepare, render
+from benchmark.comparison import Comparison, perform, prepare, render, search
 from benchmark.core.errors import UsageError, describe
 from benchmark.report import terminal
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import arguments, leave
 from benchmark.runs.estimate import estimate
+from benchmark.runs.search import costs_of_trials
+from benchmark.runs.store import Store
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -31,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             terminal.show_list(console)
             return 0
         comparison = prepare(args)
+        if comparison.rows and not args.dry_run:
+            comparison = _searched(comparison, console)
         jobs, todo = comparison.jobs, comparison.todo
         for flag, count in comparison.again.items():
             console.print(f"{count} finished runs were made without {flag} and are run again", highlight=False)
         if args.dry_run:
-            terminal.show_plan(jobs, estimate(todo, comparison.store, try_out=True), console)
+            _show_plan(comparison, console)
             return 0
         if len(todo) < len(jobs):
             console.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already", highlight=False)
@@ -56,7 +60,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"interrupted: {KEPT}", file=sys.stderr)
         return getattr(problem, "code", 130)
     with console:  # written in one piece, for readers that stop at the line they look for
-        return terminal.show_results(jobs, records, index, console)
+        return terminal.show_results(jobs, records, index, console, comparison.problems)
+
+
+def _show_plan(comparison: Comparison, console: Console) -> None:
+    """The runs; before them the trials, where the runs' settings depend on some that are to be run."""
+    undecided = bool(comparison.untried)
+    if undecided:
+        tried, trials = Store(comparison.args.out / "search"), [job for row in comparison.rows for job in row.trials]
+        terminal.show_plan(trials, costs_of_trials(comparison.rows, comparison.untried, tried, try_out=True), console)
+        console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
+    costs = estimate(comparison.todo, comparison.store, try_out=True)
+    terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)
+
+
+def _searched(comparison: Comparison, console: Console) -> Comparison:
+    """Runs the trials, and shows them as they go."""
+    todo, count = comparison.untried, sum(len(row.trials) for row in comparison.rows)
+    console.print(f"search: {len(todo)} of {count} trials to do", highlight=False)
+    costs = dict.fromkeys((job.asked.run_id for job in todo), 1.0)
+    if todo and console.is_terminal:
+        costs = costs_of_trials(comparison.rows, todo, Store(comparison.args.out / "search"))
+    with terminal.Display(costs, console) as display:
+        return search(comparison, display)
 
 
 if __name__ == "__main__":

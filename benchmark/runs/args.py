@@ -6,6 +6,7 @@ from typing import Literal
 
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
+from benchmark.core.record import Trial
 from benchmark.runs.command_line import in_range, seed_in_range
 
 
@@ -84,6 +85,15 @@ class Args:
     """List methods, datasets and protocols, and stop."""
     dry_run: bool = False
     """Print the plan with run ids, step counts and an estimate, and stop (docs/scaling.md: how good it is)."""
+    search: int = 0
+    """Settings that are tried of every row on every source: as asked for, and others at random. The best on source
+    validation is run with all seeds. Its table stands apart. 0: none (docs/search.md)."""
+    lr: float | None = None
+    """Learning rate. Default: the protocol's. Its table stands apart."""
+    weight_decay: float | None = None
+    """Weight decay. Default: the protocol's. Its table stands apart."""
+    trial: str | None = None
+    """In the commands of records only: that a search drew the settings. K: they are its trial K. K/N: the best of N."""
 
 
 def check_numbers(args: Args) -> None:
@@ -114,8 +124,39 @@ def check_numbers(args: Args) -> None:
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
             "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
         )
+    check_search(args)
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):
         if not values:
             raise UsageError(f"{flag}: name at least one")
+
+
+def check_search(args: Args) -> None:
+    """Raises UsageError for what is no search, or what a search leaves no room for."""
+    if args.lr is not None and not 0 < args.lr < float("inf"):
+        raise UsageError(f"--lr {args.lr:g}: must be more than 0, and finite")
+    if args.weight_decay is not None and not 0 <= args.weight_decay < float("inf"):
+        raise UsageError(f"--weight-decay {args.weight_decay:g}: must be 0 or more, and finite")
+    trial_of(args.trial)
+    if not args.search:
+        return
+    in_range("--search", args.search, 2, 1000)
+    if args.protocol == "strict":
+        raise UsageError("--search with --protocol strict: strict is each method as its authors ran it; leave one out")
+    if args.engine == "ray":
+        raise UsageError("--search needs the trials' results before the other runs begin: use --engine local")
+    for flag, given in (("--lr", args.lr), ("--weight-decay", args.weight_decay), ("--trial", args.trial)):
+        if given is not None:
+            raise UsageError(f"--search and {flag}: the search draws that; leave one out")
+
+
+def trial_of(text: str | None) -> Trial | None:
+    """What `--trial` says. Raises UsageError."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    try:
+        return Trial(number=int(number), of=int(of) if of else None)
+    except ValueError as problem:
+        raise UsageError(f"--trial {text}: write K or K/N, K below N, as the command of a record has it") from problem

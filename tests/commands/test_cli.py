@@ -37,7 +37,7 @@ def test_the_flags_are_frozen() -> None:
         "methods", "datasets", "sources", "seeds", "steps", "budget", "seconds", "network", "protocol", "set",
         "data_dir", "out", "device", "engine", "ray_address", "timeout", "jobs", "nproc", "plugin", "save_weights",
         "track", "precision", "weights", "sensitivity_images", "batch_size", "evaluations", "checkpoint_seconds",
-        "launch", "deterministic", "stale", "list", "dry_run",
+        "launch", "deterministic", "stale", "list", "dry_run", "search", "lr", "weight_decay", "trial",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -232,6 +232,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
         (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),
+        (["--search", "4", "--protocol", "strict"], "--search with --protocol strict"),
         (["--datasets", "digits"], "--data-dir"),
         (["--datasets", "digits", "--data-dir", "absent-folder"], "absent-folder"),
     ],
