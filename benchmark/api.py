@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.comparison import perform, prepare, render
+from benchmark.comparison import perform, prepare, render, search
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
@@ -33,6 +33,7 @@ from benchmark.training import signals
 
 COMMAND_ONLY = {
     "list": "call `benchmark.registry.names`, or run `python -m benchmark.run --list`",
+    "version": "see benchmark.__version__",
     "dry_run": "run `python -m benchmark.run --dry-run`",
     "quiet": "pass progress=False",
     "verbose": "set the level of logging.getLogger('benchmark')",
@@ -136,10 +137,15 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     with _as_before(), registry.plugins(args.plugin), signals.as_guest():
         with run_log.shown(console) if progress else nullcontext():
             comparison = prepare(args)
+            if comparison.untried:
+                with run_log.RunLog(run_log.kinds_of(comparison.untried)) as log:
+                    comparison = search(comparison, log)
             with run_log.RunLog(run_log.kinds_of(comparison.todo)) as log:
                 perform(comparison, log)
         render(comparison.store)
     found = Results(args.out, {job.asked.run_id for job in comparison.jobs})
+    for problem in comparison.problems:
+        warnings.warn(plain(problem), stacklevel=2)
     _warn(found._mine, len(comparison.jobs))
     return found
 

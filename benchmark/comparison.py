@@ -1,13 +1,14 @@
 """A comparison from its plan to its page, as the command and `benchmark.compare` do it. Nothing here prints; it logs.
 
-prepare -> perform -> render. They raise UsageError for bad input, OSError where results cannot be read or written, and
-StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM. What was finished or saved by then is kept.
+prepare -> perform -> render; under --search, prepare -> search -> perform -> render. They raise UsageError for bad
+input, OSError where results cannot be read or written, and StoppedError, a KeyboardInterrupt, at Ctrl-C and SIGTERM.
+What was finished or saved by then is kept.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark import tables
@@ -20,6 +21,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.plan import plan
+from benchmark.runs.search import Row, rows, settled, untried
 from benchmark.runs.stale import finished, lacking
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import Tracked, Tracker, trackers
@@ -38,6 +40,12 @@ class Comparison:
     """All of them."""
     todo: list[Job]
     """Those that no record settles."""
+    rows: list[Row] = field(default_factory=list)
+    """Under --search: the rows with their trials."""
+    untried: list[Job] = field(default_factory=list)
+    """The trials that are to be run first; until then `jobs` and `todo` have the settings that were asked for."""
+    problems: list[str] = field(default_factory=list)
+    """Why rows are not run: their search found nothing."""
 
 
 def prepare(args: Args) -> Comparison:
@@ -58,12 +66,40 @@ def prepare(args: Args) -> Comparison:
         plan_file.write(args.save_plan, args, jobs)
     for name, (now, said) in plan_file.changed(args).items():
         LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
+    if not args.search:
+        return _looked_up(Comparison(args, store, tracking, jobs, []))
+    found, tried = rows(jobs, args), Store(args.out / "search")
+    if not args.dry_run:
+        tried.prepare()
+    asked = Comparison(args, store, tracking, jobs, jobs, found, untried(found, tried, args.stale))
+    if not args.dry_run:
+        count = sum(len(row.trials) for row in found)
+        LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
+    return asked if asked.untried else _decided(asked)
+
+
+def search(comparison: Comparison, listener: Listener) -> Comparison:
+    """Runs the trials that are to be run, in a store of their own and untracked; `listener` hears of each. Returns the
+    comparison of the settings that are best on source validation."""
+    args, todo = comparison.args, comparison.untried
+    local.run_jobs(todo, min(todo[0].sharing, len(todo)), listener, args.timeout)
+    return _decided(replace(comparison, untried=[]))
+
+
+def _decided(comparison: Comparison) -> Comparison:
+    jobs, problems = settled(comparison.rows, Store(comparison.args.out / "search"), comparison.args)
+    return _looked_up(replace(comparison, jobs=jobs, problems=problems))
+
+
+def _looked_up(comparison: Comparison) -> Comparison:
+    """With what is still to be done."""
+    args, store, jobs = comparison.args, comparison.store, comparison.jobs
     todo = [job for job in jobs if not finished(job, store, args.stale)]
     for flag, count in Counter(flag for job in todo if (flag := lacking(job, store))).items():
         LOGGER.info("%d finished runs were made without %s and are run again", count, flag)
     if len(todo) < len(jobs) and not args.dry_run:
         LOGGER.info("%d of %d runs are done already", len(jobs) - len(todo), len(jobs))
-    return Comparison(args, store, tracking, jobs, todo)
+    return replace(comparison, todo=todo)
 
 
 def perform(comparison: Comparison, listener: Listener) -> None:

@@ -8,7 +8,7 @@ A method never sees a target domain, never builds the network's optimiser and ne
 `rng` and does not modify its inputs. It leaves the network's train/eval mode, weights, requires_grad and hooks as it
 found them.
 
-Newcomers miss three things:
+Newcomers miss four things:
 
 - Random numbers. `rng.draw("cutout", torch.rand, (len(x), 2))` draws on the CPU and sends the numbers to the images.
   `rng.generator("cutout")` lies on `rng.on`, the device of the images; give torch `device=rng.on` with it. Draw once
@@ -20,6 +20,8 @@ Newcomers miss three things:
   To change features, register a forward hook on one of these or on a layer of `trunk`, call `net(x)`, and remove the
   hook. Do not call the parts yourself: such a pass is not counted, and is fp32 in a bf16 run. Under --nproc a hook sees
   the images of one process.
+- A search. `searched` names one to three fields that `--search N` may draw, each with a Range or a Choice and a comment
+  on whose range that is. Without it only learning rate and weight decay are searched, as they are for every method.
 
 The common tests check the contract, with the `toy` settings:
 
@@ -31,6 +33,7 @@ They ask for what stands above, and this:
 - Sixty steps on a toy problem of four classes bring more than 40 percent. Equal seeds give equal bits.
 - `loss` is a finite scalar with a gradient, with and without BatchNorm. Wrong labels cost more than right ones.
 - What `erm_at`, `uncoupled` and `replayable` say is true. `state` survives a checkpoint.
+- `searched` names fields, holds their defaults, and is valid from end to end.
 
 A method in methods/ also has a page, docs/methods/NAME.md, and at most 120 lines.
 """
@@ -42,13 +45,16 @@ from typing import Any, ClassVar, TypeAlias
 from torch import Tensor, nn
 
 from benchmark.core.images import Images
+from benchmark.core.ranges import Choice, Range
 from benchmark.core.recipe import Terms
 from benchmark.core.rng import Rng
 from benchmark.core.settings import frozen, settings_of
 from benchmark.core.work import Work
 
-__all__ = ["Method", "Rng", "Source", "State", "Work", "frozen"]
+__all__ = ["Choice", "Method", "Range", "Rng", "Searched", "Source", "State", "Work", "frozen"]
 
+Searched: TypeAlias = Mapping[str, Range | Choice]
+"""Where a search looks for the values of some fields, by their names."""
 State: TypeAlias = dict[str, Any]
 """What a method carries from step to step: nested dicts and lists of tensors, numbers and strings, and nothing else, so
 that a checkpoint can hold it and torch.load(weights_only=True) can read it back."""
@@ -102,6 +108,8 @@ class Method:
     terms: ClassVar[Sequence[Terms]] = ()
     """What protocols fix for this method, e.g. its authors' recipe under strict. benchmark/protocols.py holds those of
     the project's own methods."""
+    searched: ClassVar[Searched] = {}
+    """Fields that `--search` draws, and from where (benchmark.runs.search)."""
     toy: ClassVar[Mapping[str, Any]] = {}
     """Settings that make a short run on little data exercise the whole method; the common tests train with them."""
 

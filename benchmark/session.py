@@ -5,10 +5,12 @@ import logging
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.comparison import Comparison, perform, prepare, render
+from benchmark.comparison import Comparison, perform, prepare, render, search
 from benchmark.report import run_log, terminal
 from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
+from benchmark.runs.search import costs_of_trials
+from benchmark.runs.store import Store
 
 
 def conduct(args: Args, console: Console) -> int:
@@ -18,17 +20,36 @@ def conduct(args: Args, console: Console) -> int:
         registry.load_plugins(args.plugin)
         comparison = prepare(args)
         if args.dry_run:
-            terminal.show_plan(comparison.jobs, estimate(comparison.todo, comparison.store, try_out=True), console)
+            _show_plan(comparison, console)
             return 0
-        with watching(comparison, console) as log:
+        if comparison.untried:
+            with _watching(comparison, console) as log:
+                comparison = search(comparison, log)
+        with _watching(comparison, console) as log:
             perform(comparison, log)
         records, index = render(comparison.store)
     with console:  # written in one piece, for readers that stop at the line they look for
-        return terminal.show_results(comparison.jobs, records, index, console, quiet=args.quiet)
+        return terminal.show_results(comparison.jobs, records, index, console, comparison.problems, quiet=args.quiet)
 
 
-def watching(comparison: Comparison, console: Console) -> run_log.RunLog:
-    """What shows the runs as they go: bars on a terminal, elsewhere lines."""
-    if console.is_terminal and comparison.todo and not comparison.args.quiet:
-        return terminal.Display(estimate(comparison.todo, comparison.store), console)
-    return run_log.RunLog(run_log.kinds_of(comparison.todo))
+def _watching(comparison: Comparison, console: Console) -> run_log.RunLog:
+    """What shows the trials that are to be run, or else the runs, as they go: bars on a terminal, elsewhere lines."""
+    todo = comparison.untried or comparison.todo
+    if not console.is_terminal or not todo or comparison.args.quiet:
+        return run_log.RunLog(run_log.kinds_of(todo))
+    if comparison.untried:
+        costs = costs_of_trials(comparison.rows, todo, Store(comparison.args.out / "search"))
+    else:
+        costs = estimate(todo, comparison.store)
+    return terminal.Display(costs, console)
+
+
+def _show_plan(comparison: Comparison, console: Console) -> None:
+    """The runs; before them the trials, where the runs' settings depend on some that are to be run."""
+    undecided = bool(comparison.untried)
+    if undecided:
+        tried, trials = Store(comparison.args.out / "search"), [job for row in comparison.rows for job in row.trials]
+        terminal.show_plan(trials, costs_of_trials(comparison.rows, comparison.untried, tried, try_out=True), console)
+        console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
+    costs = estimate(comparison.todo, comparison.store, try_out=True)
+    terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)

@@ -28,17 +28,18 @@ from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_r
 from benchmark.report.tidy.corruption_metrics import corruption_rows
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
+from benchmark.report.tidy.search_rows import search_rows
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.records import LIMIT
 from benchmark.runs.store import Store
 
-TABLES = ("corruption", "calibration")
+TABLES = ("corruption", "calibration", "search")
 """Those that only some records give."""
 
 
-def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
-    """Every table as the contents of a file, by file name. maps: sensitivity maps by run id."""
+def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ()) -> dict[str, bytes]:
+    """Every table as the contents of a file, by file name. maps: sensitivity maps by run id. trials: of searches."""
     accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "differences": lambda: difference_rows(records),
@@ -49,12 +50,13 @@ def render(records: Sequence[Record], maps: Maps) -> dict[str, bytes]:
         "throughput": lambda: throughput_rows(records),
         "sensitivity_correlation": lambda: correlation_rows(accuracy, sensitivity),
         "corruption": lambda: corruption_rows(accuracy),
+        "search": lambda: search_rows(records, trials),
     }
     tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
     tidy = {name: rows for name, rows in tidy.items() if name not in TABLES or not rows.empty}
     files = {f"{name}.csv": table_files.csv(rows) for name, rows in tidy.items()}
     files |= {f"{name}.parquet": table_files.parquet(files[f"{name}.csv"]) for name in tidy}
-    for name, summaries in summarise(records, maps).items():
+    for name, summaries in summarise(records, maps, trials).items():
         if name in TABLES and not summaries:
             continue
         files[f"{name}.md"] = table_files.markdown(name, summaries).encode()
@@ -77,7 +79,7 @@ def write(store: Store) -> list[Record]:
     maps, _, _ = store.maps(records), store.curves(records), store.views(records)
     folder = store.out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    files = render(records, maps)
+    files = render(records, maps, store.trials())
     for name, content in files.items():
         write_atomically(folder / name, content)
     for name in _left_over(folder, files):
@@ -98,7 +100,7 @@ def check(store: Store) -> list[str]:
     Raises UsageError where a file of a run is not what it should be."""
     wrong, records = [], store.read_all()
     maps, _, _ = store.maps(records), store.curves(records), store.views(records)
-    files, folder = render(records, maps), store.out / "tables"
+    files, folder = render(records, maps, store.trials()), store.out / "tables"
     for name, content in files.items():
         same = table_files.same_parquet if name.endswith(".parquet") else bytes.__eq__
         try:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.method import Rng, State, Work
+from benchmark.method import Choice, Range, Rng, Searched, State, Work
 from benchmark.networks.dual_norm import DualNorm, convert, forward_views, has_batch_norm, route
 from benchmark.ops.attacks.mix import attack_mixing, sample_start
 from benchmark.ops.augmix import NINE, OPS, apply_chains, sample_mix
@@ -38,6 +38,10 @@ class Method(method.Method):
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
+    searched: ClassVar[Searched] = {
+        "lam": Range(1.0, 30.0, log=True),  # released: 1 (ResNet-18), 10 and 12 (ImageNet)
+        "steps": Choice((5, 10)),  # released: 5 is the code's default, 10 stands in its commands
+    }
 
     lam: NonNegativeFloat = 10.0
     """Weight of the consistency term; 0 is ERM."""

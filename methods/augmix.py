@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.method import Rng, State
+from benchmark.method import Range, Rng, Searched, State
 from benchmark.networks.dual_norm import forward_views
 from benchmark.ops.augmix import NINE, OPS, OpName, augmix_views, sample_mix
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
@@ -32,6 +32,10 @@ class Method(method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"jsd": False}
+    searched: ClassVar[Searched] = {
+        "severity": Range(1.0, 10.0),  # released: 1 (ImageNet) and 3 (CIFAR); levels end at 10
+        "lam": Range(1.0, 30.0, log=True),  # released: 12; AugMax's code gives the same term 1, 10 and 12
+    }
 
     severity: Annotated[float, Field(ge=0.1, le=10)] = 3.0
     """Upper bound of the levels, drawn from U[0.1, severity); 1 in the released code for ImageNet."""

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from benchmark import method
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
-from benchmark.method import Rng, Source, State, Work
+from benchmark.method import Range, Rng, Searched, Source, State, Work
 from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
 
 
@@ -39,6 +39,10 @@ class Method(method.Method):
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
+    searched: ClassVar[Searched] = {
+        "gamma": Range(0.1, 10.0, log=True),  # released: 1; a decade each way
+        "phases": Range(1, 10),  # released: 6; the paper varies it and gamma, in ranges that we have not read
+    }
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 
     gamma: NonNegativeFloat = 1.0

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from benchmark import method
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
-from benchmark.method import Rng, Source, State, Work
+from benchmark.method import Range, Rng, Searched, Source, State, Work
 from benchmark.ops import autoencoder as wae
 from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
 
@@ -45,17 +45,17 @@ def sample_phase(c: int, source: int, pool: int, batch: int, generator: torch.Ge
 
 @method.frozen()
 class Method(wae.WaeSettings, method.Method):
-    """Cost: 2 forward and 3 backward passes a step once c > 0, T_adv + 1 and T_adv over m_c B images a phase: 4.1
-    passes a step on the released digits recipe; and K autoencoders."""
+    """Cost: 4.1 passes a step on the released digits recipe, phases counted in, and K autoencoders."""
 
     passes: ClassVar[float] = 4.1
     replayable: ClassVar[bool] = True
     erm_at: ClassVar[Mapping[str, Any]] = {"phases": 0}
+    searched: ClassVar[Searched] = {"gamma": Range(0.1, 10.0, log=True), "beta": Range(2e2, 2e4, log=True)}
     toy: ClassVar[Mapping[str, Any]] = {"batch": 4, "interval": 3, "adv_steps": 2, "wae_epochs": 1}
 
-    gamma: NonNegativeFloat = 1.0
+    gamma: NonNegativeFloat = 1.0  # as released; searched a decade to each side
     """Weight of the mean squared feature distance."""
-    beta: NonNegativeFloat = 2000.0
+    beta: NonNegativeFloat = 2000.0  # likewise
     """Weight of the mean squared distance of the reconstructions; 0 leaves the autoencoder out."""
     eta: PositiveFloat = 1.0
     """Step size of the ascent in units of 1, before `batch_mean`."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.method import Rng, State
+from benchmark.method import Choice, Range, Rng, Searched, State
 from benchmark.networks.dual_norm import forward_views
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from benchmark.ops.random_conv import Clamp, Distribution, random_conv, sample_random_conv
@@ -45,6 +45,11 @@ class Method(method.Method):
     uncoupled: ClassVar[Mapping[str, Any]] = {"per_image": True}
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"lam": 0.0, "views": "reference"}
+    searched: ClassVar[Searched] = {
+        "mixing": Choice((True, False)),  # published: RC_mix and RC_img
+        "identity_prob": Choice((0.0, 0.5)),  # published: 0 with RC_mix, 0.5 with RC_img
+        "lam": Range(1.0, 30.0, log=True),  # published: 10 with RC_mix, 5 with RC_img
+    }
 
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
     """Sizes to choose from, with equal chances."""

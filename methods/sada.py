@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from benchmark import method
-from benchmark.method import Rng, Source, State, Work
+from benchmark.method import Range, Rng, Searched, Source, State, Work
 from benchmark.networks.dual_norm import forward_views
 from benchmark.ops.attacks.spectrum import AmplitudeAttack, attack_spectrum, sample_draws
 from benchmark.ops.augmix import OpName, augmix_view, sample_mix
@@ -41,6 +41,10 @@ class Method(AmplitudeAttack, method.Method):
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"weight_map": "none", "warmup": 0.0, "n_views": 1}
+    searched: ClassVar[Searched] = {
+        "lam": Range(0.025, 10.0, log=True),  # released: 0.025 under attack; 10 before it
+        "step_size": Range(0.02, 0.32, log=True),  # released: 0.08; a quarter to four times of it
+    }
     toy: ClassVar[Mapping[str, Any]] = {"map_images": 2, "num_steps": 2}
 
     weight_map: str = "erm"

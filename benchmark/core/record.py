@@ -4,13 +4,31 @@ import hashlib
 import json
 from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from benchmark.core.field_types import PlainJson, Positive, Whole
 from benchmark.core.outcome import Accuracy, Calibration, Category, Ran, Sensitivity, Throughput, Weights
 from benchmark.core.recipe import FrozenModel, Recipe
 
 Status = Literal["done", "failed", "diverged"]
+
+
+class Trial(FrozenModel):
+    """That a search drew the settings of a run (benchmark.runs.search)."""
+
+    number: Whole
+    """Which of the settings drawn it has; 0: those asked for."""
+    of: int | None = Field(None, ge=2)
+    """How many were tried, of which this was the best on source validation; None in a run that tries one."""
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}" if self.of else str(self.number)
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.of and self.number >= self.of:
+            raise ValueError(f"of {self.of} trials the last is {self.of - 1}, not {self.number}")
+        return self
 
 
 class Asked(FrozenModel):
@@ -22,7 +40,8 @@ class Asked(FrozenModel):
     settings: PlainJson
     """Every field of the method, defaults written out."""
     variant: str
-    """The fields that differ from the protocol's own, as 'a=1,b=2'; empty for the method as the protocol has it."""
+    """The fields that differ from the protocol's own, as 'a=1,b=2'; empty for the method as the protocol has it. What a
+    search drew is not among them."""
     dataset: str
     dataset_settings: PlainJson
     fingerprint: str
@@ -34,6 +53,14 @@ class Asked(FrozenModel):
     seconds: Positive | None = None
     """Length of the run under the `time` budget."""
     device: Literal["cpu", "cuda"]
+    trial: Trial | None = None
+    """Left out of records where no search drew the settings."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a younger field at its default, so that the ids of runs from before it still hold."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if name != "trial" or value is not None}
 
     @property
     def run_id(self) -> str:
@@ -42,8 +69,10 @@ class Asked(FrozenModel):
 
     @property
     def row(self) -> str:
-        """The name of the table row: the method, with its variant in brackets where there is one."""
-        return f"{self.method}[{self.variant}]" if self.variant else self.method
+        """The name of the table row: the method, with its variant in brackets where there is one. Runs that try
+        settings are a row for each; a run with the settings chosen has the name of the row that was asked for."""
+        name = f"{self.method}[{self.variant}]" if self.variant else self.method
+        return name if self.trial is None or self.trial.of else f"{name}, trial {self.trial.number}"
 
 
 def canonical_json(value: Any) -> str:

@@ -7,7 +7,7 @@ page load nothing and run no script but its own. Its links lead to the files bes
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,12 +23,12 @@ from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import DETAILS, summarise, why_not
 from benchmark.report.people.verdict import Verdict, verdict
 from benchmark.report.table_files import NOTES
-from benchmark.report.tidy.comparisons import length
+from benchmark.report.tidy.comparisons import best_of, length
 from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of
 from benchmark.runs.store import Store
 
 TEMPLATES = Path(__file__).parent / "templates"
-ORDER = ("accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks")
+ORDER = ("accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks", "search")
 
 Shown = tuple[Picture, str]
 """A picture with its PNG as a data URI; the URI is empty where there is no picture."""
@@ -55,13 +55,22 @@ def write(store: Store, records: Sequence[Record]) -> Path:
     """Draws the figures and writes OUT/index.html; returns its path."""
     pictures = all_figures.draw(store, records)
     path = store.out / "index.html"
-    write_atomically(path, render(records, store.maps(records), store.curves(records), pictures).encode())
+    text = render(records, store.maps(records), store.curves(records), pictures, store.trials())
+    write_atomically(path, text.encode())
     return path
 
 
-def render(records: Sequence[Record], maps: Maps, curves: Mapping[str, Curve], pictures: Sequence[Picture]) -> str:
-    """The page as text. maps, curves: by run id."""
-    tables = summarise(records, maps)
+def render(
+    records: Sequence[Record],
+    maps: Maps,
+    curves: Mapping[str, Curve],
+    pictures: Sequence[Picture],
+    trials: Sequence[Record] = (),
+) -> str:
+    """The page as text. maps, curves: by run id. trials: those of searches, which lie in a store of their own."""
+    tables = summarise(records, maps, trials)
+    tried = tables.get("search", [])  # their runs are not on the page
+    tables["search"] = [replace(table, lines=[replace(line, runs=()) for line in table.lines]) for table in tried]
     groups = by_group(sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r))))
     order = sorted(groups, key=lambda key: weight(groups[key]), reverse=True)  # equal ones stay as they are
     environments = facts.environments(records)
@@ -109,12 +118,12 @@ def weight(members: Sequence[Record]) -> tuple[bool, float]:
 def _section(
     key: str, members: Sequence[Record], tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]
 ) -> Section:
-    asked = members[0].asked
+    asked, what = members[0].asked, length(members[0]) + best_of(members[0])
     mine = [picture for picture in pictures if picture.group == key and picture.shown]
     charts = [picture for picture in mine if picture.path.name.startswith("cost_")]
     return Section(
         key,
-        f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {length(members[0])}",
+        f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {what}",
         _verdict(members),
         [table for table in tables["accuracy"] if table.group == key],
         [_inlined(picture) for picture in charts],

@@ -142,7 +142,8 @@ def duration(seconds: float) -> str:
 def name(job: Job) -> str:
     """A run as people know it."""
     asked = job.asked
-    return plain(f"{asked.dataset}/{asked.source} {asked.row} seed {asked.seed}")
+    seed = f" seed {asked.seed}" if asked.trial is None or asked.trial.of else ""  # all trials have one
+    return plain(f"{asked.dataset}/{asked.source} {asked.row}{seed}")
 
 
 def outcome(record: Record | None) -> str:
@@ -151,7 +152,10 @@ def outcome(record: Record | None) -> str:
         return "left to the process that is running it now"
     if record.accuracy is None:
         return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
-    there = targets.reached(record, record.asked.recipe.selection)
+    rule, trial = record.asked.recipe.selection, record.asked.trial
+    if trial is not None and not trial.of:  # chosen by this alone
+        return f"source validation {record.accuracy.source_val[rule]:.1f} %; {record.ran.seconds:.0f} s"
+    there = targets.reached(record, rule)
     if len(there) > MANY:
         summed = {name: targets.measures(record)[name] for name in ("mean", "worst")}
         there = summed | {name: there[name] for name in record.accuracy.in_domain if name in there}

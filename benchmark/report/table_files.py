@@ -76,12 +76,19 @@ is their arithmetic's share of the measured rate of large matrix products. Where
 shares are those of launched steps at the start of the run. On a GPU that several runs shared (`sharing`: how many at
 a time), steady and both floors would be those of all of them: –. A floor that was not measured is – too.
 """,
+    "search": """\
+What `--search` tried for each row: trial 0 is the setting as asked for, the others are drawn at random, and all have
+one seed, which is none of the table's. Source validation: accuracy on held-out source images, percent, under the
+selection rule; the highest is chosen, of equal ones the first. Targets are not looked at. Seconds: set-up and training,
+in trials that did not end well all that they took; a footnote for each row sets those of its search beside those of its
+runs in the accuracy table. docs/search.md says what is drawn from where.
+""",
 }
 
 TEXTS = {
     *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
     *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
-    *("status", "split", "name", "paper", "where", "backbone", "evidence", "over"),
+    *("settings", "status", "split", "name", "paper", "where", "backbone", "evidence", "over"),
 }
 """Columns that hold texts, whatever the texts look like."""
 
@@ -96,6 +103,7 @@ CAPTIONS = {
     "paper": "Accuracy in percent beside published numbers",
     "sensitivity": "Error rates in [0,1] under single Fourier waves, mean ± standard deviation over n seeds; low, mid "
     "and high: frequencies of radius up to N/6, up to N/3 and above N/3 cycles per image of N pixels a side",
+    "search": "Settings tried for each row: accuracy on source validation in percent, and seconds of training",
     "throughput": "Source images per second, shares in [0,1], and what else a run costs; relative to ERM: – where the "
     "same call had no ERM run of the same seed",
 }

@@ -19,6 +19,7 @@ from benchmark.report.people import summaries
 from benchmark.report.run_log import MANY, RunLog, duration, name
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
+from benchmark.runs.search import drawn
 
 BELIEF = 0.05
 """How much of a plan has to be done before what was seen of it weighs as much as what was expected."""
@@ -98,16 +99,20 @@ class Display(RunLog):
         return rest * self.slower() / max(1, len(self.begun))
 
 
-def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console) -> None:
-    """Prints every run with its id and length, and for those that are not done an estimate in seconds."""
-    table = Table("run id", "dataset", "source", "protocol", "method", "seed", "length", "state", "estimate", box=None)
+def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console, *, undecided: bool = False) -> None:
+    """Prints every run with its id and length, and for those that are not done an estimate in seconds; of a search's,
+    what it drew. undecided: a search has yet to choose the settings, which the ids are hashes of."""
+    searched = any(job.asked.trial for job in jobs)
+    names = ["run id", "dataset", "source", "method" if searched else "protocol", "settings" if searched else "method"]
+    table = Table(*names, "seed", "length", "state", "estimate", box=None)
     for job in jobs:
         asked = job.asked
         length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
         open_ = asked.run_id in estimates
         state, seconds = ("to do", f"{estimates[asked.run_id]:.0f} s") if open_ else ("done", "")
-        where = (asked.run_id, asked.dataset, asked.source, asked.protocol, asked.row)
-        cells = (*where, str(asked.seed), length, state, seconds)
+        where = ("not yet" if undecided else asked.run_id, asked.dataset, asked.source)
+        what = (asked.row, drawn(asked)) if searched else (asked.protocol, asked.row)  # one protocol has searches
+        cells = (*where, *what, str(asked.seed), length, state, seconds)
         table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
     abreast = jobs[0].sharing if jobs else 1
@@ -121,10 +126,16 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
 
 
 def show_results(
-    jobs: Sequence[Job], records: Sequence[Record], index: Path, console: Console, *, quiet: bool = False
+    jobs: Sequence[Job],
+    records: Sequence[Record],
+    index: Path,
+    console: Console,
+    problems: Sequence[str] = (),
+    *,
+    quiet: bool = False,
 ) -> int:
     """Prints the accuracy tables of the runs asked for, unless `quiet`, and where everything lies; returns the exit
-    code."""
+    code. problems: why rows were not run."""
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
     for shown in [] if quiet else summaries.summarise(mine, {})["accuracy"]:
@@ -149,4 +160,6 @@ def show_results(
         console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")
     if elsewhere:
         console.print(f"{elsewhere} of {len(asked)} runs are left to the process that is running them", style="bold")
-    return 1 if unfinished else 0
+    for problem in problems:
+        console.print(plain(problem), style="bold red", highlight=False, markup=False)
+    return 1 if unfinished or problems else 0

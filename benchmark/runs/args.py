@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
+from benchmark.core.record import Trial
 from benchmark.runs.command_line import in_range, seed_in_range
 from benchmark.runs.flag_types import (
     UNSAID,
@@ -44,6 +45,8 @@ class Experiment:
     """Source domains, one run for each; A+B pools two. Default: the dataset's own list."""
     set: Settings = ()
     """Settings of methods or datasets, as augmix.severity=1."""
+    search: Annotated[int, arg(metavar="N"), UNSAID] = 0
+    """Try N settings of each row, and run the best on source validation (docs/search.md). Its table stands apart."""
     protocol: Annotated[str, arg(metavar="{common,strict}")] = "common"
     """common: one recipe for all methods. strict: each method as its own authors ran it."""
     network: Annotated[str | None, arg(metavar="NAME"), UNSAID] = None
@@ -68,6 +71,10 @@ class Length:
     """Training seconds of each run under --budget time."""
     batch_size: Count = None
     """Images in a step. Its table stands apart. Default: the protocol's."""
+    lr: Annotated[float | None, arg(metavar="RATE"), UNSAID] = None
+    """Learning rate. Its table stands apart. Default: the protocol's."""
+    weight_decay: Annotated[float | None, arg(metavar="RATE"), UNSAID] = None
+    """Its table stands apart. Default: the protocol's."""
     evaluations: Count = None
     """How often each run is scored. Default: the protocol's."""
     sensitivity_images: Count = None
@@ -128,7 +135,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class Other:
-    """What does no run."""
+    """What does no run, and what only records say."""
 
     dry_run: Flag = False
     """Print the plan with run ids, lengths and an estimate (docs/scaling.md), and stop."""
@@ -136,6 +143,8 @@ class Other:
     """List methods, datasets and protocols, and stop."""
     version: Flag = False
     """Print the versions of dg-referee, Python and torch, and stop."""
+    trial: Annotated[str | None, arg(metavar="{K,K/N}"), UNSAID] = None
+    """In the commands of records: their settings are trial K of a search, or the best of its N."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +185,39 @@ def check_numbers(args: Args) -> None:
         )
     if args.quiet and args.verbose:
         raise UsageError("--quiet and --verbose: give one of them")
+    check_search(args)
     if args.ray_address is not None and args.engine != "ray":
         raise UsageError("--ray-address is the cluster of --engine ray; give both or neither")
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--seeds", args.seeds)):
         if not values:
             raise UsageError(f"{flag}: name at least one")
+
+
+def check_search(args: Args) -> None:
+    """Raises UsageError for what is no search, or what a search leaves no room for."""
+    if args.lr is not None and not 0 < args.lr < float("inf"):
+        raise UsageError(f"--lr {args.lr:g}: must be more than 0, and finite")
+    if args.weight_decay is not None and not 0 <= args.weight_decay < float("inf"):
+        raise UsageError(f"--weight-decay {args.weight_decay:g}: must be 0 or more, and finite")
+    trial_of(args.trial)
+    if not args.search:
+        return
+    in_range("--search", args.search, 2, 1000)
+    if args.protocol == "strict":
+        raise UsageError("--search with --protocol strict: strict is each method as its authors ran it; leave one out")
+    if args.engine == "ray":
+        raise UsageError("--search needs the trials' results before the other runs begin: use --engine local")
+    for flag, given in (("--lr", args.lr), ("--weight-decay", args.weight_decay), ("--trial", args.trial)):
+        if given is not None:
+            raise UsageError(f"--search and {flag}: the search draws that; leave one out")
+
+
+def trial_of(text: str | None) -> Trial | None:
+    """What `--trial` says. Raises UsageError."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    try:
+        return Trial(number=int(number), of=int(of) if of else None)
+    except ValueError as problem:
+        raise UsageError(f"--trial {text}: write K or K/N, K below N, as the command of a record has it") from problem

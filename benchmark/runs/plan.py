@@ -18,10 +18,10 @@ from benchmark.core.errors import UsageError
 from benchmark.core.record import Asked
 from benchmark.networks import precision, weights
 from benchmark.runs import machine
-from benchmark.runs.args import Args, check_numbers
+from benchmark.runs.args import Args, check_numbers, trial_of
 from benchmark.runs.engines import ray
 from benchmark.runs.job import Job
-from benchmark.runs.repeat import command, spell
+from benchmark.runs.repeat import command, parts, spell
 from benchmark.runs.shared import data_facts
 
 
@@ -43,7 +43,7 @@ def plan(args: Args) -> list[Job]:
             layout = registry.make("dataset", dataset, given.get(dataset, {})).layout(args.data_dir)
             for source in dict.fromkeys(args.sources or layout.sources):
                 for name, own in methods:
-                    asked, file = ask(args, device.type, seed, dataset, source, name, given.get(name, {}) | own, given)
+                    asked, file = ask(args, device.type, seed, dataset, source, name, own, given)
                     jobs.append(
                         Job(
                             asked=asked,
@@ -91,15 +91,20 @@ def ask(
     settings: dict[str, Any],
     given: dict[str, dict[str, Any]],
 ) -> tuple[Asked, Path | None]:
-    """What one run is asked to do, every default written out, and the file of its first weights, if any."""
+    """What one run is asked to do, every default written out, and the file of its first weights, if any.
+
+    settings: those of the row. given: those of --set, by method or dataset; under --trial, what a search drew.
+    """
     recipe, fixed, data_fixed = protocols.recipe_for(args.protocol, name, dataset)
     changes: dict[str, Any] = {"network": args.network, "steps": args.steps, "batch_size": args.batch_size}
     changes |= {"evaluations": args.evaluations, "sensitivity_images": args.sensitivity_images}
-    changes |= {"precision": args.precision}
+    changes |= {"precision": args.precision, "lr": args.lr, "weight_decay": args.weight_decay}
     recipe = recipe.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    method = registry.make("method", name, fixed | settings)
+    everywhere = given.get(name, {})
+    method = registry.make("method", name, fixed | everywhere | settings)
     plain = registry.make("method", name, fixed).settings()
-    variant = ",".join(f"{key}={spell(value)}" for key, value in method.settings().items() if value != plain[key])
+    row = registry.make("method", name, fixed | settings) if args.trial else method
+    variant = ",".join(f"{key}={spell(value)}" for key, value in row.settings().items() if value != plain[key])
     data_settings = registry.make("dataset", dataset, data_fixed | given.get(dataset, {})).settings()
     facts = data_facts(dataset, data_settings, source, args.data_dir)
     if recipe.network == "by_size":
@@ -126,6 +131,7 @@ def ask(
         budget=args.budget,
         seconds=args.seconds,
         device="cuda" if on_gpu(device) else "cpu",
+        trial=trial_of(args.trial),
     )
     return asked, file
 
@@ -141,7 +147,7 @@ def parse_method(text: str) -> tuple[str, dict[str, str]]:
     name, _, rest = text.partition(":")
     registry.find("method", name)
     settings = {}
-    for part in re.split(r",(?=\w+=)", rest) if rest else []:
+    for part in parts(rest):
         key, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--methods {text}: '{part}' is not field=value")

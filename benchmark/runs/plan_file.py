@@ -22,7 +22,7 @@ from benchmark.runs.keywords import checked
 from benchmark.runs.plan import expand_all
 from benchmark.runs.repeat import LEFT_OUT
 
-BESIDE = (*LEFT_OUT, "device", "data_dir", "nproc", "launch")
+BESIDE = (*(LEFT_OUT.keys() - {"search"}), "device", "data_dir", "nproc", "launch")
 """Fields that say where or how runs execute, or what is shown of them: flags, and no keys of a file."""
 RUN_IDS = "run_ids"
 """Key of the runs that a file was written for; they may not become others unnoticed."""
@@ -31,7 +31,7 @@ LIMIT = 2**20
 HEAD = """\
 # A comparison for dg-referee (docs/plans.md):
 #     python -m benchmark.run --plan {name}
-# run_ids are the runs that this file was written for. A run that has become another one is an error.
+# run_ids, if any, are the runs that this file was written for. A run that has become another one is an error.
 """
 
 
@@ -111,7 +111,8 @@ def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
         values["weights"] = os.path.relpath(str(args.weights), folder)
     lines = [f"{name} = {toml(value)}" for name, value in values.items()]
     ids = "".join(f'    "{job.asked.run_id}",\n' for job in jobs)
-    text = f"{HEAD.format(name=path.name)}\n" + "\n".join(lines) + f"\n{RUN_IDS} = [\n{ids}]\n"
+    known = "" if args.search else f"{RUN_IDS} = [\n{ids}]\n"  # a search has yet to choose the runs
+    text = f"{HEAD.format(name=path.name)}\n" + "\n".join(lines) + f"\n{known}"
     try:
         write_atomically(path, text.encode())
     except OSError as problem:
@@ -133,7 +134,8 @@ def _resolved(args: Args, jobs: Sequence[Job]) -> dict[str, Any]:
     for name in ("steps", "network", "weights", "batch_size", "evaluations", "sensitivity_images"):
         found = {getattr(job.asked.recipe, name) for job in jobs}
         values[name] = found.pop() if len(found) == 1 else values[name]
-    return {name: value for name, value in values.items() if value is not None and value != ()}
+    left = {name: value for name, value in values.items() if value is not None and value != ()}
+    return left if args.search else {name: value for name, value in left.items() if name != "search"}
 
 
 def toml(value: Any) -> str:

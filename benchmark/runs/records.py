@@ -76,6 +76,10 @@ class Records:
         folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and _holds_a_run(path))
         return [record for record in map(self.read, folders) if record is not None]
 
+    def trials(self) -> list[Record]:
+        """The trials of searches for these runs, which lie in a store of their own."""
+        return Records(self.out / "search").read_all()
+
     def curve(self, run_id: str) -> list[dict[str, Any]]:
         """The points of a finished run's learning curve, in order. Raises UsageError where the file is damaged."""
         record = self.read(run_id)

@@ -1,5 +1,6 @@
 """The command that repeats one run of a plan: the flags that the plan was made with, narrowed to this run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -26,6 +27,7 @@ LEFT_OUT: Mapping[str, str] = {
     "save_plan": "does no run",
     "quiet": "what is printed",
     "verbose": "what is printed",
+    "search": "what it chose stands in the command",
 }
 """The flags that say nothing about one run, each with the reason. All others stand in its command."""
 
@@ -45,12 +47,18 @@ def spell(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
+def parts(variant: str) -> list[str]:
+    """'a=1,b=[2,3]' -> ['a=1', 'b=[2,3]']"""
+    return re.split(r",(?=\w+=)", variant) if variant else []
+
+
 def _narrowed(asked: Asked) -> dict[str, Any]:
     """The flags that name this run alone, and those whose defaults the protocol or the machine would choose."""
     recipe = asked.recipe
-    _, _, fixed = protocols.recipe_for(asked.protocol, asked.method, asked.dataset)
-    plain = registry.make("dataset", asked.dataset, fixed).settings()
-    changed = {key: value for key, value in asked.dataset_settings.items() if value != plain[key]}
+    usual, own, fixed = protocols.recipe_for(asked.protocol, asked.method, asked.dataset)
+    changed = _changed("dataset", asked.dataset, fixed, asked.dataset_settings)
+    drawn = _changed("method", asked.method, own, asked.settings) if asked.trial else []
+    drawn = [part for part in drawn if part not in parts(asked.variant)]
     return {
         "methods": f"{asked.method}:{asked.variant}" if asked.variant else asked.method,
         "datasets": asked.dataset,
@@ -60,11 +68,20 @@ def _narrowed(asked: Asked) -> dict[str, Any]:
         "budget": asked.budget,
         "seconds": asked.seconds,
         "protocol": asked.protocol,
-        "set": tuple(f"{asked.dataset}.{key}={spell(value)}" for key, value in changed.items()),
+        "set": tuple([f"{asked.dataset}.{part}" for part in changed] + [f"{asked.method}.{part}" for part in drawn]),
         "device": asked.device,
         "sensitivity_images": recipe.sensitivity_images,
         "evaluations": recipe.evaluations,
+        "lr": None if recipe.lr == usual.lr else recipe.lr,
+        "weight_decay": None if recipe.weight_decay == usual.weight_decay else recipe.weight_decay,
+        "trial": None if asked.trial is None else str(asked.trial),
     }
+
+
+def _changed(kind: registry.Kind, name: str, fixed: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """The settings that differ from the protocol's own, as 'field=value'."""
+    plain = registry.make(kind, name, fixed).settings()
+    return [f"{key}={spell(value)}" for key, value in settings.items() if value != plain[key]]
 
 
 def _flag(name: str, value: Any) -> list[str]:

@@ -34,10 +34,11 @@ def read(out: Path, name: str) -> pd.DataFrame:
 def test_the_flags_are_frozen() -> None:
     """A new knob belongs into a method's or dataset's fields; a new flag is a decision, made here."""
     assert [field.name for field in fields(Args)] == [
-        "methods", "datasets", "data_dir", "seeds", "sources", "set", "protocol", "network", "weights", "plugin",
-        "plan", "steps", "budget", "seconds", "batch_size", "evaluations", "sensitivity_images", "device", "jobs",
-        "nproc", "timeout", "engine", "ray_address", "out", "save_weights", "track", "stale", "checkpoint_seconds",
-        "save_plan", "quiet", "verbose", "precision", "launch", "deterministic", "dry_run", "list", "version",
+        "methods", "datasets", "data_dir", "seeds", "sources", "set", "search", "protocol", "network", "weights",
+        "plugin", "plan", "steps", "budget", "seconds", "batch_size", "lr", "weight_decay", "evaluations",
+        "sensitivity_images", "device", "jobs", "nproc", "timeout", "engine", "ray_address", "out", "save_weights",
+        "track", "stale", "checkpoint_seconds", "save_plan", "quiet", "verbose", "precision", "launch",
+        "deterministic", "dry_run", "list", "version", "trial",
     ]  # fmt: skip
     assert [field.name for field in fields(tables.Args)] == ["out", "check", "trace"]
 
@@ -232,6 +233,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
         (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),
+        (["--search", "4", "--protocol", "strict"], "--search with --protocol strict"),
         (["--datasets", "digits"], "--data-dir"),
         (["--datasets", "digits", "--data-dir", "absent-folder"], "absent-folder"),
     ],

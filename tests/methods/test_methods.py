@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from benchmark import networks, registry
 from benchmark.core.images import Images
 from benchmark.core.timing import Meter
-from benchmark.method import Method, Rng, Source, State
+from benchmark.method import Choice, Method, Range, Rng, Source, State
 from benchmark.training.loop import train
 from benchmark.training.optimise import fit_erm
 from benchmark.training.progress import begin
@@ -225,6 +225,20 @@ def test_reduces_to_erm_at_its_degenerate_settings(name: str) -> None:
     for step in (0, HALF):
         loss = at.loss(images, at.advance(step))
         torch.testing.assert_close(loss, F.cross_entropy(at.net(images.unit()), images.y), rtol=1e-6, atol=1e-7)
+
+
+@METHODS
+def test_a_search_draws_from_ranges_that_the_method_takes(name: str) -> None:
+    cls = registry.find("method", name)
+    plain = registry.make("method", name, {}).settings()
+    assert len(cls.searched) <= 3, "a small search: one to three fields"
+    for field, found in cls.searched.items():
+        assert isinstance(found, Range | Choice), f"searched['{field}'] is {found!r}; write Range or Choice"
+        assert field in plain, f"searched names '{field}', which is no field"
+        assert plain[field] in found, f"the default {field}={plain[field]} is outside of what is searched: {found}"
+        for value in found.ends:
+            made = registry.make("method", name, {field: value}).settings()[field]
+            assert made == value, f"{field}={value} becomes {made}"
 
 
 @METHODS

@@ -40,13 +40,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "sensitivity_images": {"sensitivity_images": 0},
     "batch_size": {"batch_size": 24},
     "evaluations": {"evaluations": 1},
+    "lr": {"lr": 3.3e-5},
+    "weight_decay": {"weight_decay": 1e-6},
+    "trial": {"methods": ("randconv:lam=2.5",), "set": ("randconv.mixing=false",), "trial": "2/4"},
     "launch": {"launch": True},
     "deterministic": {"deterministic": True},
 }
 """Flags by which a command is made another, each with what goes with it."""
 ELSEWHERE: dict[str, Any] = {
     "out": Path("elsewhere"), "timeout": 9.0, "jobs": 2, "save_weights": True, "track": ("tensorboard",),
-    "checkpoint_seconds": 5.0, "stale": "keep", "quiet": True, "verbose": True,
+    "checkpoint_seconds": 5.0, "stale": "keep", "quiet": True, "verbose": True, "search": 3,
 }  # fmt: skip
 """Flags that are left out, with another value than their default."""
 

@@ -90,7 +90,9 @@ def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
 
 
 def _place(record: Record) -> str:
-    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}"
+    trial = record.asked.trial
+    searched = f"_best_of_{trial.of}" if trial is not None and trial.of else ""
+    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}{searched}"
 
 
 def _stems(groups: Mapping[str, Record]) -> dict[str, str]:

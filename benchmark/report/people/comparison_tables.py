@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread
-from benchmark.report.tidy.comparisons import behind, cost_rows, length, network, pairs, rankings, seeds_of
+from benchmark.report.tidy.comparisons import behind, best_of, cost_rows, length, network, pairs, rankings, seeds_of
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.rows import by_row
 from benchmark.report.tidy.stats import Pair
@@ -61,7 +61,8 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
         lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
         asked = here[0].asked
-        heading = f"{dataset}, source {source}, protocol {protocol}: {network(here[0])}; data {asked.fingerprint}"
+        what = network(here[0]) + best_of(here[0])
+        heading = f"{dataset}, source {source}, protocol {protocol}: {what}; data {asked.fingerprint}"
         found.append(Summary(f"{heading}; {machine}", lines, _dearest(part), str(key)))
     return found
 

@@ -1,15 +1,18 @@
 """Run records -> tables for people: one for every group of runs that may be compared."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pandas as pd
 
+from benchmark import protocols
+from benchmark.core.errors import UsageError
 from benchmark.core.record import Record, canonical_json
 from benchmark.core.timing import SHARES
-from benchmark.report.people import accuracy_table, calibration_table, comparison_tables
+from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.report.tidy.comparisons import length, network
-from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
+from benchmark.report.tidy.comparisons import best_of, length, network
+from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shared, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
 from benchmark.sensitivity.map import summaries
@@ -21,8 +24,9 @@ DETAILS = ["source val", *(f"mean ({rule})" for rule in accuracy_table.RULES), "
 """Columns of the accuracy table that a short form leaves to the files."""
 
 
-def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]:
-    """All tables for people by name; most have one for every group of runs that may be compared."""
+def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ()) -> dict[str, list[Summary]]:
+    """All tables for people by name; most have one for every group of runs that may be compared. trials: the records of
+    searches, which have a table of their own where there are any, and stand in no other."""
     ordered = sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
     found: dict[str, list[Summary]] = {
         name: []
@@ -35,6 +39,8 @@ def summarise(records: Sequence[Record], maps: Maps) -> dict[str, list[Summary]]
     found["ranks"] = _or_why(lambda: comparison_tables.ranks(ordered))
     found["cost"] = _or_why(lambda: comparison_tables.cost(ordered))
     found["paper"] = _or_why(lambda: comparison_tables.papers(ordered))
+    if trials:
+        found["search"] = _or_why(lambda: search_tables.searches(ordered, trials, _heading))
     return found
 
 
@@ -104,11 +110,21 @@ def _loaded(rows: Rows) -> list[str]:
 
 def _heading(record: Record) -> str:
     asked, recipe = record.asked, record.asked.recipe
+    rates = "" if asked.trial else f" {recipe.lr:g}{_unusual_decay(record)}"
     return (
-        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer} "
-        f"{recipe.lr:g}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}; "
+        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
+        f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}; "
         f"data {asked.fingerprint}"
     )
+
+
+def _unusual_decay(record: Record) -> str:
+    """The weight decay, where it is not the protocol's."""
+    asked = record.asked
+    with suppress(UsageError):  # what the protocol is not known for here
+        usual, _, _ = protocols.recipe_for(asked.protocol, asked.method, asked.dataset)
+        return "" if asked.recipe.weight_decay == usual.weight_decay else f", decay {asked.recipe.weight_decay:g}"
+    return ""
 
 
 def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
@@ -127,8 +143,11 @@ def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
 
 def _campaign(record: Record) -> str:
     """What groups share that differ in their source alone."""
-    free = {"method", "settings", "variant", "seed", "source", "fingerprint"}
-    return canonical_json(record.asked.model_dump(mode="json", exclude=free))
+    return canonical_json({name: value for name, value in shared(record).items() if name not in PLACE})
+
+
+PLACE = ("source", "fingerprint")
+"""What groups of one campaign may differ in."""
 
 
 SENSITIVITY = {

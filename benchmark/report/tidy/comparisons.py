@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.rows import by_group, by_row, describe_group, where
+from benchmark.report.tidy.rows import by_group, by_row, describe_group, shared, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
@@ -77,7 +77,8 @@ def _breadth(members: Sequence[Record]) -> tuple[int, float]:
 
 
 Ranking = tuple[str, str, str]
-"""Protocol, budget and device: what blocks must share to be ranked together."""
+"""Protocol, budget (with the size of a search, where there was one) and device: what blocks must share to be ranked
+together."""
 
 
 def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, list[Record]], list[str]]]:
@@ -90,7 +91,8 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
     parts: dict[Ranking, dict[str, list[Record]]] = {}
     for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
         asked = members[0].asked
-        parts.setdefault((asked.protocol, asked.budget, asked.device), {})[_place(members[0])] = members
+        budget = asked.budget + best_of(members[0])
+        parts.setdefault((asked.protocol, budget, asked.device), {})[_place(members[0])] = members
     found = {}
     for key, groups in sorted(parts.items()):
         blocks, names = [], []
@@ -128,6 +130,14 @@ def length(record: Record) -> str:
     return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
 
 
+def best_of(record: Record) -> str:
+    """What a search did for a run's comparison, for the end of a heading; empty where there was none."""
+    trial = record.asked.trial
+    if trial is None:
+        return ""
+    return f", each method's best of {trial.of} settings on source validation" if trial.of else ", trials of a search"
+
+
 def network(record: Record) -> str:
     """The network, with the precision of its arithmetic where that is other than float32."""
     recipe = record.asked.recipe
@@ -136,10 +146,10 @@ def network(record: Record) -> str:
 
 def setting(record: Record) -> str:
     """What runs under several budgets must share to stand in one table: all but method, seed and length, as a hash."""
-    free = {"method", "settings", "variant", "seed", "budget", "seconds"}
-    asked = record.asked.model_dump(
-        mode="json", exclude=dict.fromkeys(free, True) | {"recipe": {"steps", "sensitivity_images"}}
-    )
+    asked = shared(record)
+    for part, free in ((asked, "budget"), (asked, "seconds"), (asked["recipe"], "steps")):
+        del part[free]
+    del asked["recipe"]["sensitivity_images"]
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
 
 

@@ -180,12 +180,19 @@ def tidy_frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
     return frame.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def group_of(record: Record) -> str:
-    """What rows of one table must share: everything asked but method and seed."""
+def shared(record: Record) -> dict[str, Any]:
+    """What rows of one table must share: everything asked but method and seed, and but what a search drew."""
     asked = record.asked.model_dump(mode="json")
     for free in ("method", "settings", "variant", "seed"):
         del asked[free]
-    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+    if record.asked.trial is not None:
+        del asked["recipe"]["lr"], asked["recipe"]["weight_decay"], asked["trial"]["number"]
+    return asked
+
+
+def group_of(record: Record) -> str:
+    """The hash of what rows of one table must share."""
+    return hashlib.sha256(canonical_json(shared(record)).encode()).hexdigest()[:8]
 
 
 def describe_group(record: Record) -> dict[str, Any]:
