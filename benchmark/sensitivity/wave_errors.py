@@ -45,7 +45,7 @@ def wrong(
     wave to [0,1]. batch: images of one forward pass. The modes of `net` are left as found.
     """
     device = next(net.parameters()).device
-    batch = batch or batch_of(*images.x.shape[-2:], device)
+    batch = batch or batch_of(images.x.shape[-2], images.x.shape[-1], device)
     added = torch.cat([torch.zeros_like(added[:1]), added]).to(device)
     signs = torch.cat([torch.zeros_like(signs[:1]), signs]).to(device)
     out = torch.empty(signs.shape[:2], dtype=torch.bool, device=device)
