@@ -23,6 +23,7 @@ from benchmark.core.record import Record
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people import summaries
+from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.frames import run_rows, typed
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
 from benchmark.runs import plan_file
@@ -65,6 +66,12 @@ class Results:
     def sensitivity(self) -> pd.DataFrame:
         """A row for each run and frequency band. Errors under single Fourier waves are rates in [0,1]."""
         return typed(sensitivity_rows(self._mine, self._store.maps(self._mine)))
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """A row for each run with the calibration of its source validation part, and of each test domain: expected
+        calibration error in percent, negative log likelihood in nats."""
+        return typed(calibration_rows(self._mine))
 
     @cached_property
     def throughput(self) -> pd.DataFrame:

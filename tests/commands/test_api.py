@@ -85,6 +85,9 @@ def test_frames_hold_numbers(made: tuple[api.Results, Path, list[Any]]) -> None:
     assert runs.loc["erm", "error"] is None
     assert "broken on purpose" in str(runs.loc["raising", "error"])
     assert list(found.failed["method"]) == ["raising"]
+    calibrated = found.calibration.set_index(["split", "target"])["ece_percent"]
+    assert set(calibrated.index) == {("source-val", "uci"), *(("test", name) for name in stored)}
+    assert calibrated.between(0, 100).all()
 
 
 def test_what_the_command_writes_is_written(made: tuple[api.Results, Path, list[Any]]) -> None:

@@ -16,20 +16,9 @@ RUN_COLUMNS = (
 WHOLE = {"seed", "steps", "n_images", "parameters", "sharing", "resumed"}
 TRUTH = {"in_domain", "headline"}
 TEXTS = {
-    *(
-        "run_id",
-        "status",
-        "error",
-        "dataset",
-        "source",
-        "protocol",
-        "method",
-        "variant",
-        "budget",
-        "device",
-        "warnings",
-    ),
-    *("ended", "command", "fingerprint", "code", "group", "target", "selection", "band", "machine"),
+    *("run_id", "status", "error", "dataset", "source", "protocol", "method", "variant", "budget", "device"),
+    *("warnings", "ended", "command", "fingerprint", "code", "group", "target", "selection", "split", "band"),
+    "machine",
 }
 
 
