@@ -90,7 +90,9 @@ class Method:
     passes: ClassVar[float] = 1.0
     """Forward-backward passes per source image and step, for cost estimates before a run (a forward counts 1/3)."""
     experimental: ClassVar[bool] = False
-    """Kept out of `--methods all`."""
+    """Kept out of `--methods all` and `--methods everything`."""
+    in_all: ClassVar[bool] = True
+    """Whether `--methods all` brings it along. False: only its name and `everything` do (docs/adr/0010-all.md)."""
     erm_at: ClassVar[Mapping[str, Any] | None] = None
     """Settings at which `loss` is plain cross-entropy on a network without BatchNorm: {} where it always is, None where
     it never is."""

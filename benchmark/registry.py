@@ -102,16 +102,27 @@ def summary(kind: Kind, name: str) -> str:
     return (module.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
-def outline(kind: Kind, name: str) -> tuple[str, bool]:
-    """Its summary, and whether it is experimental. A file of this project is read for that, and not imported."""
+MARKS = {"experimental": False, "in_all": True}
+"""What a method says of its place in `all` and `everything`, where it does not say it."""
+
+
+def outline(kind: Kind, name: str) -> tuple[str, bool, bool]:
+    """Its summary, whether it is experimental, and whether `all` names it. A file of this project is read for that, and
+    not imported."""
     folders = importlib.import_module(f"benchmark.{kind}s").__path__
     files = [file for folder in folders if (file := Path(folder) / f"{name}.py").is_file()]
     if not files:
-        return summary(kind, name), bool(getattr(find(kind, name), "experimental", False))
+        found = find(kind, name)
+        marks = {mark: bool(getattr(found, mark, usual)) for mark, usual in MARKS.items()}
+        return summary(kind, name), marks["experimental"], marks["in_all"]
     tree = ast.parse(files[0].read_bytes())
-    marks = [n for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "experimental"]
+    marks = MARKS | {
+        mark: bool(ast.literal_eval(node.value))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and (mark := ast.unparse(node.target)) in MARKS and node.value is not None
+    }
     doc = ast.get_docstring(tree) or ""
-    return doc.partition("\n")[0].rstrip("."), any(n.value is not None and ast.literal_eval(n.value) for n in marks)
+    return doc.partition("\n")[0].rstrip("."), marks["experimental"], marks["in_all"]
 
 
 def source_file(kind: Kind, name: str) -> Path:

@@ -135,14 +135,15 @@ def test_an_outline_is_what_the_class_says() -> None:
     kinds: tuple[registry.Kind, ...] = ("method", "dataset")
     for kind in kinds:
         for name in registry.names(kind):
-            experimental = getattr(registry.find(kind, name), "experimental", False)
-            assert registry.outline(kind, name) == (registry.summary(kind, name), experimental)
+            found = registry.find(kind, name)
+            marks = getattr(found, "experimental", False), getattr(found, "in_all", True)
+            assert registry.outline(kind, name) == (registry.summary(kind, name), *marks)
 
 
 def test_an_outline_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = '"""A trial.\n\nMore."""\nclass Method:\n    experimental: ClassVar[bool] = True\nraise RuntimeError\n'
+    text = '"""A trial.\n\nMore."""\nclass Method:\n    experimental: ClassVar[bool] = True\n    in_all: ClassVar[bool] = False\nraise RuntimeError\n'
     (tmp_path / "trial.py").write_text(text)
     folder = importlib.import_module("benchmark.methods")
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
     assert "trial" in registry.names("method")
-    assert registry.outline("method", "trial") == ("A trial", True)
+    assert registry.outline("method", "trial") == ("A trial", True, False)

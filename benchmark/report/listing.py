@@ -11,8 +11,9 @@ def show_list(console: Console) -> None:
     for kind in kinds:
         console.print(f"{kind}s", style="bold")
         for name in registry.names(kind):
-            summary, experimental = registry.outline(kind, name)
-            note = " (experimental; not in `all`)" if experimental else ""
+            summary, experimental, in_all = registry.outline(kind, name)
+            newer = "" if in_all else " (in `everything`, not in `all`)"
+            note = " (experimental; not in `all`)" if experimental else newer
             console.print(f"  {name:<12} {summary}{note}", highlight=False, markup=False, soft_wrap=True)
     console.print("protocols", style="bold")
     for name, summary in protocols.PROTOCOLS.items():

@@ -34,7 +34,7 @@ class Experiment:
     """What is run."""
 
     methods: Names = ("all",)
-    """Method names, or `all`. NAME:field=value,field=value makes a row of its own, e.g. augmix:jsd=false."""
+    """Names, `all` or `everything` (docs/adr/0010). NAME:field=value makes a row of its own, e.g. augmix:jsd=false."""
     datasets: Names = ("minidigits",)
     """Dataset names; minidigits needs no files."""
     data_dir: MaybeFolder = None

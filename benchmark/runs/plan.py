@@ -137,9 +137,10 @@ def ask(
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:
-    """`all` becomes every registered method that is not experimental."""
+    """`everything` becomes every registered method that is not experimental, `all` those of them that say so."""
     every = [name for name in registry.names("method") if not registry.find("method", name).experimental]
-    return list(dict.fromkeys(name for text in methods for name in (every if text == "all" else [text])))
+    groups = {"everything": every, "all": [name for name in every if registry.find("method", name).in_all]}
+    return list(dict.fromkeys(name for text in methods for name in groups.get(text, [text])))
 
 
 def parse_method(text: str) -> tuple[str, dict[str, str]]:
