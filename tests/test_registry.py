@@ -141,7 +141,8 @@ def test_an_outline_is_what_the_class_says() -> None:
 
 
 def test_an_outline_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = '"""A trial.\n\nMore."""\nclass Method:\n    experimental: ClassVar[bool] = True\n    in_all: ClassVar[bool] = False\nraise RuntimeError\n'
+    marks = "    experimental: ClassVar[bool] = True\n    in_all: ClassVar[bool] = False\n"
+    text = f'"""A trial.\n\nMore."""\nclass Method:\n{marks}raise RuntimeError\n'
     (tmp_path / "trial.py").write_text(text)
     folder = importlib.import_module("benchmark.methods")
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
