@@ -7,16 +7,20 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 import benchmark
 from benchmark import tables
 from benchmark.core.record import Record
 from benchmark.report import facts, page
+from benchmark.report.figures import palette
 from benchmark.report.figures.all_figures import draw
 from benchmark.report.people.verdict import verdict
 from benchmark.runs.store import Store
+from benchmark.training.artifacts import picture
 from tests.conftest import ROOT
 from tests.handmade import failed, record
 from tests.report.pages import NASTY, fill, runs, written
@@ -104,6 +108,19 @@ def test_links_lead_to_files_beside_the_page_and_to_parts_of_it(store: Store, pa
     assert {f"tables/{name}.csv" for name in tables} == files - {*figures} - {f for f in files if f.startswith("runs/")}
 
 
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are files without a picture, where a test looks at none: drawing takes most of a page's time."""
+
+    def save(figure: Figure, path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("png", "pdf"):
+            path.with_name(f"{path.name}.{kind}").write_bytes(picture(np.zeros((1, 1, 3), np.uint8)))
+        return path.with_name(f"{path.name}.png")
+
+    monkeypatch.setattr(palette, "save", save)
+
+
 def several(method: str, n: int, dataset: str = "minidigits") -> list[Record]:
     return [record(method, seed, dataset=dataset) for seed in range(n)]
 
@@ -117,6 +134,7 @@ def test_a_comparison_weighs_what_was_trained_for_it_and_one_row_compares_nothin
     assert page.weight([*several("erm", 9), failed("gud", 0)])[0] is False
 
 
+@pytest.mark.usefixtures("blank")
 def test_the_heaviest_comparison_is_on_top_and_those_of_one_row_are_last(tmp_path: Path) -> None:
     light = [record(method, 0, dataset="a_light") for method in ("erm", "augmix")]
     heavy = [run for method in ("erm", "augmix") for run in several(method, 2, "b_heavy")]
@@ -188,6 +206,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
+@pytest.mark.usefixtures("blank")
 def test_rows_without_a_seed_in_common_have_a_page_too(tmp_path: Path) -> None:
     fill(tmp_path, [record("erm", 0), record("augmix", 1, accuracy=60.0)])
     assert tables.main(["--out", str(tmp_path)]) == 0
