@@ -21,7 +21,7 @@ from benchmark.core.errors import UsageError
 from benchmark.ops.attacks.pixel import Anchor, PixelAttack, ascend_pixels
 from tests import toy
 
-METHODS = pytest.mark.parametrize("name", ["augmax", "augmix", "gud", "randconv", "sada"])
+METHODS = pytest.mark.parametrize("name", ["afa", "apr", "augmax", "augmix", "gud", "randconv", "sada"])
 BATCH = toy.images(8, 0)
 GREY = BATCH.x[:, :1]
 BOX = tv_tensors.BoundingBoxes([[1, 2, 9, 9]], format="XYXY", canvas_size=(32, 32))
@@ -241,12 +241,13 @@ def test_a_network_for_three_channels_says_what_to_do_with_grey_images() -> None
 @pytest.mark.parametrize("beside", [BOX, MASK, tv_tensors.KeyPoints([[1, 2]], canvas_size=(32, 32))])
 def test_boxes_and_masks_pass_where_no_pixel_moves_and_are_refused_elsewhere(beside: Tensor) -> None:
     sample = {"image": TV, "where": beside, "label": 1}
-    for aug in (make("randconv"), make("gud"), make("sada", base="clean"), make("augmix", ops=("solarize", "color"))):
+    still = [make("randconv"), make("gud"), make("afa"), make("sada", base="clean")]
+    for aug in (*still, make("augmix", ops=("solarize", "color"))):
         out = aug(sample)
         assert out["where"] is beside
         assert not torch.equal(out["image"], TV)
     kind = type(beside).__name__
-    for aug in (make("augmix"), make("augmax"), make("sada")):
+    for aug in (make("augmix"), make("augmax"), make("sada"), make("apr")):
         with pytest.raises(UsageError, match=rf"moves pixels \(rotate, shear_x.*so the {kind} beside the image would"):
             aug(sample)
     with pytest.raises(UsageError, match=r"ops=\('autocontrast', 'equalize', 'posterize', 'solarize'\)\) moves none"):
