@@ -24,7 +24,6 @@ FREE = pytest.mark.parametrize("name", [n for n, cls in CLASSES.items() if cls.a
 BATCH = toy.images(8, 0)
 SHORT: dict[str, dict[str, Any]] = {
     "sada": {"num_steps": 2}, "gud": {"adv_steps": 2, "eta": 500}, "me_ada": {"adv_steps": 2, "eta": 500},
-    "aaua": {"steps": 2},
 }  # fmt: skip
 """Fewer steps; and for gud and me_ada larger ones, since on an untrained network its own are less than a byte."""
 
