@@ -22,7 +22,7 @@ from benchmark.networks.attacked import Attacked, check, check_place
 
 MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 """Operations after which what was in one place of an image is in another."""
-PHOTOMETRIC = ("afa", "apr", "augmax", "augmix", "gud", "randconv", "sada")
+PHOTOMETRIC = ("afa", "apr", "augmax", "augmix", "gud", "me_ada", "randconv", "sada")
 """Methods that move pixels by these operations or not at all; of others this is not known."""
 
 

@@ -16,23 +16,22 @@ N0 is the size of the source, so later phases attack a random mixture of origina
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
-from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
-from benchmark.method import Range, Rng, Searched, Source, State, Work
-from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
+from benchmark.method import Range, Rng, Searched, Source, State
+from benchmark.ops.attacks.phases import PixelPhases
+from benchmark.ops.attacks.pixel import attack_pixels
 
 
 @method.frozen()
-class Method(method.Method):
+class Method(PixelPhases, method.Method):
     """Cost: one pass a step, and k phases of T_adv + 1 forward and T_adv backward passes over N0 images; on the
-    released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step."""
+    released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step. Its settings are PixelPhases'."""
 
     passes: ClassVar[float] = 3.9
     erm_at: ClassVar[Mapping[str, Any] | None] = {}
@@ -45,45 +44,21 @@ class Method(method.Method):
     }
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 
-    gamma: NonNegativeFloat = 1.0
-    """Weight of the mean squared feature distance; a mean over the features (1,024 in the digits network), so its
-    strength depends on their number."""
-    eta: PositiveFloat = 1.0
-    """Step size of the ascent in units of 1, before `batch_mean`."""
-    adv_steps: PositiveInt = 15
-    """T_adv: ascent steps per image and phase."""
-    phases: NonNegativeInt = 6
-    """k: how often the pool grows; 0 is ERM."""
-    interval: PositiveInt = 100
-    """T_min: training steps between phases."""
-    batch: PositiveInt = 32
-    """B: images of one attack batch. The last N0 mod B positions are never attacked, as released."""
-    batch_mean: Literal["reference", "per_image"] = "reference"
-    """reference: the objective is a batch mean, so an image moves by eta/B times the gradient of its own objective.
-    per_image: by eta times that gradient, whatever the batch."""
-    clip: bool = False
-    """Whether adversarial images are cut to [0,1] after every ascent step; as released they leave it."""
-
-    @property
-    def ascent(self) -> PixelAttack:
-        b = self.batch if self.batch_mean == "reference" else 1
-        return PixelAttack(self.adv_steps, self.eta, self.gamma, beta=0.0, batch=b, clip=self.clip)
-
-    def work(self, steps: int, images: int) -> Work:
-        phases = min(self.phases, steps // self.interval)
-        return Work(1, attacked=phases * (images - images % self.batch) * self.ascent.passes)
+    def settings(self) -> dict[str, Any]:
+        """As records have held them since before `entropy` and clip="end", so that the ids of those runs still hold."""
+        found = super().settings()
+        found["clip"] = {"never": False, "step": True}.get(self.clip, self.clip)
+        return {name: value for name, value in found.items() if name != "entropy" or value}
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
-        if self.phases and source.original < self.batch:
-            raise UsageError(f"gud attacks full batches of {self.batch}, and the source has {source.original} images")
+        self.check("gud", source.original)
         return {}
 
     def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> Images | None:
-        phase, rest = divmod(step + 1, self.interval)
-        if rest or phase > self.phases:  # 2
+        if not self.due(step):  # 2
             return None
-        attacked = source.original - source.original % self.batch  # 3
-        return attack_pixels(net, source.images[:attacked], self.ascent)  # 4, 5: the referee appends and shuffles
+        first = source.images[: self.attacked(source.original)]  # 3
+        return attack_pixels(net, first, self.ascent)  # 4, 5: the referee appends and shuffles
 
     def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
         """What this batch would look like in the pool if a phase were due now."""

@@ -12,11 +12,16 @@ from benchmark.core.errors import UsageError
 
 
 @contextmanager
-def attack_mode(net: nn.Module) -> Iterator[nn.Module]:
-    """`net` in eval mode and without parameter gradients while it is attacked; every flag is restored at exit."""
+def attack_mode(net: nn.Module, *, evaluate: bool = True) -> Iterator[nn.Module]:
+    """`net` in eval mode and without parameter gradients while it is attacked; every flag is restored at exit.
+
+    evaluate: False leaves its mode as it is, so that BatchNorm may move its statistics.
+    """
     modes = [(module, module.training) for module in net.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
-    net.eval().requires_grad_(False)
+    net.requires_grad_(False)
+    if evaluate:
+        net.eval()
     try:
         yield net
     finally:

@@ -104,7 +104,7 @@ def ask(
     method = registry.make("method", name, fixed | everywhere | settings)
     plain = registry.make("method", name, fixed).settings()
     row = registry.make("method", name, fixed | settings) if args.trial else method
-    variant = ",".join(f"{key}={spell(value)}" for key, value in row.settings().items() if value != plain[key])
+    variant = ",".join(f"{key}={spell(value)}" for key, value in row.settings().items() if value != plain.get(key))
     data_settings = registry.make("dataset", dataset, data_fixed | given.get(dataset, {})).settings()
     facts = data_facts(dataset, data_settings, source, args.data_dir)
     if recipe.network == "by_size":

@@ -81,7 +81,7 @@ def _narrowed(asked: Asked) -> dict[str, Any]:
 def _changed(kind: registry.Kind, name: str, fixed: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """The settings that differ from the protocol's own, as 'field=value'."""
     plain = registry.make(kind, name, fixed).settings()
-    return [f"{key}={spell(value)}" for key, value in settings.items() if value != plain[key]]
+    return [f"{key}={spell(value)}" for key, value in settings.items() if value != plain.get(key)]
 
 
 def _flag(name: str, value: Any) -> list[str]:

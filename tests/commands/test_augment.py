@@ -24,8 +24,10 @@ ATTACKERS = {name for name, cls in CLASSES.items() if cls.attacks}
 USABLE = pytest.mark.parametrize("name", sorted(ALONE))
 FREE = pytest.mark.parametrize("name", sorted(ALONE - ATTACKERS))
 BATCH = toy.images(8, 0)
-SHORT: dict[str, dict[str, Any]] = {"sada": {"num_steps": 2}, "gud": {"adv_steps": 2, "eta": 500}}
-"""Fewer steps; and for gud larger ones, since on an untrained network its own are less than a byte."""
+SHORT: dict[str, dict[str, Any]] = {
+    "sada": {"num_steps": 2}, "gud": {"adv_steps": 2, "eta": 500}, "me_ada": {"adv_steps": 2, "eta": 500},
+}  # fmt: skip
+"""Fewer steps; and for gud and me_ada larger ones, since on an untrained network its own are less than a byte."""
 
 
 def make(name: str, net: nn.Module | None = None, **settings: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Adversarial ascent as pure functions: on spectra (SADA), on mixing parameters (AugMax), on pixels (GUD, M-ADA)."""
+"""Adversarial ascent as pure functions: on spectra (SADA, AAUA), mixing (AugMax), pixels (GUD and those after it)."""

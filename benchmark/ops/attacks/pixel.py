@@ -1,8 +1,10 @@
-"""Gradient ascent in pixel space, shared by GUD (Volpi et al., NeurIPS 2018) and M-ADA (Qiao et al., CVPR 2020).
+"""Gradient ascent in pixel space, shared by GUD (Volpi et al., NeurIPS 2018), M-ADA (Qiao et al., CVPR 2020) and ME-ADA
+(Zhao et al., NeurIPS 2020).
 
-For an image x with label y, features z(x) and, in M-ADA, an autoencoder V:
+For an image x with label y, features z(x), in M-ADA an autoencoder V, and in ME-ADA the entropy H of the prediction:
 
-    J(x') = CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2        x' <- x' + eta/B dJ/dx'
+    J(x') = CE(f(x'), y) + entropy H(softmax f(x')) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2
+    x' <- x' + eta/B dJ/dx'
 
 The means run over the elements of one image. B is the number of images under one batch mean in the released codes.
 Their losses are batch means, so the step of every image is eta/B. Only that factor couples the images of a batch, as
@@ -29,7 +31,8 @@ bound memory and change no result."""
 @dataclass(frozen=True)
 class PixelAttack:
     """Settings of attack_pixels. batch: B of the module's formula; 1 makes eta the step of each image's own objective.
-    clip: whether images are cut to [0,1] after every step; the released codes let them leave it."""
+    clip: whether images are cut to [0,1] after every step; the released codes of GUD and M-ADA let them leave it.
+    entropy: weight of H in nats. clip_end: whether images are cut once, after the last step (ME-ADA)."""
 
     steps: int
     eta: float
@@ -37,6 +40,8 @@ class PixelAttack:
     beta: float
     batch: int
     clip: bool
+    entropy: float = 0.0
+    clip_end: bool = False
 
     @property
     def passes(self) -> float:
@@ -46,13 +51,15 @@ class PixelAttack:
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """The three terms of J for each image, unweighted, each [B]."""
+    """The terms of J for each image, unweighted, each [B]."""
 
     ce: Tensor
     relaxation: Tensor
     """Mean squared distance of the reconstructions; zero without an autoencoder."""
     constraint: Tensor
     """Mean squared distance of the features."""
+    entropy: Tensor
+    """Of the predicted distribution, in nats: from 0 to log K."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,9 @@ class Anchor:
             relaxation = torch.zeros_like(constraint)
         else:
             relaxation = (self.wae(x) - self.reconstruction).square().flatten(1).mean(dim=1)
-        return ObjectiveTerms(F.cross_entropy(logits, self.y, reduction="none"), relaxation, constraint)
+        log_p = logits.log_softmax(dim=1)
+        entropy = -(log_p.exp() * log_p).sum(dim=1)
+        return ObjectiveTerms(F.cross_entropy(logits, self.y, reduction="none"), relaxation, constraint, entropy)
 
 
 @torch.enable_grad()
@@ -93,16 +102,19 @@ def ascend_pixels(anchor: Anchor, x: Tensor, by: PixelAttack) -> Tensor:
     for _ in range(by.steps):
         x = x.detach().requires_grad_()
         terms = anchor.terms(x)
-        objective = (terms.ce + by.beta * terms.relaxation - by.gamma * terms.constraint).sum() / by.batch
+        each = terms.ce + by.beta * terms.relaxation - by.gamma * terms.constraint
+        if by.entropy:  # without it, the arithmetic of GUD and M-ADA to the last bit
+            each = each + by.entropy * terms.entropy
+        objective = each.sum() / by.batch
         x = torch.add(x.detach(), torch.autograd.grad(objective, x)[0], alpha=by.eta)
         if by.clip:
             x = x.clamp(0, 1)
-    return x.detach()
+    return x.detach().clamp(0, 1) if by.clip_end else x.detach()
 
 
 @span("attack")
 def attack_pixels(net: nn.Module, images: Images, by: PixelAttack, wae: nn.Module | None = None) -> Images:
-    """Adversarial versions of `images`, float32 in units of 1 and unbounded unless `by.clip`, with the same labels.
+    """Adversarial versions of `images`, float32 in units of 1 and unbounded unless cut, with the same labels.
 
     They lie where `images` do. The network is in eval mode meanwhile, and its parameters gather no gradient. wae: maps
     [B,C,H,W] to its reconstruction; needed where beta is not 0.
