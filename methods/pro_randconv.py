@@ -17,7 +17,7 @@ third party's implementation only, and "ours" where it is our choice.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,11 +76,12 @@ class Method(method.Method):
     bn_batching: Literal["separate", "joint"] = "separate"
     """For a network with BatchNorm: a pass for each image, or one for both: ours. Without, the same numbers."""
 
-    @model_validator(mode="after")
-    def _trains_on_something(self) -> "Method":
-        if not self.clean and self.lam == 0:
-            raise ValueError("clean=False and lam=0 leave nothing to train on; set one of them otherwise")
-        return self
+    @field_validator("lam")
+    @classmethod
+    def _leaves_something(cls, lam: float, others: ValidationInfo) -> float:
+        if lam == 0 and not others.data.get("clean", True):
+            raise ValueError("with clean=False this leaves nothing to train on")
+        return lam
 
     def _repetitions(self, rng: Rng) -> int:
         """L, of the host: it decides how many operations a step has."""

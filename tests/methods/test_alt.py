@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from benchmark import augmentation, protocols
 from benchmark.core.errors import UsageError
 from benchmark.method import Method, Rng
+from benchmark.ops.learned_views import consistency
 from benchmark.ops.random_conv import sample_random_conv
 from benchmark.ops.transformers import sample_biases, sample_weights
 from tests.methods import learned_cases as cases
@@ -109,6 +110,19 @@ def test_five_steps_are_those_of_the_released_loop(
     assert largest < TOLERANCE, f"largest deviation: {largest}"
     if fields:  # and the setting is not without effect
         assert cases.deviation(one, by_default) > 1e-5
+
+
+@pytest.mark.parametrize("w", [0.0, 0.5, 1.0])
+def test_consistency_cuts_the_mean_where_all_are_sure(w: float) -> None:
+    rows = [[30.0, 0, 1], [2.0, 0, 1]], [[20.0, 1, 0], [0.0, 1, 3]]
+    logits = [torch.tensor(part, dtype=torch.float64) for part in rows]
+    clean, learned = (F.softmax(part, 1) for part in logits)
+    random = learned.flip(0)
+    p_m = ((clean + w * random + (2 - w) * learned) / 3).clamp(1e-4, 1).log()
+    kl = [F.kl_div(p_m, p, reduction="batchmean") for p in (clean, random, learned)]
+    others = [logits[1], logits[1].flip(0)] if w else [logits[1]]
+    expected = (kl[0] + w * kl[1] + (2 - w) * kl[2]) / 3
+    torch.testing.assert_close(consistency(logits[0], others, w), expected, rtol=1e-12, atol=0)
 
 
 def test_released_settings_are_the_defaults() -> None:
