@@ -13,8 +13,10 @@ border stays; n is the larger side; every slot of every chain has its own displa
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -108,7 +110,7 @@ def _apply(x: Tensor, draws: PrimeDraws, i: int, d: int, sigma: float, centred: 
     """The primitives of slot d of chain i."""
     op, noise, curve = draws.op[:, i, d], draws.noise[:, i, d], draws.curve[:, i, d]
     moved = displacement(draws.wave[:, i, d], draws.strength[:, i, d], *x.shape[2:]).expand(len(x), -1, -1, -1)
-    applied = (
+    applied: tuple[Callable[[Any], Tensor], ...] = (
         lambda rows: spectral(x[rows], noise[rows], sigma, centred),
         lambda rows: colour(x[rows], curve[rows]),
         lambda rows: spatial(x[rows], moved[rows]),
