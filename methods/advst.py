@@ -24,7 +24,7 @@ from benchmark import method
 from benchmark.core.recipe import Recipe, Terms
 from benchmark.method import Range, Rng, Searched, Source, State, Work
 from benchmark.ops import ring
-from benchmark.ops.attacks.semantic import SemanticAttack, attack_images, attack_semantic, entropy, sample_semantic
+from benchmark.ops.attacks.parameters import SemanticAttack, attack_images, attack_semantic, entropy, sample_semantic
 from benchmark.ops.contrastive import add_projection, supervised_contrastive
 
 DIGITS = Recipe(

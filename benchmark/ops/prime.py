@@ -29,8 +29,6 @@ from benchmark.ops.kernels.augment_mix import mix
 
 PRIMITIVES = ("spectral", "colour", "spatial")
 """By the numbers that draws know them by."""
-BLOCK = 10
-"""Waves of a colour curve that are in memory together: ten times that of the images."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,12 @@ def prime_view(x: Tensor, draws: PrimeDraws, *, sigma: float = 4.0, centred: boo
     images go through all primitives, so that the host never waits to see which of them were drawn.
     """
     chains = []
-    for i in range(draws.op.shape[1]):
-        chain = x
-        for d in range(draws.op.shape[2]):
-            chain = _apply(chain, draws, i, d, sigma, centred)
-        chains.append(chain)
+    with torch.autocast(x.device.type, enabled=False):  # a caller's would round filters and displacements
+        for i in range(draws.op.shape[1]):
+            chain = x
+            for d in range(draws.op.shape[2]):
+                chain = _apply(chain, draws, i, d, sigma, centred)
+            chains.append(chain)
     return mix(x, torch.stack(chains, dim=1), draws.w, draws.m)
 
 
@@ -139,13 +138,17 @@ def spectral(x: Tensor, noise: Tensor, sigma: float, centred: bool = False) -> T
 
 
 def colour(x: Tensor, curve: Tensor) -> Tensor:
-    """Every channel through its own curve: curve [B,3,F], the a_f of f = 1..F."""
-    frequency = math.pi * torch.arange(1, curve.shape[2] + 1, device=x.device, dtype=x.dtype)
-    flat = x.flatten(2)
-    out = flat.clone()
-    for block, f in zip(curve.split(BLOCK, dim=2), frequency.split(BLOCK), strict=True):
-        out += ((flat[..., None] * f).sin() @ block[..., None])[..., 0]
-    return out.clamp_(0, 1).view(x.shape)
+    """Every channel through its own curve: curve [B,3,F], the a_f of f = 1..F.
+
+    f = s q + r with r = 1..s and s^2 >= F, and sin(a + b) = sin a cos b + cos a sin b: 4 s sines for a value, not F.
+    """
+    s = math.isqrt(curve.shape[2] - 1) + 1
+    a = F.pad(curve, (0, s * s - curve.shape[2])).unflatten(2, (s, s))
+    step = math.pi * torch.arange(s, dtype=x.dtype, device=x.device)[:, None]
+    flat = x.flatten(2)[:, :, None]
+    near, far = flat * (step + math.pi), flat * (s * step)
+    waves = far.cos() * (a @ near.sin()) + far.sin() * (a @ near.cos())
+    return (x + waves.sum(dim=2).view(x.shape)).clamp(0, 1)
 
 
 def displacement(wave: Tensor, strength: Tensor, height: int, width: int) -> Tensor:

@@ -14,7 +14,7 @@ from benchmark.augment import augmentation
 from benchmark.core.images import Images
 from benchmark.core.timing import Meter
 from benchmark.method import Method, Rng, Source, State
-from benchmark.ops.attacks.semantic import SemanticAttack, SemanticDraws, attack_images, attack_semantic
+from benchmark.ops.attacks.parameters import SemanticAttack, SemanticDraws, attack_images, attack_semantic
 from benchmark.ops.contrastive import supervised_contrastive
 from benchmark.ops.semantic import NAMES
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from benchmark.ops import semantic
-from benchmark.ops.attacks.semantic import sample_semantic
+from benchmark.ops.attacks.parameters import sample_semantic
 from benchmark.ops.semantic import NAMES, OPERATIONS, SEQUENCES
 
 HEIGHT, WIDTH = 9, 12
