@@ -30,7 +30,7 @@ from benchmark.ops.contrastive import add_projection, supervised_contrastive
 DIGITS = Recipe(
     network="digits_convnet_01", lr=1e-4, schedule="step", step_every=0.5, batch_size=32, steps=88_920, evaluations=50
 )  # 50 epochs of 312 batches a set: (1 + 2 + 3 + 4 + 5 + 45 x 6) x 312
-PACS = {"k": 3, "lam": 10.0, "eta": 10.0, "eta_min": 0.01, "lr": 5.0, "adv_steps": 50}
+PACS = {"k": 3, "lam": 10.0, "eta": 10.0, "eta_min": 0.01, "adv_lr": 5.0, "adv_steps": 50}
 
 
 @method.frozen()

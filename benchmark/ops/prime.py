@@ -143,7 +143,7 @@ def colour(x: Tensor, curve: Tensor) -> Tensor:
     f = s q + r with r = 1..s and s^2 >= F, and sin(a + b) = sin a cos b + cos a sin b: 4 s sines for a value, not F.
     """
     s = math.isqrt(curve.shape[2] - 1) + 1
-    a = F.pad(curve, (0, s * s - curve.shape[2])).unflatten(2, (s, s))
+    a = F.pad(curve, (0, s * s - curve.shape[2])).view(*curve.shape[:2], s, s)
     step = math.pi * torch.arange(s, dtype=x.dtype, device=x.device)[:, None]
     flat = x.flatten(2)[:, :, None]
     near, far = flat * (step + math.pi), flat * (s * step)

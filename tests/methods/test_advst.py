@@ -80,16 +80,16 @@ def reference_ascent(x: Tensor, y: Tensor, given: SemanticDraws, by: SemanticAtt
         before, taken = now.item(), taken + 1
         slope = torch.autograd.grad(now, theta)[0]
         squares = by.rms_decay * squares + (1 - by.rms_decay) * slope**2
-        theta = theta + by.lr * slope / (squares.sqrt() + 1e-8)
+        theta = theta + by.adv_lr * slope / (squares.sqrt() + 1e-8)
     return images(theta.detach()), taken
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"adv_steps": 6, "tolerance": 0.0, "lam": 0.5, "lr": 0.01},
-        {"adv_steps": 6, "tolerance": 0.0, "eta": 3.0, "lr": 0.05, "rms_decay": 0.5},
-        {"adv_steps": 20, "tolerance": 0.02, "lam": 0.1, "lr": 0.05},
+        {"adv_steps": 6, "tolerance": 0.0, "lam": 0.5, "adv_lr": 0.01},
+        {"adv_steps": 6, "tolerance": 0.0, "eta": 3.0, "adv_lr": 0.05, "rms_decay": 0.5},
+        {"adv_steps": 20, "tolerance": 0.02, "lam": 0.1, "adv_lr": 0.05},
     ],
 )
 def test_ascent_is_the_formula(batch: Images, options: dict[str, Any]) -> None:
@@ -104,8 +104,8 @@ def test_ascent_is_the_formula(batch: Images, options: dict[str, Any]) -> None:
 def test_ascent_raises_the_objective_and_leaves_the_network(batch: Images) -> None:
     x, y, net = batch.x.double(), batch.y, Smooth(108)
     before = [p.clone() for p in net.parameters()]
-    kept = SemanticAttack(adv_steps=1, lr=1e-12, lam=0.0, tolerance=0.0)
-    moved = SemanticAttack(adv_steps=10, lr=0.02, lam=0.0, tolerance=0.0)
+    kept = SemanticAttack(adv_steps=1, adv_lr=1e-12, lam=0.0, tolerance=0.0)
+    moved = SemanticAttack(adv_steps=10, adv_lr=0.02, lam=0.0, tolerance=0.0)
     losses = [
         F.cross_entropy(net(attack_semantic(net, x, y, draws("rotate", "contrast"), by)), y) for by in (kept, moved)
     ]
@@ -277,7 +277,7 @@ def test_work_counts_the_generations(options: dict[str, Any], steps: int, monkey
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"k": -1}, {"temperature": 0}, {"adv_steps": 0}, {"lr": 0}, {"tolerance": -1}])
+@pytest.mark.parametrize("wrong", [{"k": -1}, {"temperature": 0}, {"adv_steps": 0}, {"adv_lr": 0}, {"tolerance": -1}])
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(**wrong)

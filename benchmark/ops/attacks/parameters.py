@@ -31,7 +31,7 @@ class SemanticAttack:
     """Weight of the squared feature distance, a mean over batch and features; 10 on PACS."""
     eta: NonNegativeFloat = 0.0
     """Weight of the entropy in the ascent; 10 on PACS, which is called AdvST-ME."""
-    lr: PositiveFloat = 0.2
+    adv_lr: PositiveFloat = 0.2
     """Rate of RMSprop on theta; 5 on PACS."""
     rms_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of RMSprop's mean of squares; torch's default, with which the first step is ten times the rate."""
@@ -94,7 +94,7 @@ def attack_semantic(net: nn.Module, x: Tensor, y: Tensor, draws: SemanticDraws, 
         return out
 
     if learned:
-        optimizer, before = torch.optim.RMSprop(learned, lr=by.lr, alpha=by.rms_decay, maximize=True), None
+        optimizer, before = torch.optim.RMSprop(learned, lr=by.adv_lr, alpha=by.rms_decay, maximize=True), None
         with attack_mode(net):
             with torch.no_grad():
                 anchor = net(x, features=True)[1]
