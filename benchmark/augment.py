@@ -134,12 +134,12 @@ def augmentation(
 ) -> Augmentation:
     """The augmentation of a method, e.g. augmentation("augmix", severity=3), as a module; see Augmentation.forward.
 
-    net: for attacks (augmax, gud, sada), what is attacked: it takes images in [0,1] and gives logits [B,K]; for gud
-    `net(x, features=True)` also gives (logits, features [B,D]). It is attacked in evaluation mode and left as found.
-    generator: a CPU generator to draw from, for a sequence that repeats. settings: the method's fields, checked as
-    --set checks them. Two groups have values of their own here: what would couple the images of a batch (the method's
-    `uncoupled`), which may be set back to the released behaviour, and what needs a training run (`alone`), which is
-    fixed.
+    net: for attacks (augmax, gud, sada, advst), what is attacked: it takes images in [0,1] and gives logits [B,K]; for
+    gud and advst `net(x, features=True)` also gives (logits, features [B,D]). It is attacked in evaluation mode and
+    left as found. generator: a CPU generator to draw from, for a sequence that repeats. settings: the method's fields,
+    checked as --set checks them. Two groups have values of their own here: what would couple the images of a batch (the
+    method's `uncoupled`), which may be set back to the released behaviour, and what needs a training run (`alone`),
+    which is fixed.
 
     Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting, and where a
     network is missing or useless.

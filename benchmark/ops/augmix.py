@@ -31,7 +31,7 @@ from benchmark.ops.operations import NINE, OPS, OpName
 
 __all__ = [
     "NINE", "OPS", "MixDraws", "OpName", "apply_chains", "apply_op", "augmix_view", "augmix_views", "magnitudes",
-    "sample_mix",
+    "sample_chains", "sample_mix",
 ]  # fmt: skip
 
 
@@ -71,6 +71,17 @@ def sample_mix(
     for name in ops:
         if name not in OPS:
             raise UsageError(f"unknown operation '{name}': {did_you_mean(name, OPS)}")
+    w, m, depths, chosen = sample_chains(batch, generator, choices=len(ops), width=width, depth=depth, alpha=alpha)
+    op = _choice(tuple(ops), generator.device)[chosen.clamp(min=0)].where(chosen >= 0, -1)
+    level = 0.1 + (severity - 0.1) * torch.rand(op.shape, generator=generator, device=op.device, dtype=torch.float64)
+    sign = 2 * torch.randint(0, 2, op.shape, generator=generator, device=op.device) - 1
+    return MixDraws(w, m, depths, op, level, sign)
+
+
+def sample_chains(
+    batch: int, generator: torch.Generator, *, choices: int, width: int, depth: int, alpha: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """w, m, depth and op of MixDraws for operations that are numbered 0..choices-1; PRIME has chains of its own."""
     device = generator.device
 
     def shares(count: int) -> Tensor:
@@ -81,12 +92,9 @@ def sample_mix(
         return torch.randint(low, high, shape, generator=generator, device=device)
 
     shallowest, deepest = (depth, depth) if depth > 0 else (1, 3)
-    slots = (batch, width, deepest)
     w, m, depths = shares(width), shares(2)[:, 0], integers(shallowest, deepest + 1, batch, width)
-    op = _choice(tuple(ops), device)[integers(0, len(ops), *slots)]
-    op = op.where(_places(deepest, device) < depths[..., None], -1)
-    level = 0.1 + (severity - 0.1) * torch.rand(slots, generator=generator, device=device, dtype=torch.float64)
-    return MixDraws(w, m, depths, op, level, 2 * integers(0, 2, *slots) - 1)
+    op = integers(0, choices, batch, width, deepest)
+    return w, m, depths, op.where(_places(deepest, device) < depths[..., None], -1)
 
 
 def augmix_view(x: Tensor, draws: MixDraws) -> Tensor:
