@@ -143,7 +143,8 @@ def kinds(method: Method, asked: Asked, device: torch.device) -> list[tuple[floa
     found: dict[Hashable, list[float]] = {}
     for point in range(POINTS):
         share = (point + 0.5) / POINTS
-        found.setdefault(method.kind(Rng(asked.seed, point, share, device)), []).append(share)
+        step = int(share * asked.recipe.steps)
+        found.setdefault(method.kind(Rng(asked.seed, step, share, device)), []).append(share)
     counted = Counter({median(sorted(shares)): len(shares) for shares in found.values()})
     return [(share, count / POINTS) for share, count in counted.items()]
 
