@@ -28,7 +28,7 @@ from tests.conftest import ROOT, own_warnings
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 LENGTH = {"cpu": 24, "cuda": 60}
 """Steps. On a GPU the first of each kind are launched before one is captured, and the captured one has to be used."""
-ROWS = ("all", "sada:weight_map=none")
+ROWS = ("everything", "sada:weight_map=none")
 SHORT = [
     "--datasets", "minidigits", "--seeds", "0", "--evaluations", "2", "--sensitivity-images", "4", "--jobs", "2",
 ]  # fmt: skip
@@ -36,6 +36,10 @@ PHASES = {
     "gud": ("adv_steps=2", "phases=2", "interval=6"),
     "mada": ("adv_steps=2", "phases=2", "interval=6", "wae_epochs=1"),
     "sada": ("num_steps=2", "map_images=4", "warmup=0.4"),
+    "me_ada": ("adv_steps=2", "phases=2", "interval=6"),
+    "advst": ("adv_steps=2", "interval=6"),
+    "alt": ("adv_steps=2", "round_steps=4", "pre_rounds=2"),
+    "aba": ("adv_steps=2", "round_steps=4", "pre_rounds=2"),
 }
 """Settings that bring a method's phases into so few steps."""
 LISTED = {"erm", "augmix", "randconv", "augmax", "gud", "mada", "sada"}
@@ -50,7 +54,7 @@ def there(device: str) -> None:
 def command(
     device: str, out: Path, *words: str, methods: tuple[str, ...] = ROWS, steps: int | None = None
 ) -> list[str]:
-    given = [f"{name}.{each}" for name in PHASES if name in methods or "all" in methods for each in PHASES[name]]
+    given = [f"{name}.{each}" for name in PHASES if name in methods or "everything" in methods for each in PHASES[name]]
     base = [sys.executable, "-m", "benchmark.run", "--methods", *methods, "--set", *given, *SHORT, "--device", device]
     return [*base, "--steps", str(steps or LENGTH[device]), "--out", str(out), *words]
 
@@ -104,7 +108,7 @@ def check_run(out: Path, record: Record, device: str) -> None:
     assert record.throughput.images_per_second > 0, row
     assert record.throughput.train_seconds > 0, row
     assert sum(record.throughput.shares.values()) == pytest.approx(1), row
-    if record.asked.method in ("gud", "mada"):
+    if record.asked.method in ("gud", "mada", "me_ada", "advst"):
         assert record.throughput.shares["expand"] > 0, row
     assert record.accuracy.n_val == 297
     assert set(record.accuracy.domains) == {"blend", "print", "noise", "uci"}

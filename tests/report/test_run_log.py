@@ -11,6 +11,7 @@ from rich.console import Console
 from benchmark import run
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures
+from benchmark.runs import shared
 from tests.handmade import record
 from tests.report.test_terminal import Clock, job
 
@@ -109,6 +110,7 @@ def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str], mo
     words = ["--methods", "erm", "--steps", "2", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
     words += ["--out", str(tmp_path)]
     words += ["--seeds", "1", "2"]
+    shared._load.cache_clear()  # an earlier test may have loaded the data already
     assert run.main([*words, "-v"]) == 0
     shown = capsys.readouterr()
     assert "minidigits/uci erm seed 1: run " in shown.out
