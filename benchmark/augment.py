@@ -22,8 +22,6 @@ from benchmark.networks.attacked import Attacked, check, check_place
 
 MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 """Operations after which what was in one place of an image is in another."""
-PHOTOMETRIC = ("afa", "apr", "augmax", "augmix", "gud", "me_ada", "randconv", "sada")
-"""Methods that move pixels by these operations or not at all; of others this is not known."""
 
 
 class Augmentation(nn.Module):
@@ -93,7 +91,7 @@ class Augmentation(nn.Module):
     def _check_located(self, kind: str) -> None:
         """Raises UsageError where what lies in an image might not stay where it is."""
         moving = [op for op in self.method.operations() if op in MOVING]
-        if self.name in PHOTOMETRIC and not moving:
+        if self.method.photometric and not moving:
             return
         why, fix = "may move pixels", ""
         if moving:

@@ -47,6 +47,11 @@ class Comparison:
     problems: list[str] = field(default_factory=list)
     """Why rows are not run: their search found nothing."""
 
+    @property
+    def tried(self) -> Store:
+        """Where the records of the trials lie."""
+        return Store(self.args.out / "search")
+
 
 def prepare(args: Args) -> Comparison:
     """Plans all runs, writes their plan file if that is asked for, and looks up which are done. Unless it is a dry run,
@@ -68,12 +73,12 @@ def prepare(args: Args) -> Comparison:
         LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
     if not args.search:
         return _looked_up(Comparison(args, store, tracking, jobs, []))
-    found, tried = rows(jobs, args), Store(args.out / "search")
+    asked = Comparison(args, store, tracking, jobs, jobs, rows(jobs, args))
     if not args.dry_run:
-        tried.prepare()
-    asked = Comparison(args, store, tracking, jobs, jobs, found, untried(found, tried, args.stale))
+        asked.tried.prepare()
+    asked = replace(asked, untried=untried(asked.rows, asked.tried, args.stale))
     if not args.dry_run:
-        count = sum(len(row.trials) for row in found)
+        count = sum(len(row.trials) for row in asked.rows)
         LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
     return asked if asked.untried else _decided(asked)
 
@@ -87,7 +92,7 @@ def search(comparison: Comparison, listener: Listener) -> Comparison:
 
 
 def _decided(comparison: Comparison) -> Comparison:
-    jobs, problems = settled(comparison.rows, Store(comparison.args.out / "search"), comparison.args)
+    jobs, problems = settled(comparison.rows, comparison.tried, comparison.args)
     return _looked_up(replace(comparison, jobs=jobs, problems=problems))
 
 

@@ -100,6 +100,8 @@ class Method:
     """Settings at which a view depends on its own image alone: {} where it always does, None where it never does."""
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
+    photometric: ClassVar[bool] = False
+    """Whether `views` moves pixels by nothing but `operations`, so that boxes and masks stay right without these."""
     replayable: ClassVar[bool] = False
     """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark.training.steps). Say
     so where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and

@@ -10,7 +10,6 @@ from benchmark.report import run_log, terminal
 from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.search import costs_of_trials
-from benchmark.runs.store import Store
 
 
 def conduct(args: Args, console: Console) -> int:
@@ -38,7 +37,7 @@ def _watching(comparison: Comparison, console: Console) -> run_log.RunLog:
     if not console.is_terminal or not todo or comparison.args.quiet:
         return run_log.RunLog(run_log.kinds_of(todo))
     if comparison.untried:
-        costs = costs_of_trials(comparison.rows, todo, Store(comparison.args.out / "search"))
+        costs = costs_of_trials(comparison.rows, todo, comparison.tried)
     else:
         costs = estimate(todo, comparison.store)
     return terminal.Display(costs, console)
@@ -48,8 +47,9 @@ def _show_plan(comparison: Comparison, console: Console) -> None:
     """The runs; before them the trials, where the runs' settings depend on some that are to be run."""
     undecided = bool(comparison.untried)
     if undecided:
-        tried, trials = Store(comparison.args.out / "search"), [job for row in comparison.rows for job in row.trials]
-        terminal.show_plan(trials, costs_of_trials(comparison.rows, comparison.untried, tried, try_out=True), console)
+        trials = [job for row in comparison.rows for job in row.trials]
+        costs = costs_of_trials(comparison.rows, comparison.untried, comparison.tried, try_out=True)
+        terminal.show_plan(trials, costs, console)
         console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
     costs = estimate(comparison.todo, comparison.store, try_out=True)
     terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)

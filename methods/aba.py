@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from benchmark import method
 from benchmark.core.recipe import Terms
 from benchmark.core.timing import span
-from benchmark.method import Range, Rng, Searched, Source, State, Work
+from benchmark.method import Range, Rng, Searched, Source, State
 from benchmark.ops import adam_state
 from benchmark.ops import learned_views as learned
 from benchmark.ops.transformers import divergence, part_shapes, sample_posterior, transform_by
@@ -60,34 +60,16 @@ class Method(learned.LearnedViews, method.Method):
     """Released: the optimiser is not told of the first four layers, so the attack moves the last one alone. all: it
     moves all five."""
 
-    def work(self, steps: int, images: int) -> Work:
-        return Work(self.mean_passes(steps))
-
-    def kind(self, rng: Rng) -> str:
-        return self.phase(rng)
-
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         shapes = part_shapes([max(self.kernel_sizes)] * 5)[self._moves]
         return adam_state.begin(adam_state.fresh([torch.empty(shape, device=rng.on) for shape in 2 * shapes]))
-
-    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
-        adam_state.commit(state)
-
-    def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
-        """The learned view and, with w, the second sample; none in the first rounds."""
-        return [] if self.plain(rng) else self._views(net, x, y, rng, state)[0]
-
-    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
-        if self.plain(rng):
-            return F.cross_entropy(net(x), y)  # 1
-        return self.combined(net, x, y, rng, state, lambda: self._views(net, x, y, rng, state))  # 2 to 7
 
     @property
     def _moves(self) -> slice:
         return slice(8, 9) if self.ascend == "last" else slice(0, 9)
 
     @span("attack")
-    def _views(
+    def learned(
         self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State
     ) -> tuple[list[Tensor], adam_state.Kept]:
         z, q = 2 * x - 1, rng.draw("posterior", sample_posterior, self.kernel_sizes)

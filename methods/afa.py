@@ -35,6 +35,7 @@ class Method(method.Method):
     in_all: ClassVar[bool] = False
     erm_at: ClassVar[Mapping[str, Any]] = {"mean": 0.0, "minimum": 0.0}
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"objective": "ace", "base": "clean"}
     searched: ClassVar[Searched] = {
         "mean": Range(1.0, 20.0, log=True),  # released: 5 (the default) and 10 (ImageNet); the range is ours

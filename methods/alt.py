@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from benchmark import method
 from benchmark.core.recipe import Terms
 from benchmark.core.timing import span
-from benchmark.method import Range, Rng, Searched, Source, State, Work
+from benchmark.method import Range, Rng, Searched, Source, State
 from benchmark.ops import adam_state
 from benchmark.ops import learned_views as learned
 from benchmark.ops.random_conv import random_conv, sample_random_conv
@@ -55,31 +55,13 @@ class Method(learned.LearnedViews, method.Method):
     biases: Literal["kept", "renewed"] = "kept"
     """Released: g's biases keep their last values when its weights are drawn. renewed: they are drawn, too."""
 
-    def work(self, steps: int, images: int) -> Work:
-        return Work(self.mean_passes(steps))
-
-    def kind(self, rng: Rng) -> str:
-        return self.phase(rng)
-
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         biases = split_biases(rng.draw("biases", sample_biases).clone())
         like = [*rng.draw("transformer", sample_weights).layers(), *biases]
         return adam_state.begin({**adam_state.fresh(like), "bias": biases})
 
-    def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
-        adam_state.commit(state)
-
-    def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
-        """The learned view and, with w, the random one; none in the first rounds."""
-        return [] if self.plain(rng) else self._views(net, x, y, rng, state)[0]
-
-    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
-        if self.plain(rng):
-            return F.cross_entropy(net(x), y)  # 1
-        return self.combined(net, x, y, rng, state, lambda: self._views(net, x, y, rng, state))  # 2 to 7
-
     @span("attack")
-    def _views(
+    def learned(
         self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State
     ) -> tuple[list[Tensor], adam_state.Kept]:
         z, kept = 2 * x - 1, state["now"]

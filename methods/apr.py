@@ -37,6 +37,7 @@ class Method(method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"form": "P", "lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"form": "S"}
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
     searched: ClassVar[Searched] = {
         "form": Choice(("P", "S", "SP")),  # published: all three

@@ -37,6 +37,7 @@ class Method(method.Method):
     uncoupled: ClassVar[Mapping[str, Any]] = {"early_stop": "per_sample"}
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
     searched: ClassVar[Searched] = {
         "lam": Range(1.0, 30.0, log=True),  # released: 1 (ResNet-18), 10 and 12 (ImageNet)

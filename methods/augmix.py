@@ -31,6 +31,7 @@ class Method(method.Method):
     passes: ClassVar[float] = 3.0
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"jsd": False}
     searched: ClassVar[Searched] = {
         "severity": Range(1.0, 10.0),  # released: 1 (ImageNet) and 3 (CIFAR); levels end at 10

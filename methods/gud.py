@@ -37,6 +37,7 @@ class Method(PixelPhases, method.Method):
     erm_at: ClassVar[Mapping[str, Any] | None] = {}
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
     searched: ClassVar[Searched] = {
         "gamma": Range(0.1, 10.0, log=True),  # released: 1; a decade each way

@@ -38,6 +38,7 @@ class Method(PixelPhases, method.Method):
     erm_at: ClassVar[Mapping[str, Any] | None] = {}
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {}
     # As GUD on this dataset: phases every tenth step are a third of an epoch of 1,000 images.
     terms: ClassVar[Sequence[Terms]] = (

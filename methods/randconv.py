@@ -44,6 +44,7 @@ class Method(method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"identity_prob": 1.0, "lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any]] = {"per_image": True}
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"lam": 0.0, "views": "reference"}
     searched: ClassVar[Searched] = {
         "mixing": Choice((True, False)),  # published: RC_mix and RC_img

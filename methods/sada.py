@@ -40,6 +40,7 @@ class Method(AmplitudeAttack, method.Method):
     uncoupled: ClassVar[Mapping[str, Any]] = {"recon_norm": "image_max", "early_stop": "per_sample"}
     attacks: ClassVar[bool] = True
     replayable: ClassVar[bool] = True
+    photometric: ClassVar[bool] = True
     alone: ClassVar[Mapping[str, Any] | None] = {"weight_map": "none", "warmup": 0.0, "n_views": 1}
     searched: ClassVar[Searched] = {
         "lam": Range(0.025, 10.0, log=True),  # released: 0.025 under attack; 10 before it

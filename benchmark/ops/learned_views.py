@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_map
 from benchmark.core.recipe import Recipe, Terms
 from benchmark.core.rng import Rng
 from benchmark.core.settings import frozen
+from benchmark.core.work import Work
 from benchmark.networks.attacked import attack_mode
-from benchmark.ops.adam_state import Kept, adam_step, leave
+from benchmark.ops.adam_state import Kept, adam_step, commit, leave
 
 PHOTOS = {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
 TERMS = [
@@ -72,6 +73,31 @@ class LearnedViews:
     mix: bool = False
     """The mean of the image and what g makes of it. A flag of the released code, off in its commands."""
 
+    def work(self, steps: int, images: int) -> Work:
+        return Work(self.mean_passes(steps))
+
+    def kind(self, rng: Rng) -> str:
+        return self.phase(rng)
+
+    def expand(self, net: nn.Module, source: Any, rng: Rng, step: int, state: dict[str, Any]) -> None:
+        commit(state)
+
+    def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: dict[str, Any]) -> list[Tensor]:
+        """The learned view and, with w, the random one; none in the first rounds."""
+        return [] if self.plain(rng) else self.learned(net, x, y, rng, state)[0]
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
+        """That of a step: cross-entropy in the first rounds, then the formula of the module."""
+        if self.plain(rng):
+            return F.cross_entropy(net(x), y)
+        return self.combined(net, x, y, rng, state)
+
+    def learned(
+        self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: dict[str, Any]
+    ) -> tuple[list[Tensor], Kept]:
+        """The learned view, the random one where w is not 0, and what is to be kept. A method writes it."""
+        raise NotImplementedError
+
     def plain(self, rng: Rng) -> bool:
         """Whether this step is one of cross-entropy alone."""
         return self.lam == 0 or rng.step // self.round_steps < self.pre_rounds
@@ -108,15 +134,12 @@ class LearnedViews:
                 params, now = adam_step([p.detach() for p in leaves], grads, now, self.adv_lr)
         return params, now
 
-    def combined(
-        self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: dict[str, Any],
-        make: Callable[[], tuple[list[Tensor], Kept]],
-    ) -> Tensor:  # fmt: skip
-        """The loss of a step that is not plain. make: gives the learned view, the random one where w is not 0, and what
-        is to be kept. It is called after the clean pass, whose BatchNorm statistics the attack sees, as released."""
+    def combined(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: dict[str, Any]) -> Tensor:
+        """The loss of a step that is not plain. The views come after the clean pass, whose BatchNorm statistics the
+        attack sees, as released."""
         with evaluating(net, self.phase(rng) == "later" and self.stays_eval):
             clean = net(x)
-        made, kept = make()
+        made, kept = self.learned(net, x, y, rng, state)
         leave(state, kept)
         with evaluating(net, self.stays_eval):
             logits = [net(view) for view in made]

@@ -253,7 +253,7 @@ def test_boxes_and_masks_pass_where_no_pixel_moves_and_are_refused_elsewhere(bes
     with pytest.raises(UsageError, match=r"ops=\('autocontrast', 'equalize', 'posterize', 'solarize'\)\) moves none"):
         make("augmix")(sample)
     with pytest.raises(UsageError, match=r"augmentation\('own'\) may move pixels"):
-        Augmentation("own", registry.make("method", "randconv", {}), None, None)(sample)
+        Augmentation("own", registry.make("method", "pro_randconv", {}), None, None)(sample)
     with pytest.raises(UsageError, match=r"e\.g\. randconv$"):  # nothing is left of these operations
         make("augmix", ops=("rotate",))(sample)
     assert make("augmix").eval()(sample) is sample
