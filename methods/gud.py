@@ -46,10 +46,11 @@ class Method(PixelPhases, method.Method):
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 
     def settings(self) -> dict[str, Any]:
-        """As records have held them since before `entropy` and clip="end", so that the ids of those runs still hold."""
+        """As records have held them since before the younger fields, so that the ids of those runs still hold."""
         found = super().settings()
         found["clip"] = {"never": False, "step": True}.get(self.clip, self.clip)
-        return {name: value for name, value in found.items() if name != "entropy" or value}
+        younger = {"entropy": 0.0, "skip_last": True}
+        return {name: value for name, value in found.items() if (name, value) not in younger.items()}
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         self.check("gud", source.original)

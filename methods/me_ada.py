@@ -59,11 +59,6 @@ class Method(PixelPhases, method.Method):
     """k: how often the pool grows; 0 is ERM."""
     clip: Clip = "end"
     """When adversarial images are cut to [0,1]: once after the ascent (released), after every step, or never."""
-    skip_last: bool = True
-    """As released: where B divides N0, the last full batch is not attacked. False: it is, as in GUD here."""
-
-    def attacked(self, source: int) -> int:
-        return (source - self.skip_last) // self.batch * self.batch
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         self.check("me_ada", source.original)

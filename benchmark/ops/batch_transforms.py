@@ -54,7 +54,10 @@ def jitter_log(x: Tensor, draws: JitterLogDraws) -> Tensor:
 
 
 def laplacian_of_gaussian(x: Tensor) -> Tensor:
-    """The released filter: 3x3, sigma 1, zero padding, then each image standardised (unbiased) and clamped to [0,1].
+    """The released filter: 3x3, sigma 1, zero padding, then each image standardised and clamped to [0,1].
+
+    It is standardised as the released code does it: by the unbiased deviation over all values of its three equal
+    channels, so the divisor is 3HW - 1 and not HW - 1.
 
     k(u,v) = (u^2 + v^2 - 2) exp(-(u^2 + v^2) / 2) / (2 pi): all its weights are zero or negative, so it is a blur with
     its sign turned, not a band-pass, and inverts a digit. x: float [B,1,H,W]; a constant image becomes 0.
@@ -63,7 +66,8 @@ def laplacian_of_gaussian(x: Tensor) -> Tensor:
     square = (u**2 + v**2).to(x.dtype)
     kernel = (square - 2) * torch.exp(-square / 2) / (2 * math.pi)
     found = F.conv2d(x, kernel[None, None], padding=1)
-    mean, std = found.mean((1, 2, 3), keepdim=True), found.std((1, 2, 3), keepdim=True)
+    mean = found.mean((1, 2, 3), keepdim=True)
+    std = found.expand(-1, 3, -1, -1).std((1, 2, 3), keepdim=True)
     return ((found - mean) / std.clamp(min=1e-12)).clamp(0, 1)
 
 

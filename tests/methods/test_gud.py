@@ -252,6 +252,15 @@ def test_parity_released_sizes_and_steps(attacked: list[list[Item]]) -> None:
     assert all(phase == [(i, 0) for i in range(9984)] for phase in attacked)  # the last 16 never, if nothing shuffles
 
 
+def test_the_last_full_batch_is_left_out_where_batches_come_out_even(attacked: list[list[Item]]) -> None:
+    """As released; 96 images are three batches of 32, of which two are attacked."""
+    for skip, expected in ((True, 64), (False, 96)):
+        gud.Method(interval=10, skip_last=skip).expand(toy_net(), source_of(blank(96)), Rng(0, 9), 9, {})
+        assert [y for y, _ in attacked[-1]] == list(range(expected))
+    assert "skip_last" not in gud.Method().settings()  # records from before the field keep their ids
+    assert gud.Method(skip_last=False).settings()["skip_last"] is False
+
+
 def test_expand_returns_the_ascended_images_with_their_labels() -> None:
     net, images, method = toy_net(), toy_images(40), gud.Method(adv_steps=2, interval=1)
     extra = method.expand(net, source_of(images), Rng(0), 0, {})
@@ -283,4 +292,7 @@ def test_without_a_phase_it_is_erm() -> None:
 def test_a_source_smaller_than_a_batch_is_refused() -> None:
     with pytest.raises(UsageError, match="full batches of 32, and the source has 31"):
         gud.Method().setup(toy_net(), source_of(toy_images(31)), Rng(0))
-    assert gud.Method().setup(toy_net(), source_of(toy_images(32)), Rng(0)) == {}
+    with pytest.raises(UsageError, match=r"of 32, less the last \(skip_last\), and the source has 32"):
+        gud.Method().setup(toy_net(), source_of(toy_images(32)), Rng(0))
+    for fits in (gud.Method(skip_last=False), gud.Method(batch=31)):
+        assert fits.setup(toy_net(), source_of(toy_images(32)), Rng(0)) == {}

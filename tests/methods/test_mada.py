@@ -113,6 +113,32 @@ def test_phases_draw_without_repetition_and_never_run_dry(batch: int, full: int,
         pool += batches * batch
 
 
+def test_a_phase_takes_first_what_training_has_not_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The released phase goes on with the iterator of the training pool; fresh draws follow where it has run out."""
+    seen: list[Images] = []
+
+    def mark(net: nn.Module, images: Images, by: PixelAttack, autoencoder: None) -> Images:
+        seen.append(images)
+        return images
+
+    monkeypatch.setattr(mada, "attack_pixels", mark)
+    images = Images(torch.zeros(64, 3, 1, 1, dtype=torch.uint8), torch.arange(64))
+    for interval, left in ((3, 4), (7, 0)):  # the pool of the first phase has 7 batches: 4 are left, or none
+        seen.clear()
+        method, source, net = mada.Method(batch=8, interval=interval, beta=0.0), source_of(images, 8), nn.Identity()
+        state = method.setup(net, source, Rng(0))
+        trained: list[int] = []
+        for step in range(2 * interval):
+            method.expand(net, source, Rng(0, step), step, state)
+            if len(state["x"]) == 56:
+                trained += state["y"][state["at"]].tolist()
+        assert len(trained) == 8 * interval
+        drawn = seen[1].y[len(seen[1]) // 2 :].tolist()  # 3 batches of 4 source and 4 earlier images
+        assert len(drawn) == 12
+        assert len(set(drawn)) == 12
+        assert set(drawn).isdisjoint(trained) == bool(left)
+
+
 def test_parity_bookkeeping_of_the_released_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """10,000 images and the defaults: what is attacked and when, how the pool grows, what each autoencoder sees.
 

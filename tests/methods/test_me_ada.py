@@ -54,7 +54,7 @@ def test_fifteen_steps_are_the_formulas(clip: str, batch_mean: str) -> None:
 
 def test_without_its_term_it_is_gud_bit_for_bit() -> None:
     net, images = toy_net(), toy_images(16)
-    plain = me_ada.Method(entropy=0, clip="never", phases=6, skip_last=False)
+    plain = me_ada.Method(entropy=0, clip="never", phases=6)
     assert plain.ascent == gud.Method().ascent
     theirs, ours = (attack_pixels(net, images, method.ascent).x for method in (gud.Method(), plain))
     assert torch.equal(theirs, ours)
@@ -102,7 +102,7 @@ def test_bookkeeping_of_its_phases(
 
 
 def test_a_source_without_a_batch_to_attack_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"full batches of 32, and the source has 32 images: lower me_ada\.batch"):
+    with pytest.raises(UsageError, match=r"of 32, less the last .*, and the source has 32 images: lower me_ada\.batch"):
         me_ada.Method().setup(toy_net(), source_of(toy_images(32)), Rng(0))
     assert me_ada.Method(skip_last=False).setup(toy_net(), source_of(toy_images(32)), Rng(0)) == {}
 

@@ -1,5 +1,7 @@
 """The loaders: SADA's jitter against Pillow through torchvision's own functions, its filter's odd facts, and crops."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,22 @@ def test_the_filter_is_a_blur_with_its_sign_turned() -> None:
     assert found[16, 16] == 0  # the digit is black
     assert 0.2 < found[2, 2] < 0.5  # the background is grey
     assert laplacian_of_gaussian(torch.full_like(x, 0.5))[0, 0, 16, 16] == 0  # inside a flat image nothing stands out
+
+
+def test_the_filter_is_standardised_over_three_equal_channels() -> None:
+    """The released filter sees three channels: the divisor of its variance is 3HW - 1."""
+    x = torch.tensor(digit(), dtype=torch.float64)[None, None] / 255
+    grid = range(-1, 2)
+    kernel = torch.tensor(
+        [[(u * u + v * v - 2) * math.exp(-(u * u + v * v) / 2) / (2 * math.pi) for v in grid] for u in grid]
+    )
+    three = F.conv2d(x.expand(1, 3, 32, 32), kernel.double().expand(3, 1, 3, 3), padding=1, groups=3)
+    expected = (three - three.mean()) / ((three - three.mean()).square().sum() / 3071).sqrt()
+    assert torch.allclose(laplacian_of_gaussian(x), expected[:, :1].clamp(0, 1), rtol=0, atol=1e-7)
+    assert torch.allclose(
+        jitter_log(x.float().expand(1, 3, 32, 32), draws(1.0, 1.0, True, filtered=True))[0, 2],
+        (expected[0, 2].clamp(0, 1) * 255).floor().float() / 255,
+    )
 
 
 def test_the_filters_weights() -> None:

@@ -35,6 +35,8 @@ class PixelPhases:
     """T_min: training steps between phases."""
     batch: PositiveInt = 32
     """B: images of one attack batch. The last N0 mod B positions are never attacked, as released."""
+    skip_last: bool = True
+    """As released: where B divides N0, the last full batch is not attacked either. False: it is."""
     batch_mean: Literal["reference", "per_image"] = "reference"
     """reference: the objective is a batch mean, so an image moves by eta/B times the gradient of its own objective.
     per_image: by eta times that gradient, whatever the batch."""
@@ -52,7 +54,7 @@ class PixelPhases:
 
     def attacked(self, source: int) -> int:
         """How many positions of the pool a phase attacks, for a source of so many images: whole batches."""
-        return source - source % self.batch
+        return max(source - self.skip_last, 0) // self.batch * self.batch
 
     def due(self, step: int) -> bool:
         """Whether a phase comes before this step: before T_min - 1, 2 T_min - 1, ..., k T_min - 1."""
@@ -66,6 +68,8 @@ class PixelPhases:
     def check(self, name: str, source: int) -> None:
         """Raises UsageError where a source of so many images has no batch to attack."""
         if self.phases and not self.attacked(source):
+            less = ", less the last (skip_last)" if source >= self.batch else ""
             raise UsageError(
-                f"{name} attacks full batches of {self.batch}, and the source has {source} images: lower {name}.batch"
+                f"{name} attacks full batches of {self.batch}{less}, and the source has {source} images: "
+                f"lower {name}.batch"
             )
