@@ -21,6 +21,7 @@ from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
 from benchmark.runs.command_line import arguments, leave, program
+from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
 from benchmark.training.evaluate import accuracy
@@ -112,7 +113,7 @@ def compare(run_dir: Path, data_dir: Path | None) -> Iterator[Compared]:
 
 
 def _record(run_dir: Path) -> tuple[Record, Weights]:
-    record = read_record(run_dir / "record.json")
+    record = read_record(Folder(run_dir))
     if record is None:
         raise UsageError(f"{run_dir}: there is no record.json; name the folder of a run, OUT/runs/RUN_ID")
     if record.weights is None:

@@ -20,6 +20,8 @@ class Tables:
     """Output folder of benchmark.run."""
     check: Flag = False
     """Write nothing; compare the tables with the records byte for byte. Exit code 1 where they differ."""
+    pack: Flag = False
+    """Put each finished run into one file, runs/ID.zip, and go on reading it. One that kept its network stays."""
     trace: Annotated[str | None, arg(metavar="{RUN_ID,TABLE:ROW,TABLE:ROW:COLUMN}"), UNSAID] = None
     """Print a run's record, the command that repeats it and the cells that use it; or the runs behind cells."""
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +32,7 @@ from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, se
 from benchmark.report.tidy.search_rows import search_rows
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.job import code_of, outdated
-from benchmark.runs.records import LIMIT
+from benchmark.runs.places import LIMIT
 from benchmark.runs.store import Store
 
 TABLES = ("corruption", "calibration", "search")
@@ -116,10 +117,21 @@ def _other_runs(store: Store, records: Sequence[Record]) -> list[str]:
     """The page, where there is one and it shows other runs than are there."""
     path = store.out / "index.html"
     try:
-        shown = set(re.findall(r"runs/(\w+)/record\.json", plain_content(path, LIMIT).decode(errors="replace")))
+        shown = set(
+            re.findall(r"runs/(\w+)(?:/record\.json|\.zip)", plain_content(path, LIMIT).decode(errors="replace"))
+        )
     except (OSError, ValueError):
         return ["../index.html"] if os.path.lexists(path) else []
     return [] if shown == {record.run_id for record in records} else ["../index.html"]
+
+
+def pack(store: Store) -> int:
+    """Packs all finished runs but those that somebody is making anew, and says how many. Raises UsageError."""
+    count = 0
+    for run_id in store.ids():
+        with suppress(locks.BusyError):
+            count += store.pack(run_id)
+    return count
 
 
 def _path(out: Path, name: str) -> Path:
@@ -198,6 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 1 if wrong else 0
         with locks.in_turn(store.runs):
+            if args.pack:
+                print(f"{pack(store)} runs packed, each into one file of {store.runs}")
             records = write(store)
             print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
         if old := stale(records):

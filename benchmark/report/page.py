@@ -55,7 +55,8 @@ def write(store: Store, records: Sequence[Record]) -> Path:
     """Draws the figures and writes OUT/index.html; returns its path."""
     pictures = all_figures.draw(store, records)
     path = store.out / "index.html"
-    text = render(records, store.maps(records), store.curves(records), pictures, store.trials())
+    links = {record.run_id: f"runs/{store.place(record.run_id).link}" for record in records}
+    text = render(records, store.maps(records), store.curves(records), pictures, store.trials(), links)
     write_atomically(path, text.encode())
     return path
 
@@ -66,8 +67,10 @@ def render(
     curves: Mapping[str, Curve],
     pictures: Sequence[Picture],
     trials: Sequence[Record] = (),
+    links: Mapping[str, str] = {},
 ) -> str:
-    """The page as text. maps, curves: by run id. trials: those of searches, which lie in a store of their own."""
+    """The page as text. maps, curves: by run id. trials: those of searches, which lie in a store of their own. links:
+    from the page to the files of runs, by run id; where there is none, to a record in its folder."""
     tables = summarise(records, maps, trials)
     tried = tables.get("search", [])  # their runs are not on the page
     tables["search"] = [replace(table, lines=[replace(line, runs=()) for line in table.lines]) for table in tried]
@@ -97,6 +100,7 @@ def render(
         bad=sum(record.status != "done" for record in records),
         notes=NOTES,
         details=DETAILS,
+        links={record.run_id: f"runs/{record.run_id}/record.json" for record in records} | links,
         sparks={record.run_id: facts.spark(curves[record.run_id], record) for record in records},
         environments=environments,
         environment={run_id: i for i, (_, runs) in enumerate(environments, start=1) for run_id in runs},

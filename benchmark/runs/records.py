@@ -1,4 +1,4 @@
-"""The records of finished runs and what lies beside them, read with doubt.
+"""The records of finished runs and what lies beside them, read with doubt. places.py says where they lie.
 
 SHA256SUMS beside a record says what its files were when they were written (`sha256sum -c` reads it); records from
 before it have none.
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.core.regular_files import content, is_plain
+from benchmark.runs.places import Folder, Packed, Place
 from benchmark.sensitivity.map import SensitivityMap
 from benchmark.training import artifacts
 
@@ -25,9 +25,8 @@ WEIGHTS = "weights.safetensors"
 """Too large to be hashed whenever a record is read: export.load_model holds them against the record's own hash."""
 FILES = (RECORD, CURVE, MAP, VIEWS, WEIGHTS, "card.md")
 """Files of a run that SHA256SUMS lists where they are there."""
-LIMIT = 2**28
-"""Bytes of a file that is read whole; the largest that a run writes, a record apart, has a few hundred thousand."""
-AGAIN = "; move the run's folder away to run it again"
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+AGAIN = "; move the run away to run it again"
 
 
 class Records:
@@ -37,44 +36,55 @@ class Records:
         self.out = out
         self.runs = out / "runs"
 
+    def place(self, run_id: str) -> Place:
+        """Where a run's files are. A folder comes before a packed run: it is younger, or the packing was cut off."""
+        folder, file = self.runs / run_id, self.runs / f"{run_id}.zip"
+        return Packed(file) if os.path.lexists(file) and not os.path.lexists(folder) else Folder(folder)
+
     def read(self, run_id: str) -> Record | None:
         """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
-        folder = self.runs / run_id
-        record = read_record(folder / RECORD)
-        if record is None and os.path.lexists(folder):
-            raise UsageError(f"{folder / RECORD}: it is missing{AGAIN}")
+        place = self.place(run_id)
+        record = read_record(place)
+        if record is None and os.path.lexists(place.path):
+            raise UsageError(f"{place.path / RECORD}: it is missing{AGAIN}")
         if record is not None and record.run_id != run_id:
-            raise UsageError(f"{folder}: its contents belong to run {record.run_id}; it was moved")
+            raise UsageError(f"{place.path}: its contents belong to run {record.run_id}; it was moved")
         if record is not None:
-            if record.sealed and not os.path.lexists(folder / SUMS):
-                raise UsageError(f"{folder / SUMS}: it is missing, and the record says that it was written{AGAIN}")
-            listed = [Path(line.partition("  ")[2]).name for line in self._sums(run_id).splitlines()]
-            unlisted = [name for name in FILES if is_plain(folder / name) and name not in listed]
-            if unlisted and os.path.lexists(folder / SUMS):
-                raise UsageError(f"{folder / SUMS}: it lacks {', '.join(unlisted)}: it was damaged or edited{AGAIN}")
+            if record.sealed and not place.has(SUMS):
+                raise UsageError(f"{place.path / SUMS}: it is missing, and the record says that it was written{AGAIN}")
+            listed = [Path(line.partition("  ")[2]).name for line in self._sums(place).splitlines()]
+            unlisted = [name for name in FILES if place.is_plain(name) and name not in listed]
+            if unlisted and place.has(SUMS):
+                raise UsageError(
+                    f"{place.path / SUMS}: it lacks {', '.join(unlisted)}: it was damaged or edited{AGAIN}"
+                )
             for name in {RECORD, *listed} - {WEIGHTS}:
                 self._content(run_id, name)
         return record
 
-    def _sums(self, run_id: str) -> str:
+    def _sums(self, place: Place) -> str:
         """What is in SHA256SUMS; nothing where a record is older than that."""
-        path = self.runs / run_id / SUMS
-        with _named(path):
-            return content(path, LIMIT).decode() if os.path.lexists(path) else ""
+        with _named(place.path / SUMS):
+            return place.read(SUMS).decode() if place.has(SUMS) else ""
 
     def _content(self, run_id: str, name: str) -> bytes:
         """A file of a finished run. Raises UsageError where it is not what was written."""
-        path, sums = self.runs / run_id / name, self._sums(run_id)
-        with _named(path):
-            found = content(path, LIMIT)
+        place = self.place(run_id)
+        sums = self._sums(place)
+        with _named(place.path / name):
+            found = place.read(name)
             if sums and f"{hashlib.sha256(found).hexdigest()}  {name}\n" not in sums:
                 raise ValueError("it is not what was written: it was damaged or edited")
             return found
 
+    def ids(self) -> list[str]:
+        """The ids of all finished runs, sorted; also of what bears a run's name and is none."""
+        folders = {path.name for path in self.runs.glob("*") if path.is_dir() and _holds_a_run(path)}
+        return sorted(folders | {path.stem for path in self.runs.glob("*.zip") if RUN_ID.fullmatch(path.stem)})
+
     def read_all(self) -> list[Record]:
         """All finished runs, ordered by run id."""
-        folders = sorted(path.name for path in self.runs.glob("*") if path.is_dir() and _holds_a_run(path))
-        return [record for record in map(self.read, folders) if record is not None]
+        return [record for record in map(self.read, self.ids()) if record is not None]
 
     def trials(self) -> list[Record]:
         """The trials of searches for these runs, which lie in a store of their own."""
@@ -89,7 +99,7 @@ class Records:
 
     def _curve(self, record: Record) -> list[dict[str, Any]]:
         found = self._content(record.run_id, CURVE)
-        with _named(self.runs / record.run_id / CURVE):
+        with _named(self.place(record.run_id).path / CURVE):
             return artifacts.curve(found, record)
 
     def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
@@ -100,9 +110,9 @@ class Records:
         """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
         if record.sensitivity is None:
             return None
-        path = self.runs / record.run_id / MAP
-        with _named(path):
-            found = content(path, LIMIT)
+        place = self.place(record.run_id)
+        with _named(place.path / MAP):
+            found = place.read(MAP)
             if hashlib.sha256(found).hexdigest() != record.sensitivity.sha256:
                 raise ValueError("its hash is not the recorded one")
             return artifacts.error_map(found, record)
@@ -115,7 +125,7 @@ class Records:
             one = self.map_of(record)
             if one is not None:
                 found[record.run_id] = one
-                with _named(self.runs / record.run_id / MAP):
+                with _named(self.place(record.run_id).path / MAP):
                     artifacts.same_size([sizes.setdefault(record.asked.fingerprint, one), one])
         return found
 
@@ -124,29 +134,29 @@ class Records:
         file is damaged or no such picture."""
         found = {}
         for run_id in (record.run_id for record in records):
-            if os.path.lexists(path := self.runs / run_id / VIEWS):
+            place = self.place(run_id)
+            if place.has(VIEWS):
                 found[run_id] = self._content(run_id, VIEWS)
-                with _named(path):
+                with _named(place.path / VIEWS):
                     artifacts.strips(found[run_id])
         return found
 
 
-def read_record(path: Path) -> Record | None:
-    """The record in a file, or None where there is no file. Raises UsageError where it is damaged or edited."""
+def read_record(place: Place) -> Record | None:
+    """The record of a run, or None where there is none. Raises UsageError where it is damaged or edited."""
+    path = place.path / RECORD
     try:
-        text = content(path, LIMIT).decode()
+        text = place.read(RECORD).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as problem:
-        raise UsageError(f"{path}: cannot be read ({problem}); move the folder away to run it again") from problem
+        raise UsageError(f"{path}: cannot be read ({problem}){AGAIN}") from problem
     try:
         record = Record.model_validate_json(text)
     except ValidationError as problem:
         found = problem.errors()[0]
         where = ".".join(str(part) for part in found["loc"]) or "file"
-        raise UsageError(
-            f"{path}: not a valid record ({where}: {found['msg']}); move the folder away to run it again"
-        ) from problem
+        raise UsageError(f"{path}: not a valid record ({where}: {found['msg']}){AGAIN}") from problem
     if record.run_id != record.asked.run_id:
         raise UsageError(
             f"{path}: its contents belong to run {record.asked.run_id}, not {record.run_id}; it was edited"
@@ -167,5 +177,6 @@ def _named(path: Path) -> Iterator[None]:
 
 def _holds_a_run(folder: Path) -> bool:
     """Whether a folder under runs is one of a run, whole or not; what systems leave about is none."""
-    named = re.fullmatch(r"[0-9a-f]{12}", folder.name) is not None
-    return named or (not folder.name.startswith(".") and os.path.lexists(folder / RECORD))
+    return RUN_ID.fullmatch(folder.name) is not None or (
+        not folder.name.startswith(".") and os.path.lexists(folder / RECORD)
+    )

@@ -19,7 +19,8 @@ from benchmark.core.errors import UsageError, describe
 from benchmark.core.locks import BusyError, held
 from benchmark.core.record import Record
 from benchmark.core.regular_files import is_plain, remove
-from benchmark.runs.records import CURVE, RECORD, SUMS, Records
+from benchmark.runs.places import Folder, packed, smaller
+from benchmark.runs.records import CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
 from benchmark.training import checkpoints
 
 
@@ -94,10 +95,25 @@ class Store(Records):
         points = "".join(json.dumps(point) + "\n" for point in curve)
         told = record.model_dump_json(indent=1) + "\n"
         files = {**files, CURVE: points.encode(), RECORD: told.encode()}
-        sums = "".join(f"{hashlib.sha256(written).hexdigest()}  {name}\n" for name, written in files.items())
-        for name, written in ({SUMS: sums.encode()} | files).items():  # the record last: with it the run is whole
+        for name, written in _with_sums(files).items():  # the record last: with it the run is whole
             write_atomically(folder / name, written)
         self._place(record.run_id)
+
+    def pack(self, run_id: str) -> bool:
+        """Puts a finished run's folder into one file, with a smaller picture of its views; False for one that is packed
+        already or that keeps its network, which is large. Raises UsageError where it is damaged, BusyError."""
+        folder, place = self.runs / run_id, self.place(run_id)
+        if not isinstance(place, Folder) or place.has(WEIGHTS):
+            return False
+        with held(self.runs / f".lock-{run_id}"):
+            self.read(run_id)
+            files = {name: self._content(run_id, name) for name in FILES if place.has(name)}
+            if VIEWS in files:
+                files[VIEWS] = smaller(files[VIEWS])
+            write_atomically(self.runs / f"{run_id}.zip", packed(_with_sums(files)))
+            sync_folder(self.runs)
+            remove(folder)
+        return True
 
     def _place(self, run_id: str) -> None:
         """Moves a whole run from its work folder to its place."""
@@ -110,5 +126,12 @@ class Store(Records):
             final.rename(old)
         folder.rename(final)
         sync_folder(self.runs)
-        with suppress(OSError):
-            remove(old)
+        for before in (old, self.runs / f"{run_id}.zip"):
+            with suppress(OSError):
+                remove(before)
+
+
+def _with_sums(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files, and before them SHA256SUMS of them all."""
+    sums = "".join(f"{hashlib.sha256(written).hexdigest()}  {name}\n" for name, written in files.items())
+    return {SUMS: sums.encode(), **files}

@@ -15,7 +15,8 @@ from benchmark.core.record import Record
 from benchmark.core.regular_files import content
 from benchmark.data.dataset import decode
 from benchmark.networks.dual_norm import DualBatchNorm2d, DuBIN
-from benchmark.runs.records import LIMIT, MAP
+from benchmark.runs.places import LIMIT
+from benchmark.runs.records import MAP
 from benchmark.training import artifacts
 
 KEPT = ("architecture", "classifier", "first_conv", "fixed_input_size")

@@ -17,9 +17,11 @@ PICTURE = ROOT / "docs" / "images" / "page.png"
 
 def records() -> str:
     """The hash of the records of results/published."""
+    from benchmark.runs.records import Records  # noqa: PLC0415
+
     found = hashlib.sha256()
-    for path in sorted(PUBLISHED.glob("runs/*/record.json")):
-        found.update(path.read_bytes())
+    for record in Records(PUBLISHED).read_all():
+        found.update(record.model_dump_json().encode())
     return found.hexdigest()
 
 

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from benchmark import tables
 from benchmark.core.errors import UsageError
-from benchmark.core.record import Record
 from benchmark.report.figures import all_figures
+from benchmark.runs.records import Records
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
 from benchmark.training.measurements import picture_sheet
@@ -271,6 +271,4 @@ def test_a_folder_in_the_place_of_a_table_is_named(store: Store, capsys: pytest.
 
 
 def test_published_records_are_within_the_limits() -> None:
-    paths = sorted((ROOT / "results" / "published" / "runs").glob("*/record.json"))
-    for path in paths:
-        Record.model_validate_json(path.read_bytes())
+    assert Records(ROOT / "results" / "published").read_all()

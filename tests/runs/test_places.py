@@ -1,0 +1,181 @@
+"""A run packed into one file is the same run."""
+
+import io
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from benchmark import tables
+from benchmark.core.errors import UsageError
+from benchmark.core.locks import BusyError, held
+from benchmark.report.figures import all_figures
+from benchmark.runs.places import COLOURS, SIDE, packed, smaller
+from benchmark.runs.store import Store
+from benchmark.training import artifacts
+from benchmark.training.artifacts import npy_bytes
+from benchmark.training.measurements import picture_sheet
+from tests import toy
+from tests.handmade import record
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two finished runs with maps and pictures."""
+    store, content = Store(tmp_path), npy_bytes(np.full((4, 4), 0.25, np.float32))
+    store.prepare()
+    for method in ("erm", "augmix"):
+        made = record(method, 0, map_file=content)
+        with store.working(made.run_id):
+            store.finish(made, [], {"sensitivity.npy": content, "views.png": picture_sheet([toy.images(8, 0).unit()])})
+    return store
+
+
+def run_id(method: str = "erm") -> str:
+    return record(method, 0, map_file=npy_bytes(np.full((4, 4), 0.25, np.float32))).run_id
+
+
+def test_a_packed_store_reads_as_before(store: Store) -> None:
+    before = store.read_all()
+    maps, curves, views = store.maps(before), store.curves(before), store.views(before)
+    assert [store.pack(each) for each in store.ids()] == [True, True]
+    assert sorted(path.name for path in store.runs.iterdir()) == [f"{made.run_id}.zip" for made in before]
+    assert store.read_all() == before
+    assert store.curves(before) == curves
+    assert all(bool((store.maps(before)[key].error == maps[key].error).all()) for key in maps)
+    assert store.views(before).keys() == views.keys()
+    assert [store.pack(each) for each in store.ids()] == [False, False]  # nothing left to do
+
+
+def test_unpacked_it_is_a_folder_again_whose_sums_hold(store: Store, tmp_path: Path) -> None:
+    store.pack(run_id())
+    folder = store.runs / run_id()
+    with zipfile.ZipFile(f"{folder}.zip") as whole:
+        whole.extractall(folder)
+    assert subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
+    Path(f"{folder}.zip").unlink()
+    assert len(store.read_all()) == 2
+
+
+def test_a_second_record_takes_the_place_of_a_packed_one(store: Store) -> None:
+    store.pack(run_id())
+    kept = store.read(run_id())
+    assert kept is not None
+    with store.working(run_id()):
+        store.finish(kept.model_copy(update={"steps": 99, "sensitivity": None}), [])
+    assert not (store.runs / f"{run_id()}.zip").exists()
+    again = store.read(run_id())
+    assert again is not None
+    assert again.steps == 99
+
+
+def test_a_folder_beside_a_packed_run_is_younger(store: Store) -> None:
+    """The packing was cut off before the folder went, or the file is an old one: the folder counts."""
+    (store.runs / f"{run_id()}.zip").write_bytes(b"cut off")
+    assert len(store.read_all()) == 2
+    assert store.pack(run_id())
+    assert len(store.read_all()) == 2
+
+
+def test_a_run_that_kept_its_network_stays_a_folder(store: Store) -> None:
+    (store.runs / run_id() / "weights.safetensors").write_bytes(b"large")
+    assert not store.pack(run_id())
+    assert (store.runs / run_id() / "record.json").exists()
+
+
+def test_a_run_that_somebody_works_on_is_not_packed(store: Store) -> None:
+    with held(store.runs / f".lock-{run_id()}"):
+        with pytest.raises(BusyError):
+            store.pack(run_id())
+        assert tables.main(["--out", str(store.out), "--pack"]) == 0
+    assert (store.runs / run_id() / "record.json").exists()
+
+
+def test_what_is_damaged_is_not_packed(store: Store) -> None:
+    (store.runs / run_id() / "curve.jsonl").write_text("edited")
+    with pytest.raises(UsageError, match=r"curve\.jsonl: it is not what was written"):
+        store.pack(run_id())
+    assert not list(store.runs.glob("*.zip"))
+
+
+def change(file: Path, name: str, content: bytes | None) -> None:
+    """Another content of one file, or none, in a packed run."""
+    with zipfile.ZipFile(file) as whole:
+        files = {each: whole.read(each) for each in whole.namelist() if each != name}
+    file.write_bytes(packed(files if content is None else files | {name: content}))
+
+
+@pytest.mark.parametrize("name", ["record.json", "curve.jsonl", "sensitivity.npy", "views.png", "SHA256SUMS"])
+@pytest.mark.parametrize("content", [b"edited", None])
+def test_a_file_that_was_edited_or_taken_out_is_named(
+    store: Store, name: str, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.pack(run_id())
+    change(store.runs / f"{run_id()}.zip", name, content)
+    assert tables.main(["--out", str(store.out), "--check"]) == 2
+    told = capsys.readouterr().err
+    assert f"{run_id()}.zip/" in told
+    assert name in told
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "folder", "encrypted"])
+def test_a_damaged_file_is_named(store: Store, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store.pack(run_id())
+    file = store.runs / f"{run_id()}.zip"
+    content = bytearray(file.read_bytes())
+    if damage == "folder":
+        file.unlink()
+        file.mkdir()
+    elif damage == "flipped":
+        content[len(content) // 3] ^= 255
+        file.write_bytes(content)
+    elif damage == "encrypted":
+        for mark in (b"PK\x03\x04", b"PK\x01\x02"):
+            at = -1
+            while (at := content.find(mark, at + 1)) >= 0:
+                content[at + (6 if mark[2] == 3 else 8)] |= 1
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    assert tables.main(["--out", str(store.out), "--check"]) == 2
+    assert str(file) in capsys.readouterr().err
+
+
+def test_the_command_packs_and_the_page_leads_to_the_files(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.main(["--out", str(store.out), "--pack"]) == 0
+    assert "2 runs packed" in capsys.readouterr().out
+    page = (store.out / "index.html").read_text()
+    assert f'href="runs/{run_id()}.zip"' in page
+    assert tables.main(["--out", str(store.out), "--check"]) == 0
+    (store.runs / f"{run_id()}.zip").unlink()
+    assert tables.main(["--out", str(store.out), "--check"]) == 1
+    assert "index.html" in capsys.readouterr().out
+
+
+def test_packed_files_are_the_same_bytes_every_time() -> None:
+    files = {"record.json": b"{}", "curve.jsonl": b"x" * 1000}
+    assert packed(files) == packed(files)
+    assert len(packed(files)) < 500
+
+
+def test_a_picture_gets_smaller_and_keeps_its_rows() -> None:
+    rows = [interpolate(toy.images(8, seed).unit(), 96) for seed in range(3)]
+    large = picture_sheet(rows)
+    small = smaller(large)
+    assert len(small) < len(large) / 3
+    strips = artifacts.strips(small)
+    assert [strip.shape for strip in strips] == [(SIDE, 8 * SIDE, 3)] * 3
+    assert len(Image.open(io.BytesIO(small)).getcolors() or ()) <= COLOURS
+    plain = picture_sheet([toy.images(8, 0).unit().mul(15).round().div(15)[:, :1].repeat(1, 3, 1, 1)])
+    assert all(
+        np.array_equal(a, b) for a, b in zip(artifacts.strips(plain), artifacts.strips(smaller(plain)), strict=True)
+    )
