@@ -100,7 +100,7 @@ def render(
         bad=sum(record.status != "done" for record in records),
         notes=NOTES,
         details=DETAILS,
-        links={record.run_id: f"runs/{record.run_id}/record.json" for record in records} | links,
+        links={**{record.run_id: f"runs/{record.run_id}/record.json" for record in records}, **links},
         sparks={record.run_id: facts.spark(curves[record.run_id], record) for record in records},
         environments=environments,
         environment={run_id: i for i, (_, runs) in enumerate(environments, start=1) for run_id in runs},
