@@ -23,15 +23,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import method
+from benchmark.core.devices import on_gpu
 from benchmark.core.recipe import Terms
 from benchmark.core.timing import span
 from benchmark.method import Range, Rng, Searched, Source, State
 from benchmark.ops import adam_state
 from benchmark.ops import learned_views as learned
-from benchmark.ops.transformers import divergence, part_shapes, sample_posterior, transform_by
+from benchmark.ops.transformers import part_shapes, sample_posterior, transform_by
 
 FLOOR = 1e-3
 """Least value that `clamp` leaves."""
+MOVES = {"last": slice(8, 18, 9), "all": slice(18)}
+"""What the attack moves of the nine parts' mu and the nine parts' rho."""
 
 
 @method.frozen()
@@ -43,6 +46,7 @@ class Method(learned.LearnedViews, method.Method):
     erm_at: ClassVar[Mapping[str, Any]] = {"lam": 0.0}
     uncoupled: ClassVar[Mapping[str, Any] | None] = None
     attacks: ClassVar[bool] = True
+    replayable: ClassVar[bool] = True
     terms: ClassVar[Sequence[Terms]] = learned.TERMS
     searched: ClassVar[Searched] = {
         "lam": Range(0.25, 0.95),  # released: 0.75
@@ -61,33 +65,56 @@ class Method(learned.LearnedViews, method.Method):
     moves all five."""
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
-        shapes = part_shapes([max(self.kernel_sizes)] * 5)[self._moves]
-        return adam_state.begin(adam_state.fresh([torch.empty(shape, device=rng.on) for shape in 2 * shapes]))
-
-    @property
-    def _moves(self) -> slice:
-        return slice(8, 9) if self.ascend == "last" else slice(0, 9)
+        shapes = (2 * part_shapes([max(self.kernel_sizes)] * 5))[MOVES[self.ascend]]
+        return adam_state.begin(adam_state.fresh([torch.empty(shape, device=rng.on) for shape in shapes]))
 
     @span("attack")
     def learned(
         self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State
     ) -> tuple[list[Tensor], adam_state.Kept]:
-        z, q = 2 * x - 1, rng.draw("posterior", sample_posterior, self.kernel_sizes)
-        mu, rho = q.split(q.mu.to(z)), q.split(q.rho.to(z))
-        eps = torch.randn(self.adv_steps + 2, len(q.mu), generator=rng.generator("eps"), device=rng.on).to(z)
-        sign, moves = (-1 if self.kl == "grows" else 1), self._moves
+        z, kernels = 2 * x - 1, rng.draw("kernels", sample_kernels, self.kernel_sizes)
+        q = rng.draw("posterior", sample_posterior, (max(self.kernel_sizes),))
+        noise = torch.randn(self.adv_steps + 2, len(q.mu), generator=rng.generator("eps"), device=rng.on)
+        rows = q.mu, q.rho, torch.ones_like(q.mu), *noise
+        mu, rho, inside, *eps = (crop(q.split(row.to(z)), kernels) for row in rows)
+        weight, moves = (-self.beta if self.kl == "grows" else self.beta), MOVES[self.ascend]
+        theta, mask = [*mu, *rho], (2 * inside)[moves]
 
         def g(i: int) -> Tensor:
-            return self.shown(z, transform_by(z, mu, rho, q.split(eps[i])), FLOOR)
+            return self.shown(z, transform_by(z, theta[:9], theta[9:], eps[i]), FLOOR)
 
         def objective(params: Sequence[Tensor], i: int) -> Tensor:
-            mu[moves], rho[moves] = params[: len(params) // 2], params[len(params) // 2 :]
-            return sign * self.beta * divergence(mu, rho) - F.cross_entropy(net((g(i) + 1) / 2), y)
+            theta[moves] = map(torch.mul, params, mask)
+            return weight * divergence(theta[:9], theta[9:], inside) - F.cross_entropy(net((g(i) + 1) / 2), y)
 
-        start = [*mu[moves], *rho[moves]]
-        frames = state["now"]  # of the largest kernel: a smaller one's moments lie in the middle
-        params, now = self.learn(net, start, adam_state.cut(frames, start), objective)  # 3
-        mu[moves], rho[moves] = params[: len(params) // 2], params[len(params) // 2 :]
+        old = adam_state.cut(state["now"], theta[moves])
+        params, now = self.learn(net, theta[moves], old, objective)  # 3
+        theta[moves] = map(torch.mul, params, mask)
+        now |= {key: [*map(torch.lerp, old[key], now[key], mask)] for key in "mv"}  # unchanged around the kernels
         with torch.no_grad():
             made = [(g(self.adv_steps + i) + 1) / 2 for i in range(1 + (self.w > 0))]  # 4
-        return made, adam_state.put_back(frames, now)
+        return made, adam_state.put_back(state["now"], now)
+
+
+def sample_kernels(kernel_sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Five of uniform sizes, [5,K,K]: ones in the middle of frames for the largest, so that shapes never change."""
+    offer = torch.stack([F.pad(torch.ones(k, k), 4 * [(max(kernel_sizes) - k) // 2]) for k in kernel_sizes])
+    return offer[torch.randint(len(offer), (5,), generator=generator)]
+
+
+def crop(parts: Sequence[Tensor], kernels: Tensor) -> list[Tensor]:
+    """The nine parts, zero around the kernels. On a CPU the rims are dropped; on a GPU the host would have to wait."""
+    if on_gpu(kernels):
+        return [part if i % 2 else part * kernels[i // 2] for i, part in enumerate(parts)]
+    rims = (kernels[:, kernels.shape[-1] // 2] == 0).sum(1).tolist()  # both of a kernel together
+    return [part if i % 2 else F.pad(part, 4 * [-rims[i // 2] // 2]) for i, part in enumerate(parts)]
+
+
+def divergence(mu: Sequence[Tensor], rho: Sequence[Tensor], inside: Sequence[Tensor]) -> Tensor:
+    """KL(q || N(0, 1/(3 k^2))), a mean over the weights inside of the kernels, summed over layers."""
+    total = torch.zeros((), device=mu[0].device)
+    for m, r, mask in zip(mu[::2], rho[::2], inside[::2], strict=True):
+        precision, sigma = 3 * mask[0, 0].sum(), F.softplus(r)
+        kl = 0.5 * (precision * (sigma.square() + m.square()) - precision.log() - 1) - sigma.log()
+        total = total + (mask * kl).sum() / mask.sum()
+    return total

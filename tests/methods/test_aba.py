@@ -3,6 +3,8 @@
 import importlib
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,22 +13,35 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
+from benchmark.core import capture
 from benchmark.method import Method, Rng
 from benchmark.ops import adam_state
-from benchmark.ops.transformers import Posterior, divergence, part_shapes, sample_posterior
+from benchmark.ops.transformers import Posterior, part_shapes, sample_posterior
+from tests.core.replaying import same, trained
 from tests.methods import learned_cases as cases
+from tests.recorders import Tape
+
+aba: Any = importlib.import_module("benchmark.methods.aba")
 
 TOLERANCE = 1e-12
 """Of losses, weights and statistics after five steps in float64."""
 STEPS = 3
 LAYERS = ((3, 18), (18, 18), (18, 18), (18, 18), (18, 3))
+SIZES = (1, 3, 5, 7)
+FORMS = pytest.mark.parametrize("framed", [False, True], ids=["cropped", "framed"])
+"""Of the kernels: as on a CPU, and as on a GPU."""
+
+
+def as_if(framed: bool, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(aba, "on_gpu", lambda _: framed)
 
 
 def make(**options: Any) -> Method:
     plain = {"round_steps": cases.ROUND, "pre_rounds": cases.PRE, "adv_steps": STEPS, "adv_lr": 0.01}
     given = {**plain, "kernel_sizes": (3,), **options}
-    method: Method = importlib.import_module("benchmark.methods.aba").Method(**given)
+    method: Method = aba.Method(**given)
     return method
 
 
@@ -41,6 +56,15 @@ def numbers(flat: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
     return parts
 
 
+def middles(parts: Sequence[Tensor], kernels: Tensor) -> list[Tensor]:
+    """Kernels and biases without what lies around the kernels in their frames."""
+    found = []
+    for i, part in enumerate(parts):
+        rim = (kernels.shape[-1] - int(kernels[i // 2].sum().sqrt())) // 2
+        found.append(part[..., rim : part.shape[-1] - rim, rim : part.shape[-1] - rim] if part.ndim > 1 else part)
+    return found
+
+
 def divergences(mu: Sequence[Tensor], rho: Sequence[Tensor]) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for i in range(0, 9, 2):
@@ -51,29 +75,42 @@ def divergences(mu: Sequence[Tensor], rho: Sequence[Tensor]) -> Tensor:
 
 
 def attack(
-    sign: float = -1, beta: float = 1, low: float = 1e-3, moving: tuple[int, ...] = (8,), adam: str = "kept"
+    sign: float = -1,
+    beta: float = 1,
+    low: float = 1e-3,
+    moving: tuple[int, ...] = (8,),
+    adam: str = "kept",
+    offer: tuple[int, ...] = (3,),
 ) -> cases.View:
-    """The released attack, with kernels of one size, so that one optimiser can hold all moments."""
+    """The released attack. One optimiser can hold all moments only if one size is on offer."""
     shapes = [shape for fan, out in LAYERS for shape in ((out, fan, 3, 3), (out,))][:9]
     mu, rho = ([nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in shapes] for _ in range(2))
-    leaves = [part[i] for part in (mu, rho) for i in moving]
-    optimizers = [torch.optim.Adam(leaves, lr=0.01)]
+
+    def leaves() -> list[nn.Parameter]:
+        return [part[i] for part in (mu, rho) for i in moving]
+
+    optimizers = [torch.optim.Adam(leaves(), lr=0.01)]
 
     def run(net: nn.Module, z: Tensor, y: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        q = rng.draw("posterior", sample_posterior, (3,))
-        for parts, flat in ((mu, q.mu), (rho, q.rho)):
-            for part, value in zip(parts, numbers(flat, q.sizes), strict=True):
-                part.data.copy_(value)
+        q = rng.draw("posterior", sample_posterior, (max(offer),))
+        kernels = rng.draw("kernels", aba.sample_kernels, offer)
         eps = torch.randn(STEPS + 2, len(q.mu), generator=rng.generator("eps"))
+        for parts, flat in ((mu, q.mu), (rho, q.rho)):
+            values = middles(numbers(flat, q.sizes), kernels)
+            if adam == "reset":
+                parts[:] = map(nn.Parameter, values)
+            for part, value in zip(parts, values, strict=True):
+                part.data.copy_(value)
         if adam == "reset":
-            optimizers[0] = torch.optim.Adam(leaves, lr=0.01)
+            optimizers[0] = torch.optim.Adam(leaves(), lr=0.01)
 
         def g(i: int) -> Tensor:
             out = z
-            sample = [m + e * torch.log1p(r.exp()) for m, r, e in zip(mu, rho, numbers(eps[i], q.sizes), strict=True)]
+            parts = zip(mu, rho, middles(numbers(eps[i], q.sizes), kernels), strict=True)
+            sample = [m + e * torch.log1p(r.exp()) for m, r, e in parts]
             for layer in range(4):
-                out = F.leaky_relu(F.conv2d(out, sample[2 * layer], sample[2 * layer + 1], padding=1), 0.2)
-            return F.conv2d(out, sample[8], padding=1).clamp(low, 1)
+                out = F.leaky_relu(F.conv2d(out, sample[2 * layer], sample[2 * layer + 1], padding="same"), 0.2)
+            return F.conv2d(out, sample[8], padding="same").clamp(low, 1)
 
         for i in range(STEPS):
             loss = -F.cross_entropy(net(g(i)), y) + sign * beta * divergences(mu, rho)
@@ -100,16 +137,21 @@ def by_default() -> nn.Module:
         ({"kl": "shrinks", "beta": 5.0}, {}, {"sign": 1, "beta": 5}),
         ({"ascend": "all"}, {}, {"moving": tuple(range(9))}),
         ({"adam": "reset"}, {}, {"adam": "reset"}),
+        ({"adam": "reset", "kernel_sizes": SIZES}, {}, {"adam": "reset", "offer": SIZES}),
         ({"clamp": "full", "stays_eval": False}, {"stays_eval": False}, {"low": -1}),
         ({"w": 0.5}, {"w": 0.5}, {}),
     ],
 )
+@FORMS
 def test_five_steps_are_those_of_the_released_loop(
     fields: dict[str, Any],
     loop: dict[str, Any],
     attacked: dict[str, Any],
+    framed: bool,
     by_default: nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    as_if(framed, monkeypatch)
     one, two = cases.network(), cases.network()
     losses, _ = cases.ours(make(**fields), one)
     expected = cases.released(two, attack(**attacked), **loop)
@@ -119,12 +161,44 @@ def test_five_steps_are_those_of_the_released_loop(
         assert cases.deviation(one, by_default) > 1e-5
 
 
+@pytest.mark.parametrize("fields", [{}, {"ascend": "all"}, {"kl": "shrinks"}, {"adam": "reset"}])
+def test_frames_give_what_cropped_kernels_give(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses, network, and Adam's moments, also where they lie around a smaller kernel."""
+    made = []
+    for framed in (False, True):
+        as_if(framed, monkeypatch)
+        net = cases.network()
+        losses, state = cases.ours(make(kernel_sizes=SIZES, **fields), net)
+        made.append([torch.tensor(losses, dtype=torch.float64), *net.state_dict().values(), *tree_leaves(state)])
+    for one, two in zip(*made, strict=True):
+        torch.testing.assert_close(one, two, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_frames_are_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host reads nothing, and all sizes take the same operations."""
+    as_if(True, monkeypatch)
+    method = make(kernel_sizes=(1, 3, 5), adv_steps=1)
+    launched, tape = trained(method, "cpu", tmp_path / "a", nullcontext(), steps=30), Tape()
+    replayed = trained(method, "cpu", tmp_path / "b", capture.recording(tape), steps=30)
+    assert replayed.notes == []
+    assert tape.captured >= 2  # the first steps of rounds, and the others
+    assert tape.replayed >= replayed.meter.replays >= 10
+    replayed.meter.counted = launched.meter.counted  # a CPU leaves attacks early
+    same(launched, replayed)
+    for one, two in zip(tree_leaves(launched.state), tree_leaves(replayed.state), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_law_of_the_network() -> None:
     sizes: list[int] = []
     for seed in range(200):
-        q = sample_posterior((1, 3, 5, 7), torch.Generator().manual_seed(seed))
-        sizes += q.sizes
-    assert max(abs(sizes.count(k) - 250) for k in (1, 3, 5, 7)) < 55  # four standard deviations
+        kernels = aba.sample_kernels(SIZES, torch.Generator().manual_seed(seed))
+        assert kernels.shape == (5, 7, 7)
+        sizes += kernels[:, 3].sum(1).int().tolist()
+        for kernel, k in zip(kernels, sizes[-5:], strict=True):
+            rim = (7 - k) // 2
+            assert torch.equal(kernel, F.pad(torch.ones(k, k), [rim] * 4))
+    assert max(abs(sizes.count(k) - 250) for k in SIZES) < 55  # four standard deviations
     large = sample_posterior((7,), torch.Generator().manual_seed(1))
     assert large.mu.std().item() == pytest.approx(0.1, rel=0.02)
     assert abs(large.mu.mean().item()) < 0.002
@@ -132,11 +206,15 @@ def test_law_of_the_network() -> None:
     assert large.rho.std().item() == pytest.approx(0.1, rel=0.02)
 
 
-def test_divergence_is_that_of_torch() -> None:
-    q = sample_posterior((1, 3, 5, 7), torch.Generator().manual_seed(4))
-    assert len(set(q.sizes)) > 1
-    mu, rho = numbers(q.mu, q.sizes), numbers(q.rho, q.sizes)
-    ours = divergence(*(q.split(part.double()) for part in (q.mu, q.rho)))
+@FORMS
+def test_divergence_is_that_of_torch(framed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_if(framed, monkeypatch)
+    kernels = aba.sample_kernels(SIZES, torch.Generator().manual_seed(4))
+    assert len(kernels.sum((1, 2)).unique()) > 1
+    q = sample_posterior((7,), torch.Generator().manual_seed(4))
+    mu, rho = (middles(numbers(row, q.sizes), kernels) for row in (q.mu, q.rho))
+    rows = (row.double() for row in (q.mu, q.rho, torch.ones_like(q.mu)))
+    ours = aba.divergence(*(aba.crop(q.split(row), kernels) for row in rows))
     torch.testing.assert_close(ours, divergences(mu, rho), rtol=1e-10, atol=0)
 
 
@@ -159,7 +237,7 @@ def test_moments_of_small_kernels_lie_in_the_middle_of_those_of_large_ones() -> 
 
 
 def test_released_settings_are_the_defaults() -> None:
-    plain = importlib.import_module("benchmark.methods.aba").Method()
+    plain = aba.Method()
     assert plain.settings() == {
         "lam": 0.75, "w": 1.0, "adv_steps": 10, "adv_lr": 5e-6, "round_steps": 250, "pre_rounds": 5, "stays_eval": True,
         "adam": "kept", "clamp": "positive", "mix": False, "kernel_sizes": (1, 3, 5, 7), "beta": 1.0, "kl": "grows",
@@ -169,7 +247,7 @@ def test_released_settings_are_the_defaults() -> None:
 
 
 def test_views_are_two_samples_in_the_bright_half() -> None:
-    method, net, (_, x, y) = make(kernel_sizes=(1, 3, 5, 7)), cases.Scaled(cases.network()), next(iter(cases.batches()))
+    method, net, (_, x, y) = make(kernel_sizes=SIZES), cases.Scaled(cases.network()), next(iter(cases.batches()))
     state = cases.state_of(method)
     assert method.views(net, x, y, Rng(0, 1), state) == []
     learned, other = method.views(net, x, y, Rng(0, 2), state)

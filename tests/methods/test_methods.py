@@ -32,7 +32,7 @@ METHODS = pytest.mark.parametrize("name", under_test("method"))
 NETWORKS = pytest.mark.parametrize("network", ["mini_convnet", "timm:test_resnet"])
 LENGTH, HALF = 24, 12
 """Steps of a run that is not trained, and the one that the methods are looked at in."""
-READS_A_DRAW_ON_A_CPU = ("alt", "prime", "randconv")
+READS_A_DRAW_ON_A_CPU = ("aba", "alt", "prime", "randconv")
 """There the host looks at what was drawn, which is noticed, so its steps are launched."""
 
 
