@@ -73,7 +73,7 @@ class Method(learned.LearnedViews, method.Method):
         self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State
     ) -> tuple[list[Tensor], adam_state.Kept]:
         z, kernels = 2 * x - 1, rng.draw("kernels", sample_kernels, self.kernel_sizes)
-        q = rng.draw("posterior", sample_posterior, (max(self.kernel_sizes),))
+        q = rng.draw("posterior", sample_posterior, max(self.kernel_sizes))
         noise = torch.randn(self.adv_steps + 2, len(q.mu), generator=rng.generator("eps"), device=rng.on)
         rows = q.mu, q.rho, torch.ones_like(q.mu), *noise
         mu, rho, inside, *eps = (crop(q.split(row.to(z)), kernels) for row in rows)

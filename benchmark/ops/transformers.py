@@ -86,10 +86,9 @@ def part_shapes(sizes: Sequence[int]) -> list[tuple[int, ...]]:
     return [shape for pair in both for shape in pair][:-1]
 
 
-def sample_posterior(kernel_sizes: Sequence[int], generator: Generator) -> Posterior:
-    """Each layer's size uniform over `kernel_sizes`, mu ~ N(0, 0.1^2), rho ~ N(-1, 0.1^2); drawn on the CPU."""
-    at = torch.randint(len(kernel_sizes), (len(CHANNELS),), generator=generator, device=generator.device)
-    sizes = tuple(kernel_sizes[i] for i in at.tolist())
+def sample_posterior(size: int, generator: Generator) -> Posterior:
+    """For five kernels of one size: mu ~ N(0, 0.1^2), rho ~ N(-1, 0.1^2)."""
+    sizes = (size,) * len(CHANNELS)
     count = sum(math.prod(shape) for shape in part_shapes(sizes))
     mu, rho = 0.1 * torch.randn(2, count, generator=generator, device=generator.device)
     return Posterior(sizes, mu, rho - 1)
@@ -99,12 +98,3 @@ def transform_by(z: Tensor, mu: Sequence[Tensor], rho: Sequence[Tensor], eps: Se
     """`transform` with a sample of q. mu, rho, eps: nine parts each."""
     parts = [m + e * F.softplus(r) for m, r, e in zip(mu, rho, eps, strict=True)]
     return transform(z, parts[::2], parts[1::2])
-
-
-def divergence(mu: Sequence[Tensor], rho: Sequence[Tensor]) -> Tensor:
-    """KL(q || N(0, 1/(3 k^2))), a mean over a layer's weights, summed over layers. mu, rho: nine parts each."""
-    total = torch.zeros((), device=mu[0].device)
-    for m, r in zip(mu[::2], rho[::2], strict=True):
-        prior, sigma = 1 / (3 * m.shape[-1] ** 2), F.softplus(r)
-        total = total + (0.5 * math.log(prior) - sigma.log() + (sigma.square() + m.square()) / (2 * prior) - 0.5).mean()
-    return total

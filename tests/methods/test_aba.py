@@ -92,7 +92,7 @@ def attack(
     optimizers = [torch.optim.Adam(leaves(), lr=0.01)]
 
     def run(net: nn.Module, z: Tensor, y: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        q = rng.draw("posterior", sample_posterior, (max(offer),))
+        q = rng.draw("posterior", sample_posterior, max(offer))
         kernels = rng.draw("kernels", aba.sample_kernels, offer)
         eps = torch.randn(STEPS + 2, len(q.mu), generator=rng.generator("eps"))
         for parts, flat in ((mu, q.mu), (rho, q.rho)):
@@ -199,7 +199,7 @@ def test_law_of_the_network() -> None:
             rim = (7 - k) // 2
             assert torch.equal(kernel, F.pad(torch.ones(k, k), [rim] * 4))
     assert max(abs(sizes.count(k) - 250) for k in SIZES) < 55  # four standard deviations
-    large = sample_posterior((7,), torch.Generator().manual_seed(1))
+    large = sample_posterior(7, torch.Generator().manual_seed(1))
     assert large.mu.std().item() == pytest.approx(0.1, rel=0.02)
     assert abs(large.mu.mean().item()) < 0.002
     assert large.rho.mean().item() == pytest.approx(-1, abs=0.002)
@@ -211,7 +211,7 @@ def test_divergence_is_that_of_torch(framed: bool, monkeypatch: pytest.MonkeyPat
     as_if(framed, monkeypatch)
     kernels = aba.sample_kernels(SIZES, torch.Generator().manual_seed(4))
     assert len(kernels.sum((1, 2)).unique()) > 1
-    q = sample_posterior((7,), torch.Generator().manual_seed(4))
+    q = sample_posterior(7, torch.Generator().manual_seed(4))
     mu, rho = (middles(numbers(row, q.sizes), kernels) for row in (q.mu, q.rho))
     rows = (row.double() for row in (q.mu, q.rho, torch.ones_like(q.mu)))
     ours = aba.divergence(*(aba.crop(q.split(row), kernels) for row in rows))
