@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup bench test lint types perf gpu soak tables docs screenshot clean
+.PHONY: help setup bench test lint types perf gpu soak tables docs published clean
 
 help:
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
@@ -61,8 +61,10 @@ docs: setup
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-# README's picture of the page, from the records of results/published.
-screenshot: setup
+# All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's picture.
+published: setup
+	$(BIN)/python -m benchmark.tables --out results/published --pack
+	$(BIN)/python docs/site/tables.py
 	$(BIN)/python docs/site/screenshot.py
 
 clean:

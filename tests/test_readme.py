@@ -2,107 +2,36 @@
 
 import json
 import re
-from dataclasses import replace
-from functools import cache
+from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from benchmark.core.record import Record
-from benchmark.report.people.summaries import DETAILS, summarise
-from benchmark.report.tidy import comparisons
-from benchmark.runs.store import Store
 from tests.conftest import ROOT
+from tests.docs.documents import script
+
+made = script("tables")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
 NEEDS = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="an installation without the published results")
 
 
-@cache
-def everything() -> list[Record]:
-    return Store(PUBLISHED).read_all()
-
-
-def published(dataset: str, *lengths: str) -> list[Record]:
-    """The records below results/published of one dataset and some lengths."""
-    return [r for r in everything() if r.asked.dataset == dataset and comparisons.length(r) in lengths]
-
-
-def front_table(dataset: str, length: str) -> str:
-    """Accuracy beside cost."""
-    shown = summarise(published(dataset, length), {})
-    (accuracy,), (cost,) = shown["accuracy"], shown["throughput"]
-    cells = accuracy.cells.drop(columns=["worst", *DETAILS, "runs"])
-    speed = cost.cells.set_index("method")["relative to ERM"]
-    cells.insert(len(cells.columns) - 1, "images/s, ERM = 1", [speed[method] for method in cells["method"]])
-    return str(cells.to_markdown(index=False, disable_numparse=True))
-
-
-def variants_table(dataset: str, length: str) -> str:
-    """Variants of a method against the method itself."""
-    (shown,) = summarise(published(dataset, length), {})["differences"]
-    lines = [line for line in shown.lines if line.label.startswith(f"{line.cells['versus'].text}[")]
-    cells = replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"])
-    return str(cells.to_markdown(index=False, disable_numparse=True))
-
-
-def budgets_table(dataset: str, *lengths: str) -> str:
-    """Accuracy, passes and seconds of the rows that were run at every length."""
-    (shown,) = summarise(published(dataset, *lengths), {})["cost"]
-    lines = [line for line in shown.lines if all(cell.text != "not run" for cell in line.cells.values())]
-    return str(replace(shown, lines=lines).cells.drop(columns="runs").to_markdown(index=False, disable_numparse=True))
-
-
 @NEEDS
-def test_the_table_of_the_readme_is_made_from_the_records() -> None:
-    assert front_table("digits", "1500 steps") in README
+@pytest.mark.parametrize("path", made.DOCUMENTS, ids=lambda path: path.stem)
+def test_the_tables_of_the_documents_are_made_from_the_records(path: Path) -> None:
+    """`make published` writes them."""
+    text = path.read_text(encoding="utf-8")
+    assert made.filled(text) == text
 
 
-@NEEDS
-@pytest.mark.parametrize(
-    ("dataset", "length"),
-    [
-        ("digits", "1500 steps"),
-        ("digits", "10000 steps"),
-        ("cifar10c", "2000 steps"),
-        ("minidigits", "150 steps"),
-        ("minidigits", "200 steps"),
-    ],
-)
-def test_the_tables_of_results_are_made_from_the_records(dataset: str, length: str) -> None:
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert front_table(dataset, length) in results
+def test_every_table_is_shown_somewhere() -> None:
+    shown = {name for path in made.DOCUMENTS for _, name, _ in made.PLACE.findall(path.read_text(encoding="utf-8"))}
+    assert shown == made.TABLES.keys()
 
 
-@NEEDS
-def test_the_tables_of_quirks_and_budgets_are_made_from_the_records() -> None:
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert variants_table("minidigits", "200 steps") in results
-    assert budgets_table("minidigits", "200 steps", "20 s") in results
-
-
-def spell(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-
-
-def speed_table() -> str:
-    """The newest file of `make perf` below results/published: ours beside its peers."""
-    newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
-    rows = []
-    for info in (timed["extra_info"] for timed in json.loads(newest.read_text(encoding="utf-8"))["benchmarks"]):
-        (_, ours), *peers = info["rates"].items()
-        for peer, rate in peers:
-            least = info["targets"].get(peer)
-            cells = [spell(ours), peer, spell(rate), f"{ours / rate:.2f}", f"{least:g}" if least else ""]
-            rows.append([info["title"], *cells])
-    columns = ["what", "ours, per second", "peer", "peer, per second", "ratio", "asked for"]
-    return pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
-
-
-@NEEDS
-def test_the_speed_table_is_made_from_the_newest_file_of_make_perf() -> None:
-    assert speed_table() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+def test_a_table_of_no_known_name_is_an_error() -> None:
+    with pytest.raises(KeyError, match="unknown"):
+        made.filled("<!-- table unknown -->\n<!-- end -->")
 
 
 @NEEDS

@@ -1,4 +1,4 @@
-"""`make screenshot`: the head of the page of results/published, as README.md shows it, in docs/images/page.png.
+"""`make published`: the head of the page of results/published, as README.md shows it, in docs/images/page.png.
 
 Needs Chromium on PATH. The picture holds the hash of the records that it was made from; tests/docs/test_site.py asks
 for a new one when they have changed. A change of the page's looks is for a person to notice.
@@ -30,14 +30,10 @@ def main() -> int:
     from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
-    from benchmark import tables  # noqa: PLC0415
-
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         print("error: no chromium on PATH", file=sys.stderr)
         return 2
-    if code := tables.main(["--out", str(PUBLISHED)]):
-        return code
     with sync_playwright() as running:
         started = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = started.new_page(viewport={"width": 1000, "height": 640})

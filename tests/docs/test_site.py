@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.docs.documents import script
 
 NEEDS = pytest.mark.skipif(find_spec("material") is None, reason="no mkdocs-material: `make docs` installs it")
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -105,11 +106,7 @@ def test_broken_links_end_the_build(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / "results" / "published").is_dir(), reason="an installation without published results")
 def test_the_picture_of_the_page_is_made_from_the_published_records() -> None:
-    spec = spec_from_file_location("screenshot", ROOT / "docs" / "site" / "screenshot.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = module_from_spec(spec)
-    spec.loader.exec_module(made)
+    made = script("screenshot")
     with Image.open(made.PICTURE) as picture:
-        assert picture.info["records"] == made.records(), "the records have changed: make screenshot"
+        assert picture.info["records"] == made.records(), "the records have changed: make published"
     assert made.PICTURE.stat().st_size < 150 * 1024

@@ -1,0 +1,117 @@
+"""`make published`: fills the tables of README.md and docs/ from the records of results/published.
+
+A document says where a table goes by two comments, `<!-- table NAME -->` and `<!-- end -->`. What is between them is
+written here and nowhere else; tests/test_readme.py holds the documents against the records.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.core.record import Record
+from benchmark.report.people.cells import Summary
+from benchmark.report.people.summaries import DETAILS, summarise
+from benchmark.report.tidy import comparisons
+from benchmark.runs.records import Records
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results" / "published"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@cache
+def records(dataset: str, *lengths: str) -> tuple[Record, ...]:
+    """The records of one dataset and some lengths."""
+    return tuple(r for r in everything() if r.asked.dataset == dataset and comparisons.length(r) in lengths)
+
+
+@cache
+def everything() -> list[Record]:
+    return Records(PUBLISHED).read_all()
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda row: True) -> str:
+    """Accuracy beside cost. rows: which rows are shown, by name."""
+    shown = summarise([r for r in records(dataset, length) if rows(r.asked.row)], {})
+    (found,), (cost,) = shown["accuracy"], shown["throughput"]
+    cells = found.cells.drop(columns=["worst", *DETAILS, "runs"])
+    speed, passes = (cost.cells.set_index("method")[name] for name in ("relative to ERM", "passes/image"))
+    for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
+        cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
+    return markdown(cells)
+
+
+def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
+    """Differences of the mean. keep: which pairs of a row and what it is compared with."""
+    (shown,) = summarise(records(dataset, length), {})["differences"]
+    lines = [line for line in shown.lines if keep(line.label, line.cells["versus"].text)]
+    return markdown(_only(shown, lines).drop(columns=["more seeds to settle"]))
+
+
+def _only(shown: Summary, lines: list[object]) -> pd.DataFrame:
+    return replace(shown, lines=lines).cells.drop(columns="runs")  # type: ignore[arg-type]
+
+
+def is_variant(row: str) -> bool:
+    return "[" in row and row != "sada[weight_map=none]"
+
+
+def speed() -> str:
+    """The newest file of `make perf`: ours beside its peers."""
+    newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
+    rows = []
+    for info in (timed["extra_info"] for timed in json.loads(newest.read_text(encoding="utf-8"))["benchmarks"]):
+        (_, ours), *peers = info["rates"].items()
+        for peer, rate in peers:
+            least = info["targets"].get(peer)
+            cells = [spell(ours), peer, spell(rate), f"{ours / rate:.2f}", f"{least:g}" if least else ""]
+            rows.append([info["title"], *cells])
+    columns = ["what", "ours, per second", "peer", "peer, per second", "ratio", "asked for"]
+    return markdown(pd.DataFrame(rows, columns=columns))
+
+
+def spell(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "digits": partial(accuracy, "digits", "1500 steps"),
+    "bench": partial(accuracy, "minidigits", "150 steps"),
+    "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
+    "field-versus-erm": partial(
+        versus, "minidigits", "200 steps", lambda row, other: other == "erm" and not is_variant(row)
+    ),
+    "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
+    "speed": speed,
+}
+"""What makes each table, by its name in the documents."""
+
+
+def filled(text: str) -> str:
+    """A document with its tables as the records give them. Raises KeyError for a table of no such name."""
+    return PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n\n{place[3]}", text)
+
+
+def main() -> int:
+    for path in DOCUMENTS:
+        before = path.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)}: its tables are new")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
