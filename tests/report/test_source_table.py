@@ -96,8 +96,9 @@ def test_only_a_seed_from_every_source_counts() -> None:
         "n": "0 of 1",
     }  # fmt: skip
     assert shown(RUNS).footnotes == [
-        "gud: mean, worst and minus ERM leave out seed 1 (failed from photo; not run from sketch9)",
-        "mada: mean, worst and minus ERM leave out seed 0 (not run from sketch9); seed 1 (not run from any source)",
+        "gud: mean and worst over the sources leave out seed 1 (failed from photo; not run from sketch9)",
+        "mada: mean and worst over the sources leave out seed 0 (not run from sketch9); seed 1 (not run from "
+        "any source)",
     ]
 
 
@@ -114,6 +115,8 @@ def test_the_worst_is_a_mean_of_worst_targets_and_missing_data_is_named() -> Non
     assert (found["mean"], found["worst"], found["mean, 95 %"]) == ("36.7", "30.0", "–")  # 20, 70, 20; 20, 60, 10
     assert "minus ERM" in found
     assert shown(made).footnotes == ["from art: without sketch9, whose data is missing"]
+    none = [scored(one, dict.fromkeys(DOMAINS), [one.asked.source]) for one in made]
+    assert lines(none)["erm"]["mean"] == "data missing from every source"
     alone = [scored(one, {one.asked.source: 99.0}, [one.asked.source]) for one in made]
     assert len([n for n in shown(alone).footnotes if "no target but the source's own domains" in n]) == 3
 
@@ -305,7 +308,7 @@ def test_the_figure_shows_each_source_and_their_mean(saved: list[Figure]) -> Non
     assert points[-2:] == [("o", 35.0, 3), ("s", 35.0, 3)]  # no mean where no seed has every source
     styles = {line.get_linestyle() for line in axes.lines if line.get_marker() == "None"}
     assert styles == {"-", ":"}
-    assert axes.get_xlabel().replace("\n", " ").endswith("solid lines: 95 % intervals; dotted: ranges of the mean")
+    assert axes.get_xlabel().replace("\n", " ").endswith("solid lines: 95 % intervals; dotted: ranges")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "from art", "from photo", "from sketch9", "mean over the sources",
     ]  # fmt: skip

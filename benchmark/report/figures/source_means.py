@@ -41,7 +41,7 @@ def over_sources(campaign: Campaign, path: Path) -> Path:
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         lines = "; ".join(text for pattern, text in LINES.items() if pattern in patterns)
-        label = "\n".join(["accuracy (%)", *([layout.wrapped(f"{lines} of the mean", 2.3)] if lines else [])])
+        label = "\n".join(["accuracy (%)", *([layout.wrapped(lines, 2.3)] if lines else [])])
         axes.set_xlabel(label)
         figure.set_figheight(figure.get_figheight() + layout.height(label))
         grey = {"color": "0.3"}

@@ -82,15 +82,15 @@ def _gap(campaign: Campaign, row: str) -> Cell:
 
 
 def _why(campaign: Campaign, row: str, without: Sequence[str], seed: int | None = None) -> str:
-    """'not run from A, B; failed from C', for one seed or for all."""
+    """'not run from A, B; failed from C', for one seed or for all seeds."""
     found: dict[str, list[str]] = {}
     for source in without:
         runs = [r for r in campaign.sources[source].get(row, []) if seed is None or r.asked.seed == seed]
         found.setdefault(why_empty(runs), []).append(source)
-    every = len(campaign.sources)
-    return "; ".join(
-        f"{why} from {'any source' if len(names) == every else ', '.join(names)}" for why, names in found.items()
-    )
+    if len(without) == len(campaign.sources) and len(found) == 1:
+        (why,) = found
+        return f"{why} from {'any' if why == 'not run' else 'every'} source"
+    return "; ".join(f"{why} from {', '.join(names)}" for why, names in found.items())
 
 
 def _notes(campaign: Campaign) -> list[str]:
@@ -103,7 +103,7 @@ def _notes(campaign: Campaign) -> list[str]:
             if without := campaign.lacks(row, seed):
                 gaps.setdefault(_why(campaign, row, without, seed), []).append(str(seed))
         told = "; ".join(f"seed {', '.join(seeds)} ({why})" for why, seeds in gaps.items())
-        notes += [f"{row}: mean, worst and minus ERM leave out {told}"] if told else []
+        notes += [f"{row}: mean and worst over the sources leave out {told}"] if told else []
     for source, rows in campaign.sources.items():
         runs = [run for mine in rows.values() for run in mine if run.accuracy]
         outside, inside = columns(runs)
