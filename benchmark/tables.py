@@ -25,6 +25,7 @@ from benchmark.report import page, table_files
 from benchmark.report.people.cells import Line
 from benchmark.report.people.summaries import summarise, why_not
 from benchmark.report.tidy.calibration import calibration_rows
+from benchmark.report.tidy.campaigns import source_rows
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.report.tidy.corruption_metrics import corruption_rows
 from benchmark.report.tidy.paper import paper_rows
@@ -35,7 +36,7 @@ from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
 from benchmark.runs.store import Store
 
-TABLES = ("corruption", "calibration", "search")
+TABLES = ("corruption", "calibration", "search", "sources")
 """Those that only some records give."""
 
 
@@ -52,6 +53,7 @@ def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ())
         "sensitivity_correlation": lambda: correlation_rows(accuracy, sensitivity),
         "corruption": lambda: corruption_rows(accuracy),
         "search": lambda: search_rows(records, trials),
+        "sources": lambda: source_rows(records),
     }
     tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
     tidy = {name: rows for name, rows in tidy.items() if name not in TABLES or not rows.empty}

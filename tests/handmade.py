@@ -121,8 +121,8 @@ def fill(folder: Path, runs: list[Record]) -> Store:
     return store
 
 
-def failed(method: str, seed: int) -> Record:
-    asked = toy.asked(method, seed)
+def failed(method: str, seed: int, **changes: object) -> Record:
+    asked = toy.asked(method, seed, **changes)
     return Record(
         run_id=asked.run_id,
         status="failed",

@@ -6,7 +6,7 @@ page load nothing and run no script but its own. Its links lead to the files bes
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,14 +21,18 @@ from benchmark.report.figures.all_figures import Picture
 from benchmark.report.figures.learning_curves import Curve
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import DETAILS, summarise, why_not
-from benchmark.report.people.verdict import Verdict, verdict
+from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_files import NOTES
+from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, length
 from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of
 from benchmark.runs.store import Store
 
 TEMPLATES = Path(__file__).parent / "templates"
-ORDER = ("accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks", "search")
+ORDER = (
+    "accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks", "search",
+    "sources",
+)  # fmt: skip
 
 Shown = tuple[Picture, str]
 """A picture with its PNG as a data URI; the URI is empty where there is no picture."""
@@ -36,19 +40,25 @@ Shown = tuple[Picture, str]
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one group of comparable runs."""
+    """What the page shows of one group of comparable runs, or of a campaign, whose runs stand with its sources."""
 
     key: str
     title: str
     verdict: Verdict
-    accuracy: list[Summary]
+    name: str
+    """Of its main table."""
+    main: list[Summary]
     chart: list[Shown]
-    """Accuracy against cost; empty where no run was timed."""
+    """Of a group: accuracy against cost; empty where no run was timed."""
     tables: list[tuple[str, Summary]]
     """The further tables by name."""
     pictures: list[Shown]
     """The further pictures."""
     runs: list[Record]
+    about: str = ""
+    """Of a campaign: what its mean is over, for those who do not know."""
+    origin: str = ""
+    """What its runs have beside the row's name: the source, where others have runs of the same row and seed."""
 
 
 def write(store: Store, records: Sequence[Record]) -> Path:
@@ -75,7 +85,11 @@ def render(
     tried = tables.get("search", [])  # their runs are not on the page
     tables["search"] = [replace(table, lines=[replace(line, runs=()) for line in table.lines]) for table in tried]
     groups = by_group(sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r))))
-    order = sorted(groups, key=lambda key: weight(groups[key]), reverse=True)  # equal ones stay as they are
+    over = {campaign.key: campaign for campaign in campaigns(records)}
+    weights = {key: _weight_over(campaign) for key, campaign in over.items()}
+    weights |= {key: weight(members) for key, members in groups.items()}
+    order = sorted(weights, key=lambda key: weights[key], reverse=True)  # equal ones stay as they are
+    parts = {group_of(run) for campaign in over.values() for runs in campaign.rows.values() for run in runs}
     environments = facts.environments(records)
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     jinja = Environment(
@@ -92,9 +106,14 @@ def render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         citation=(TEMPLATES / "citation.bib").read_text(encoding="utf-8"),
-        sections=[_section(key, groups[key], tables, pictures) for key in order],
-        common=[(name, table) for name in ORDER for table in tables[name] if table.group not in groups],
-        pictures=[_inlined(picture) for picture in pictures if picture.group not in groups],
+        sections=[
+            _section_over(over[key], tables, pictures)
+            if key in over
+            else _section(key, groups[key], tables, pictures, of_several=key in parts)
+            for key in order
+        ],
+        common=[(name, table) for name in ORDER for table in tables[name] if table.group not in weights],
+        pictures=[_inlined(picture) for picture in pictures if picture.group not in weights],
         runs=len(records),
         ended=max((record.ran.ended for record in records), default=""),
         bad=sum(record.status != "done" for record in records),
@@ -119,8 +138,41 @@ def weight(members: Sequence[Record]) -> tuple[bool, float]:
     return len({record.asked.row for record in members if record.accuracy}) > 1, trained
 
 
+def _weight_over(campaign: Campaign) -> tuple[bool, float]:
+    """That of all of a campaign's runs; only rows that have reached an accuracy from every source are compared."""
+    made = [{row for row, runs in rows.items() if any(r.accuracy for r in runs)} for rows in campaign.sources.values()]
+    trained = weight([run for runs in campaign.rows.values() for run in runs])[1]
+    return len(set.intersection(*made)) > 1, trained
+
+
+def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]) -> Section:
+    run = next(iter(campaign.rows.values()))[0]
+    asked, what, names = run.asked, length(run) + best_of(run), [*campaign.sources]
+    pooled = asked.source.count("+") + 1
+    domains = "one domain" if pooled == 1 else f"{pooled} domains at once"
+    return Section(
+        campaign.key,
+        f"{asked.dataset}: over its {len(names)} sources, protocol {asked.protocol}, {what}",
+        _verdict(lambda: over_sources(campaign)),
+        "sources",
+        [table for table in tables["sources"] if table.group == campaign.key],
+        [_inlined(picture) for picture in pictures if picture.group == campaign.key],
+        [],
+        [],
+        [],
+        about=f"Each method is trained on {domains} and tested in the others, from each of {', '.join(names[:-1])} and "
+        f"{names[-1]} in turn; its mean is over all of these pairs of a source and a target, every source counting the "
+        "same.",
+    )
+
+
 def _section(
-    key: str, members: Sequence[Record], tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]
+    key: str,
+    members: Sequence[Record],
+    tables: Mapping[str, Sequence[Summary]],
+    pictures: Sequence[Picture],
+    *,
+    of_several: bool,
 ) -> Section:
     asked, what = members[0].asked, length(members[0]) + best_of(members[0])
     mine = [picture for picture in pictures if picture.group == key and picture.shown]
@@ -128,18 +180,20 @@ def _section(
     return Section(
         key,
         f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {what}",
-        _verdict(members),
+        _verdict(lambda: verdict(members)),
+        "accuracy",
         [table for table in tables["accuracy"] if table.group == key],
         [_inlined(picture) for picture in charts],
         [(name, table) for name in ORDER[1:] for table in tables[name] if table.group == key],
         [_inlined(picture) for picture in mine if picture not in charts],
         [run for runs in by_row(members).values() for run in runs],
+        origin=f" from {asked.source}" if of_several else "",
     )
 
 
-def _verdict(members: Sequence[Record]) -> Verdict:
+def _verdict(judge: Callable[[], Verdict]) -> Verdict:
     try:
-        return verdict(members)
+        return judge()
     except Exception as problem:  # noqa: BLE001 - the tables say what the numbers are
         return Verdict("No verdict can be given.", [why_not(problem)])
 

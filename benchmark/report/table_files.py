@@ -35,6 +35,16 @@ many would bring 0 outside the interval, and the seeds to five at least, if mean
 best row was picked by these same numbers, so its p-values flatter it. –: one common seed, or equal differences, give
 no spread to test with.
 """,
+    "sources": """\
+Each method is trained on one source and tested in the other domains, from each source in turn. `from` a source: the
+mean of its accuracy table, over the shifted targets, with all of its seeds. `mean`: the plain mean of these over the
+sources, for each seed that a row has from every source. `worst`: likewise, of the worst targets. In percent; mean ±
+sample standard deviation (ddof 1) over seeds. n: seeds that have every source; a note says what the others lack.
+`minus ERM`: in points, paired by seed; intervals for all rows at once (Bonferroni), p by paired t-tests after Holm's
+correction. `mean, 95 %`: interval of the mean. Bold: better than every other row with a number in that column, by the
+tests of the accuracy table, on five seeds or more. –: no such seed, no other row's, or no spread to test with.
+docs/statistics.md has the definition.
+""",
     "calibration": """\
 Of the network that the selection rule of the heading chose; mean ± sample standard deviation (ddof 1) over n seeds; no
 temperature scaling. Lower is better. ECE: expected calibration error, the mean gap between confidence and accuracy:
@@ -88,7 +98,7 @@ runs in the accuracy table. docs/search.md says what is drawn from where.
 TEXTS = {
     *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
     *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
-    *("settings", "status", "split", "name", "paper", "where", "backbone", "evidence", "over"),
+    *("settings", "status", "split", "name", "paper", "where", "backbone", "evidence", "over", "sources", "lacks"),
 }
 """Columns that hold texts, whatever the texts look like."""
 
@@ -96,6 +106,7 @@ CAPTIONS = {
     "accuracy": "Accuracy in percent, mean ± standard deviation over n seeds",
     "selection": "Mean accuracy over the shifted targets in percent under each selection rule",
     "differences": "Differences of mean accuracy in points, paired by seed",
+    "sources": "Accuracy in percent over all sources, mean ± standard deviation over n seeds that have every source",
     "calibration": "Calibration of the selected networks, lower is better, mean ± standard deviation over n seeds; "
     "– where a run was made before it was measured, or could not be",
     "ranks": "Average ranks of accuracy over comparisons (a dataset and a source)",
@@ -199,7 +210,7 @@ def latex(name: str, summaries: Sequence[Summary]) -> str:
         for i, line in enumerate(summary.lines):
             bold.loc[i, [headings[column] for column, cell in line.cells.items() if cell.bold]] = True
         marks = bold.astype(object).where(~bold, "textbf:--rwrap;").where(bold, "")
-        columns = [column for column in cells if column not in DETAILS]
+        columns = [column for column in cells if name != "accuracy" or column not in DETAILS]
         parts.append(_booktabs(cells[columns], marks[columns], name, summary.heading, label))
         if len(columns) < len(cells.columns):
             columns = [summary.first, *DETAILS, columns[-1]]

@@ -15,7 +15,8 @@ from rich.text import Text
 from benchmark.core.devices import on_gpu
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
-from benchmark.report.people import summaries
+from benchmark.report.people import source_table, summaries
+from benchmark.report.people.cells import Summary
 from benchmark.report.run_log import MANY, RunLog, duration, name
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
@@ -134,23 +135,16 @@ def show_results(
     *,
     quiet: bool = False,
 ) -> int:
-    """Prints the accuracy tables of the runs asked for, unless `quiet`, and where everything lies; returns the exit
-    code. problems: why rows were not run."""
+    """Prints the accuracy tables of the runs asked for, and what several sources give together, unless `quiet`, and
+    where everything lies; returns the exit code. problems: why rows were not run."""
     asked = {job.asked.run_id for job in jobs}
     mine = [record for record in records if record.run_id in asked]
-    for shown in [] if quiet else summaries.summarise(mine, {})["accuracy"]:
-        cells = shown.cells.drop(columns=["runs", *summaries.DETAILS], errors="ignore")
-        console.print(plain(shown.heading), highlight=False, markup=False, soft_wrap=True)
-        lines = [[*cells.columns], *cells.values.tolist()]
-        if len(cells.columns) > MANY:  # too wide for a terminal: on its side
-            lines = [["accuracy", *lines[0][1:]], *lines[1:]]
-            lines = [[*column] for column in zip(*lines, strict=True)]
-        table = Table(*(Column(Text(heading)) for heading in lines[0]), box=box.SIMPLE_HEAD)
-        for line in lines[1:]:
-            table.add_row(*(Text(str(cell)) for cell in line))
-        console.print(table)
-        for note in shown.footnotes:
-            console.print(f"  {plain(note)}", highlight=False, markup=False)
+    found = {} if quiet else summaries.summarise(mine, {})
+    for shown in found.get("accuracy", []):
+        _show(shown, console, summaries.DETAILS)
+    for shown in found.get("sources", []):  # each source's own numbers stand above
+        single = [name for name in shown.headings.values() if name.startswith(source_table.FROM)]
+        _show(shown, console, [*summaries.DETAILS, *single])
     console.print(
         plain(f"everything on one page: {index}   beside it: tables, figures, runs"),
         highlight=False, markup=False, soft_wrap=True,
@@ -163,3 +157,19 @@ def show_results(
     for problem in problems:
         console.print(plain(problem), style="bold red", highlight=False, markup=False)
     return 1 if unfinished or problems else 0
+
+
+def _show(shown: Summary, console: Console, left_out: Sequence[str]) -> None:
+    """Prints a table without these columns."""
+    cells = shown.cells.drop(columns=["runs", *left_out], errors="ignore")
+    console.print(plain(shown.heading), highlight=False, markup=False, soft_wrap=True)
+    lines = [[*cells.columns], *cells.values.tolist()]
+    if len(cells.columns) > MANY:  # too wide for a terminal: on its side
+        lines = [["accuracy", *lines[0][1:]], *lines[1:]]
+        lines = [[*column] for column in zip(*lines, strict=True)]
+    table = Table(*(Column(Text(heading)) for heading in lines[0]), box=box.SIMPLE_HEAD)
+    for line in lines[1:]:
+        table.add_row(*(Text(str(cell)) for cell in line))
+    console.print(table)
+    for note in shown.footnotes:
+        console.print(f"  {plain(note)}", highlight=False, markup=False)

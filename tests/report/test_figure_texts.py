@@ -15,8 +15,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from benchmark.core.record import Record
-from benchmark.report.figures import accuracies, layout, learning_curves, palette, sensitivity_maps
+from benchmark.report.figures import accuracies, layout, learning_curves, palette, sensitivity_maps, source_means
 from benchmark.report.figures.learning_curves import Curve
+from benchmark.report.tidy.campaigns import campaigns
 from benchmark.sensitivity.map import SensitivityMap
 from benchmark.training.measurements import picture_sheet
 from tests.handmade import record, scored
@@ -56,6 +57,9 @@ def figures(rows: list[str]) -> Iterator[tuple[str, Callable[[Path], object]]]:
     found = SensitivityMap(torch.eye(32), clean_error=0.123, n_images=100, radius=8.0, seed=0, clamp=True, grid=16)
     maps = {row: [found] * (1 + i % 3) for i, row in enumerate(rows)}
     views = {made.run_id: picture_sheet([torch.zeros(8, 3, 32, 32)] * 2) for made in runs}
+    others = [m.model_copy(update={"asked": m.asked.model_copy(update={"source": LONG_DOMAIN})}) for m in runs]
+    (campaign,) = campaigns([*runs, *others])
+    yield "sources", partial(source_means.over_sources, campaign)
     yield "accuracy", partial(accuracies.by_domain, runs)
     yield "cost", partial(accuracies.against_cost, runs)
     yield "cost, narrow", partial(accuracies.against_cost, runs[:1] * 2)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.report.figures import accuracies, learning_curves, palette, sensitivity_maps
+from benchmark.report.figures import accuracies, learning_curves, palette, sensitivity_maps, source_means
 from benchmark.report.figures.sensitivity_maps import slug
 from benchmark.report.people.summaries import why_not
+from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import length, rankings
 from benchmark.report.tidy.rows import by_group, by_row, group_of
 from benchmark.report.tidy.targets import measures
@@ -28,7 +29,7 @@ class Picture:
 
     path: Path
     group: str
-    """Empty where it shows several groups."""
+    """Or the campaign (tidy.campaigns); empty where it shows several others."""
     alt: str
     caption: str
     shown: bool = True
@@ -39,8 +40,8 @@ class Picture:
 class _Drawn:
     """Pictures as they come: each is drawn at once, and where that fails the reason takes its place."""
 
-    def __init__(self, folder: Path, runs: Sequence[Record] = ()):
-        self.folder, self.group = folder, group_of(runs[0]) if runs else ""
+    def __init__(self, folder: Path, group: str = ""):
+        self.folder, self.group = folder, group
         self.pictures: list[Picture] = []
 
     def add(self, name: str, draw: Callable[[Path], Path], alt: str, caption: str) -> None:
@@ -55,12 +56,13 @@ class _Drawn:
 
 def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
     """Draws every group of comparable runs, PNG and PDF: accuracy in each domain and against its price, ranks, learning
-    curves, views, and the sensitivity maps together, one by one, and as radial profiles. What cannot be drawn has a
-    `problem` and no file."""
+    curves, views, and the sensitivity maps together, one by one, and as radial profiles; and of every campaign the
+    means over its sources. What cannot be drawn has a `problem` and no file."""
     groups = by_group(records)
     stems = _stems({group: runs[0] for group, runs in groups.items()})
     drawn = [_drawn(partial(_draw, store, runs, stems[group]), group) for group, runs in groups.items()]
-    return [picture for some in (*drawn, _drawn(partial(_ranks, store, records), "")) for picture in some]
+    over = _drawn(partial(_over_sources, store, records), "")
+    return [picture for some in (*drawn, over, _drawn(partial(_ranks, store, records), "")) for picture in some]
 
 
 def _drawn(draw: Callable[[], list[Picture]], group: str) -> list[Picture]:
@@ -89,16 +91,39 @@ def _ranks(store: Store, records: Sequence[Record]) -> list[Picture]:
     return drawn.pictures
 
 
-def _place(record: Record) -> str:
+def _over_sources(store: Store, records: Sequence[Record]) -> list[Picture]:
+    """One picture for each campaign that has a number to show."""
+    found = {c.key: c for c in campaigns(records) if any(c.reached(row, s) for row in c.rows for s in c.sources)}
+    stems = _stems({key: next(iter(c.rows.values()))[0] for key, c in found.items()}, over_sources=True)
+    return [picture for key, campaign in found.items() for picture in _over(store, campaign, f"sources_{stems[key]}")]
+
+
+def _over(store: Store, campaign: Campaign, name: str) -> list[Picture]:
+    drawn = _Drawn(store.out / "figures", campaign.key)
+    means = {row: sum(values.values()) / len(values) for row, values in campaign.over("mean").items()}
+    told = ", ".join(f"{row} {means[row]:.1f}" for row in campaign.ordered if row in means)
+    drawn.add(
+        name,
+        partial(source_means.over_sources, campaign),
+        f"Accuracy from each source and over all {len(campaign.sources)}. Means over all: {told or 'none yet'}.",
+        "Accuracy from each source: the mean over the other domains. Small markers: one source each, the mean over "
+        "seeds. Large markers: the mean over all sources, of the seeds that have them all. Solid lines: its 95 % "
+        "interval, from three seeds up. Dotted lines: the range of two seeds, which is no interval.",
+    )
+    return drawn.pictures
+
+
+def _place(record: Record, *, over_sources: bool) -> str:
     trial = record.asked.trial
     searched = f"_best_of_{trial.of}" if trial is not None and trial.of else ""
-    return f"{record.asked.dataset}_{record.asked.source}_{record.asked.protocol}{searched}"
+    source = "" if over_sources else f"_{record.asked.source}"
+    return f"{record.asked.dataset}{source}_{record.asked.protocol}{searched}"
 
 
-def _stems(groups: Mapping[str, Record]) -> dict[str, str]:
+def _stems(groups: Mapping[str, Record], *, over_sources: bool = False) -> dict[str, str]:
     """The file name of each group, from any one record of it: dataset, source and protocol; what shares those has its
-    length in it, and what shares that its group."""
-    found = {group: _place(record) for group, record in groups.items()}
+    length in it, and what shares that its group. over_sources: groups are campaigns, and the source is left out."""
+    found = {group: _place(record, over_sources=over_sources) for group, record in groups.items()}
     for more in ({group: length(record) for group, record in groups.items()}, {group: group for group in groups}):
         shared = Counter(slug(stem).lower() for stem in found.values())
         found = {g: f"{stem}_{more[g]}" if shared[slug(stem).lower()] > 1 else stem for g, stem in found.items()}
@@ -108,7 +133,7 @@ def _stems(groups: Mapping[str, Record]) -> dict[str, str]:
 
 
 def _draw(store: Store, runs: Sequence[Record], stem: str) -> list[Picture]:
-    drawn = _Drawn(store.out / "figures", runs)
+    drawn = _Drawn(store.out / "figures", group_of(runs[0]))
     rows = by_row([run for run in runs if run.accuracy])
     names = ", ".join(rows)
     if any(measures(run) for members in rows.values() for run in members):

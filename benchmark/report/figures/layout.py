@@ -53,11 +53,16 @@ def wrapped(text: str, inches: float, size: float = 7) -> str:
 
 
 def legend(figure: Figure, rows: Sequence[str], place: str = "lower", columns: int = 4) -> None:
-    """The names of the rows with their looks at the figure's lower or upper edge, in that many columns or as many as
+    """The names of the rows with their looks at the figure's lower or upper edge."""
+    keys(figure, {row: {"markersize": 4, **palette.marked(row)} for row in rows}, place, columns)
+
+
+def keys(figure: Figure, looks: Mapping[str, Mapping[str, Any]], place: str = "lower", columns: int = 4) -> None:
+    """Names with the looks of their markers at the figure's lower or upper edge, in that many columns or as many as
     fit; the figure grows by their height."""
     handles = [
-        Line2D([], [], linestyle="none", markersize=4, label=wrapped(row, palette.WIDTH - 0.5), **palette.marked(row))
-        for row in rows
+        Line2D([], [], linestyle="none", label=wrapped(name, palette.WIDTH - 0.5), **look)
+        for name, look in looks.items()
     ]
     found = figure.legend(  # type: ignore[call-overload]
         handles=handles, loc=f"outside {place} center", ncols=columns, frameon=False, handletextpad=0.1
@@ -65,7 +70,7 @@ def legend(figure: Figure, rows: Sequence[str], place: str = "lower", columns: i
     box = found.get_window_extent()
     if columns > 1 and box.width > figure.bbox.width - 2 * EDGE * figure.dpi:
         found.remove()
-        legend(figure, rows, place, columns - 1)
+        keys(figure, looks, place, columns - 1)
     else:
         figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
 

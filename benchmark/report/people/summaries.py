@@ -7,12 +7,13 @@ import pandas as pd
 
 from benchmark import protocols
 from benchmark.core.errors import UsageError
-from benchmark.core.record import Record, canonical_json
+from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
-from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables
+from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
+from benchmark.report.tidy.campaigns import campaign_of
 from benchmark.report.tidy.comparisons import best_of, length, network
-from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shared, shares_gpu, throughput_rows, where
+from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
 from benchmark.sensitivity.map import summaries
@@ -37,6 +38,7 @@ def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = 
         for name, tables in _of_group(group, members, ordered, maps).items():
             found[name] += [table for table in tables if table.lines or table.footnotes]
     found["ranks"] = _or_why(lambda: comparison_tables.ranks(ordered))
+    found["sources"] = _or_why(lambda: source_table.summaries_of(ordered, _setting))
     found["cost"] = _or_why(lambda: comparison_tables.cost(ordered))
     found["paper"] = _or_why(lambda: comparison_tables.papers(ordered))
     if trials:
@@ -109,12 +111,16 @@ def _loaded(rows: Rows) -> list[str]:
 
 
 def _heading(record: Record) -> str:
+    return f"{_setting(record, f'source {record.asked.source}')}; data {record.asked.fingerprint}"
+
+
+def _setting(record: Record, place: str) -> str:
+    """What a table's runs share. place: which source or sources they have."""
     asked, recipe = record.asked, record.asked.recipe
     rates = "" if asked.trial else f" {recipe.lr:g}{_unusual_decay(record)}"
     return (
-        f"{asked.dataset}, source {asked.source}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
-        f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}; "
-        f"data {asked.fingerprint}"
+        f"{asked.dataset}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
+        f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}"
     )
 
 
@@ -135,19 +141,10 @@ def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
         means = [m["mean"] for r in item[1] if r.accuracy and (m := measures(r))]
         return item[0] != "erm", -sum(means) / len(means) if means else 0.0, item[0]
 
-    elsewhere = by_row([r for r in everything if _campaign(r) == _campaign(members[0])])
+    elsewhere = by_row([r for r in everything if campaign_of(r) == campaign_of(members[0])])
     return dict(sorted(by_row(members).items(), key=rank)) | {
         row: [] for row in elsewhere if row not in {r.asked.row for r in members}
     }
-
-
-def _campaign(record: Record) -> str:
-    """What groups share that differ in their source alone."""
-    return canonical_json({name: value for name, value in shared(record).items() if name not in PLACE})
-
-
-PLACE = ("source", "fingerprint")
-"""What groups of one campaign may differ in."""
 
 
 SENSITIVITY = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.core.record import Record
+from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
 from benchmark.report.tidy.rows import by_row, throughput_rows
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
@@ -21,27 +22,62 @@ class Verdict:
     reasons: list[str]
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What is said of values in the one source that most comparisons have, and otherwise of those over several."""
+
+    over: str = "the shifted domains"
+    nothing: str = "No run of this comparison has reached an accuracy."
+    there: str = "was run"
+    absent: str = "was not run"
+    every: str = "every row"
+
+
+SOURCES = Wording(
+    over="all pairs of source and target",
+    nothing="No method has been tested from every source with one seed yet.",
+    there="has a seed from every source",
+    absent="has no seed from every source",
+    every="every row from every source",
+)
+
+
 def verdict(records: Sequence[Record]) -> Verdict:
-    """The answer of one group of comparable runs.
+    """The answer of one group of comparable runs."""
+    members = by_row([record for record in records if record.accuracy])
+    return judged(seeds_of(members, "mean"), members, Wording())
+
+
+def over_sources(campaign: Campaign) -> Verdict:
+    """The answer of a campaign: by the means over all of its sources, of the seeds that have them all."""
+    rows = campaign.over("mean")
+    found = judged(rows, by_row([r for runs in campaign.rows.values() for r in runs if r.accuracy]), SOURCES)
+    absent = [_name(row) for row in campaign.ordered if row not in rows]
+    more = [f"Not judged, without a seed from every source: {', '.join(absent)}."] if rows and absent else []
+    return Verdict(found.answer, [*found.reasons, *more])
+
+
+def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdict:
+    """The answer that values by row and seed give. members: the runs of the rows, for what they cost.
 
     A difference counts where the paired t-test finds it after Holm's correction, 5 %, on ENOUGH_SEEDS of every row. On
     fewer the answer is that it is undecided, and what would decide it.
     """
-    members = by_row([record for record in records if record.accuracy])
-    rows = seeds_of(members, "mean")
     if not rows:
-        return Verdict("No run of this comparison has reached an accuracy.", [])
+        return Verdict(words.nothing, [])
     first = best(rows)
     if len(rows) == 1:
         return Verdict(
-            f"Only {_name(first)} was run: there is nothing to compare it with.", [f"It reaches {_mean(rows, first)}."]
+            f"Only {_name(first)} {words.there}: there is nothing to compare it with.",
+            [f"It reaches {_mean(rows, first)}."],
         )
     reference = "erm" if "erm" in rows else first
     pairs = compare(rows, reference)
     better = [pair.row for pair in pairs if pair.settled and pair.difference.mean > 0]
     lead = _lead(first, reference, pairs)
-    reasons = [_evidence(rows, first, reference, lead), *_deciding(rows, lead), *_price(members, first, better)]
-    return Verdict(_answer(rows, members, reference, lead, better), reasons)
+    evidence = _evidence(rows, first, reference, lead, words)
+    reasons = [evidence, *_deciding(rows, lead, words), *_price(members, first, better)]
+    return Verdict(_answer(rows, members, reference, lead, better, words), reasons)
 
 
 def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
@@ -53,7 +89,12 @@ def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
 
 
 def _answer(
-    rows: Mapping[str, Seeds], members: Members, reference: str, lead: Pair | None, better: Sequence[str]
+    rows: Mapping[str, Seeds],
+    members: Members,
+    reference: str,
+    lead: Pair | None,
+    better: Sequence[str],
+    words: Wording,
 ) -> str:
     fewest = min(len(values) for values in rows.values())
     winner = supported_best(rows)
@@ -64,7 +105,7 @@ def _answer(
     elif winner is not None:
         answer = f"Use {_name(winner)}: it is better than {_others(len(rows) - 1)}."
     elif reference != "erm":
-        answer = "Undecided: no row is shown to be better than all others, and ERM, the yardstick, was not run."
+        answer = f"Undecided: no row is shown to be better than all others, and ERM, the yardstick, {words.absent}."
     elif len(better) == 1:
         answer = f"Use {better[0]}: it alone is shown to be better than ERM, though not than every other row."
     elif better:
@@ -91,9 +132,9 @@ def _led(lead: Pair | None) -> str:
     return f"{_name(ahead)} is {abs(lead.difference.mean):.1f} points ahead of {_name(behind)}"
 
 
-def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair | None) -> str:
+def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair | None, words: Wording) -> str:
     """How far the best row is from ERM, or from the next where ERM is the best or absent."""
-    text = f"{_name(first)} has the highest mean over the shifted domains, {_mean(rows, first)}"
+    text = f"{_name(first)} has the highest mean over {words.over}, {_mean(rows, first)}"
     if lead is None:
         return f"{text}, with no seed in common to compare it by."
     found = lead.difference
@@ -113,13 +154,13 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
     )
 
 
-def _deciding(rows: Mapping[str, Seeds], lead: Pair | None) -> list[str]:
+def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> list[str]:
     """What would decide an open comparison; empty where the leading pair is decided."""
     fewest = min(len(values) for values in rows.values())
     if lead is not None and lead.settled and fewest >= ENOUGH_SEEDS:
         return []
     if fewest < ENOUGH_SEEDS:
-        text = f"What would decide it: {ENOUGH_SEEDS} seeds of every row (`--seeds {_first_seeds(ENOUGH_SEEDS)}`)"
+        text = f"What would decide it: {ENOUGH_SEEDS} seeds of {words.every} (`--seeds {_first_seeds(ENOUGH_SEEDS)}`)"
         total = lead.difference.n + lead.more_seeds if lead is not None and lead.more_seeds is not None else None
         if total is not None and total > ENOUGH_SEEDS:
             text += f"; with the mean and spread seen so far, {total}"

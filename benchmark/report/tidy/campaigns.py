@@ -1,0 +1,133 @@
+"""Campaigns: groups of runs that differ in their source alone, and every row's numbers over all of their sources.
+
+Each source is a comparison of its own. Papers print the mean over all of them. Here it is taken seed by seed, and only
+where a row has a value from every source: a mean over other sources would be another number.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from benchmark.core.record import Record, canonical_json
+from benchmark.report.tidy.rows import by_group, by_row, describe_group, shared
+from benchmark.report.tidy.stats import Seeds
+from benchmark.report.tidy.targets import measures
+
+PLACE = ("source", "fingerprint")
+"""What groups of one campaign may differ in."""
+
+
+def campaign_of(record: Record) -> str:
+    """The hash of what groups share that differ in their source alone."""
+    kept = {name: value for name, value in shared(record).items() if name not in PLACE}
+    return hashlib.sha256(canonical_json(kept).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Runs of several sources that differ in source, method and seed alone."""
+
+    key: str
+    sources: dict[str, dict[str, list[Record]]]
+    """By source, in the order of their names: the runs by row, ERM first."""
+    left_out: list[Record]
+    """Runs of a source on other data than its others."""
+
+    @cached_property
+    def rows(self) -> dict[str, list[Record]]:
+        """All runs by row, ERM first, then by name."""
+        return by_row([run for rows in self.sources.values() for runs in rows.values() for run in runs])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of any row."""
+        return sorted({run.asked.seed for runs in self.rows.values() for run in runs})
+
+    @cached_property
+    def _scored(self) -> dict[tuple[str, int], dict[str, tuple[Record, dict[str, float]]]]:
+        """By row and seed, then by source: a run and its measures, where it has any."""
+        found: dict[tuple[str, int], dict[str, tuple[Record, dict[str, float]]]] = {}
+        for row, runs in self.rows.items():
+            for run in runs:
+                if run.accuracy and (values := measures(run)):
+                    found.setdefault((row, run.asked.seed), {})[run.asked.source] = run, values
+        return found
+
+    def complete(self, row: str) -> dict[int, list[Record]]:
+        """The runs of each seed that has a value from every source."""
+        found = {seed: self._scored.get((row, seed), {}) for seed in self.seeds}
+        return {seed: [run for run, _ in by.values()] for seed, by in found.items() if len(by) == len(self.sources)}
+
+    def lacks(self, row: str, seed: int) -> list[str]:
+        """The sources from which a row has no value with this seed."""
+        return [source for source in self.sources if source not in self._scored.get((row, seed), {})]
+
+    def over(self, measure: str) -> dict[str, Seeds]:
+        """By row and complete seed: the plain mean over the sources of `mean` or `worst` of targets.measures. Rows
+        without a complete seed are left out."""
+        found = {
+            row: {
+                seed: sum(values[measure] for _, values in self._scored[row, seed].values()) / len(self.sources)
+                for seed in self.complete(row)
+            }
+            for row in self.rows
+        }
+        return {row: values for row, values in found.items() if values}
+
+    def reached(self, row: str, source: str) -> dict[str, float]:
+        """From one source: the mean over the shifted targets of each run, by run id, complete or not."""
+        found = (self._scored.get((row, seed), {}).get(source) for seed in self.seeds)
+        return {run.run_id: values["mean"] for run, values in filter(None, found)}
+
+    @property
+    def ordered(self) -> list[str]:
+        """The rows as tables have them: ERM, then the best mean first, then those without a mean."""
+        means = {row: sum(values.values()) / len(values) for row, values in self.over("mean").items()}
+        return sorted(self.rows, key=lambda row: (row != "erm", -means.get(row, float("-inf")), row))
+
+
+def campaigns(records: Sequence[Record]) -> list[Campaign]:
+    """Those of two sources or more, sorted. Sources that pool as many domains stand together. Where a source was run on
+    several states of its data, the one with the most rows counts, of equal ones that with the most runs."""
+    found: dict[tuple[str, str, str], dict[str, list[list[Record]]]] = {}
+    for members in by_group(sorted(records, key=lambda r: (r.asked.source, r.run_id))).values():
+        asked, pooled = members[0].asked, members[0].asked.source.count("+") + 1
+        key = campaign_of(members[0]) + (f"-{pooled}" if pooled > 1 else "")
+        found.setdefault((asked.dataset, asked.protocol, key), {}).setdefault(asked.source, []).append(members)
+    made = []
+    for (_, _, key), sources in sorted(found.items()):
+        if len(sources) > 1:
+            kept = {source: max(groups, key=_size) for source, groups in sources.items()}
+            others = [run for source, groups in sources.items() for g in groups if g is not kept[source] for run in g]
+            made.append(Campaign(key, {source: by_row(members) for source, members in kept.items()}, others))
+    return made
+
+
+def _size(members: Sequence[Record]) -> tuple[int, int]:
+    return len({run.asked.row for run in members if run.accuracy}), len(members)
+
+
+COLUMNS = "dataset protocol method seed mean worst sources lacks run_ids variant budget device group"
+
+
+def source_rows(records: Sequence[Record]) -> pd.DataFrame:
+    """Tidy: one row for each row and seed of a campaign. mean and worst: percent, over the `sources`; empty where the
+    seed `lacks` some. group: the campaign's, of which no single comparison is."""
+    out: list[dict[str, Any]] = []
+    for campaign in campaigns(records):
+        mean, worst = campaign.over("mean"), campaign.over("worst")
+        out += [
+            describe_group(runs[0])
+            | {"seed": seed, "mean": mean.get(row, {}).get(seed), "worst": worst.get(row, {}).get(seed)}
+            | {"sources": ", ".join(campaign.sources), "lacks": ", ".join(campaign.lacks(row, seed))}
+            | {"run_ids": " ".join(run.run_id for run in runs if run.asked.seed == seed), "group": campaign.key}
+            for row, runs in campaign.rows.items()
+            for seed in sorted({run.asked.seed for run in runs})
+        ]
+    frame = pd.DataFrame(out, columns=COLUMNS.split())
+    keys = ["dataset", "protocol", "group", "method", "variant", "seed"]
+    return frame.sort_values(keys, kind="stable", ignore_index=True)
