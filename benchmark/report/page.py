@@ -22,7 +22,7 @@ from benchmark.report.figures.learning_curves import Curve
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import DETAILS, summarise, why_not
 from benchmark.report.people.verdict import Verdict, over_sources, verdict
-from benchmark.report.table_files import NOTES
+from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, length
 from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of

@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy import comparisons
 from benchmark.runs.records import Records
@@ -56,11 +55,7 @@ def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
     """Differences of the mean. keep: which pairs of a row and what it is compared with."""
     (shown,) = summarise(records(dataset, length), {})["differences"]
     lines = [line for line in shown.lines if keep(line.label, line.cells["versus"].text)]
-    return markdown(_only(shown, lines).drop(columns=["more seeds to settle"]))
-
-
-def _only(shown: Summary, lines: list[object]) -> pd.DataFrame:
-    return replace(shown, lines=lines).cells.drop(columns="runs")  # type: ignore[arg-type]
+    return markdown(replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"]))
 
 
 def is_variant(row: str) -> bool:
