@@ -13,11 +13,13 @@ from benchmark.core.errors import UsageError
 from benchmark.runs import plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
+from benchmark.runs.records import Records
 from tests.conftest import ROOT
 from tests.faults.harness import plugin
 
 EXAMPLE = ROOT / "docs" / "plans" / "minidigits.toml"
-PUBLISHED = ROOT / "results" / "published" / "runs"
+PLANS = sorted((ROOT / "docs" / "plans").glob("*.toml"))
+PUBLISHED = ROOT / "results" / "published"
 ODD = [
     "",
     "plain",
@@ -45,11 +47,12 @@ def planned(path: Path) -> list[str]:
     return [job.asked.run_id for job in comparison.prepare(args).jobs]
 
 
-def test_the_example_names_published_runs() -> None:
-    found = planned(EXAMPLE)
-    assert len(found) == 24
-    assert [run_id for run_id in found if not (PUBLISHED / run_id / "record.json").is_file()] == []
-    assert found == tomllib.loads(EXAMPLE.read_text())["run_ids"]
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.stem)
+def test_the_plans_name_published_runs(plan: Path) -> None:
+    found = planned(plan)
+    assert len(found) >= 24
+    assert set(found) <= set(Records(PUBLISHED).ids())
+    assert found == tomllib.loads(plan.read_text())["run_ids"]
 
 
 @pytest.mark.parametrize(
