@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from benchmark import tables
+from benchmark import registry, tables
 from benchmark.core.record import Record
 from benchmark.report import page
 from benchmark.report.figures import accuracies, all_figures, learning_curves, palette, sensitivity_maps
@@ -51,6 +51,8 @@ def test_methods_can_be_told_apart_with_every_kind_of_vision(vision: str) -> Non
 def test_a_row_looks_the_same_in_any_company() -> None:
     assert palette.look("erm") == palette.Look("#000000", "o")
     assert len({marker for _, marker in palette.FIXED.values()}) == len(palette.FIXED)
+    looks = {name: palette.look(name) for name in registry.names("method")}
+    assert len(set(looks.values())) == len(looks)  # no two of the project's methods look alike
     variant, method = palette.look("sada[weight_map=none]"), palette.look("sada")
     assert (variant.marker, variant.filled, method.filled) == (method.marker, False, True)
     assert variant.colour != method.colour

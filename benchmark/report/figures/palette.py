@@ -43,6 +43,18 @@ FIXED = {
 """Colours far enough apart with normal vision and with each kind of colour blindness; tests measure that."""
 OTHERS = ("#7f7f7f", "#8f8f2f", "#882255", "#2f9f94")
 MARKERS = ("<", ">", "p", "h", "d", "H")
+SHARED = {
+    "aaua": ("#2f9f94", "h"),
+    "aba": ("#882255", "<"),
+    "advst": ("#7f7f7f", "d"),
+    "afa": ("#8f8f2f", "p"),
+    "alt": ("#882255", ">"),
+    "apr": ("#8f8f2f", "8"),
+    "me_ada": ("#2f9f94", "d"),
+    "prime": ("#7f7f7f", "p"),
+    "pro_randconv": ("#8f8f2f", "<"),
+}
+"""The newer methods share the colours of the others, and no two have the same colour and marker."""
 TONES = (0.45, -0.35, 0.3, -0.2)
 
 
@@ -56,10 +68,10 @@ class Look:
 
 
 def look(row: str) -> Look:
-    """The look of a row, whatever other rows there are. Known methods have colours of their own, others one by their
+    """The look of a row, whatever other rows there are. Known methods have looks of their own, others one by their
     name; a variant has its method's marker, hollow, in another tone of its colour."""
     method, bracket, variant = row.partition("[")
-    colour, marker = FIXED.get(method) or (_pick(OTHERS, method), _pick(MARKERS, method))
+    colour, marker = (FIXED | SHARED).get(method) or (_pick(OTHERS, method), _pick(MARKERS, method))
     return Look(_toned(colour, _pick(TONES, variant)) if bracket else colour, marker, not bracket)
 
 
