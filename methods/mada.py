@@ -1,16 +1,13 @@
 """M-ADA (Qiao, Zhao, Peng, CVPR 2020): a step on the source must also help on adversarial images far from it.
 
-Learning to Learn Single Domain Generalization, algorithm 1. Phases as in GUD, but an autoencoder V pushes images away.
-
+Learning to Learn Single Domain Generalization, algorithm 1. Phases as in GUD, but an autoencoder V pushes images away:
     1. train V on the source; c = 0; for t = 0, 1, ...:
     2.   if t = (c+1) T_min - 1 and c < K, with theta frozen:
-    3.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c earlier adversarial images, those first that
-           training has not come to in its present round
+    3.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c pool images, these from where training is in it
     4.     T_adv times: x' <- x' + eta d/dx' [CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2]
     5.     add all (x', y) to the adversarial pool; c <- c + 1; if c < K: train a new V on the new images alone
     6.   L1 = CE(f_theta(x), y), source batch; L2 = CE(f_theta'(x), y), pool batch, theta' = theta - inner_lr dL1/dtheta
-    7.   theta <- step on L1 if c = 0, else on (L1 + L2)/2, differentiated through theta'
-"""
+    7.   theta <- step on L1 if c = 0, else on (L1 + L2)/2, differentiated through theta'"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,8 +28,7 @@ from benchmark.ops.attacks.pixel import PixelAttack, attack_pixels
 
 @dataclass(frozen=True)
 class PhaseDraws:
-    """Image positions of a phase's batches. source: int64 [m_c,S_c]; pool: int64 [m_c,B-S_c], for when the round that
-    training is in has no more."""
+    """Image positions of a phase's batches. source: int64 [m_c,S_c]; pool, for when a round ends: int64 [m_c,B-S_c]."""
 
     source: Tensor
     pool: Tensor
@@ -96,9 +92,7 @@ class Method(wae.WaeSettings, method.Method):
         if c < self.phases and (step + 1) % self.interval == 0:  # 3
             draws = sample_phase(c, len(images), len(pool), self.batch, rng.generator("phase"))  # 4
             at, fresh = (part.flatten().to(images.y.device) for part in (draws.source, draws.pool))
-            left = state["order"][
-                step - state["since"] :
-            ]  # of the round that training is in, which the phase goes on with
+            left = state["order"][step - state["since"] :]  # of training's round; the phase goes on with it
             at_pool = torch.cat([*left, fresh])[: len(fresh)]
             new = self._attack(net, images[at] + pool[at_pool].to(images.x.device), state)  # 5
             pool = pool + new.to(pool.x.device)  # 6

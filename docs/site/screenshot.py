@@ -45,7 +45,7 @@ def main() -> int:
     note.add_text("records", records())
     PICTURE.parent.mkdir(exist_ok=True)
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").save(PICTURE, pnginfo=note, optimize=True)
+        image.convert("RGB").quantize(256).save(PICTURE, pnginfo=note, optimize=True)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1024} KiB")
     return 0
 

@@ -58,6 +58,12 @@ def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
     return markdown(replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"]))
 
 
+def sources(dataset: str) -> str:
+    """What rows reach over all sources."""
+    (shown,) = summarise([r for r in everything() if r.asked.dataset == dataset], {})["sources"]
+    return markdown(shown.cells.drop(columns=["mean, 95 %", "runs"]))
+
+
 def is_variant(row: str) -> bool:
     return "[" in row and row != "sada[weight_map=none]"
 
@@ -81,6 +87,7 @@ def spell(rate: float) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "pacs": partial(sources, "pacs"),
     "digits": partial(accuracy, "digits", "1500 steps"),
     "bench": partial(accuracy, "minidigits", "150 steps"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),

