@@ -145,15 +145,15 @@ def test_a_link_opens_what_it_points_into(shown: Any, store: Store) -> None:
     inside = shown.locator(f"#run-{run.run_id} dl")
     assert lonely(shown).locator("details[open]").count() == 0
     shown.goto(f"{(store.out / 'index.html').as_uri()}#run-{run.run_id}")
-    assert inside.is_visible()
+    inside.wait_for()  # until it is visible: the page opens it after the browser has moved there
     assert 0 <= inside.bounding_box()["y"] < 900
     inside.get_by_role("link", name="environment 1").click()
-    assert shown.locator("#environment-1 dl").is_visible()
+    shown.locator("#environment-1 dl").wait_for()
     shown.reload()
-    assert shown.locator("#environment-1 dl").is_visible()
+    shown.locator("#environment-1 dl").wait_for()
     key = lonely(shown).get_attribute("id")
     shown.locator(f"nav a[href='#{key}']").press("Enter")
-    assert lonely(shown).locator("section[data-table=accuracy] table").is_visible()
+    lonely(shown).locator("section[data-table=accuracy] table").wait_for()
 
 
 def test_the_theme_follows_the_reader_and_the_button(shown: Any) -> None:
