@@ -9,7 +9,9 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -67,34 +69,36 @@ class Packed(Place):
     """It holds plain files only."""
 
     def has(self, name: str) -> bool:
-        try:
-            return name in self._read(None)[0]
-        except (OSError, ValueError):
-            return False
+        return name in self._names
 
     is_plain = has
 
     def read(self, name: str) -> bytes:
-        names, found = self._read(name)
-        if name not in names:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / name))
-        return found
+        with self._opened() as whole:
+            if name not in whole.namelist():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path / name))
+            if (size := whole.getinfo(name).file_size) > LIMIT:
+                raise ValueError(f"it has {size:,} bytes; allowed are {LIMIT:,}")
+            return whole.read(name)
 
     @property
     def link(self) -> str:
         return self.path.name
 
-    def _read(self, name: str | None) -> tuple[list[str], bytes]:
-        """The names of all files, and the content of this one; nothing where there is none."""
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """Of all its files; none where it cannot be read, which reading one of them says."""
+        with suppress(OSError, ValueError), self._opened() as whole:
+            return frozenset(whole.namelist())
+        return frozenset()
+
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        """Raises OSError or ValueError where it is no whole zip file, also for what is read inside."""
         with opened(self.path, LIMIT) as file:
             try:
                 with zipfile.ZipFile(file) as whole:
-                    names = whole.namelist()
-                    if name not in names:
-                        return names, b""
-                    if (size := whole.getinfo(name).file_size) > LIMIT:
-                        raise ValueError(f"it has {size:,} bytes; allowed are {LIMIT:,}")
-                    return names, whole.read(name)
+                    yield whole
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as problem:
                 raise ValueError(f"it is a damaged zip file: {problem}") from problem
 

@@ -59,7 +59,7 @@ class Records:
                     f"{place.path / SUMS}: it lacks {', '.join(unlisted)}: it was damaged or edited{AGAIN}"
                 )
             for name in {RECORD, *listed} - {WEIGHTS}:
-                self._content(run_id, name)
+                self._content(place, name)
         return record
 
     def _sums(self, place: Place) -> str:
@@ -67,9 +67,8 @@ class Records:
         with _named(place.path / SUMS):
             return place.read(SUMS).decode() if place.has(SUMS) else ""
 
-    def _content(self, run_id: str, name: str) -> bytes:
+    def _content(self, place: Place, name: str) -> bytes:
         """A file of a finished run. Raises UsageError where it is not what was written."""
-        place = self.place(run_id)
         sums = self._sums(place)
         with _named(place.path / name):
             found = place.read(name)
@@ -98,8 +97,9 @@ class Records:
         return self._curve(record)
 
     def _curve(self, record: Record) -> list[dict[str, Any]]:
-        found = self._content(record.run_id, CURVE)
-        with _named(self.place(record.run_id).path / CURVE):
+        place = self.place(record.run_id)
+        found = self._content(place, CURVE)
+        with _named(place.path / CURVE):
             return artifacts.curve(found, record)
 
     def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
@@ -136,7 +136,7 @@ class Records:
         for run_id in (record.run_id for record in records):
             place = self.place(run_id)
             if place.has(VIEWS):
-                found[run_id] = self._content(run_id, VIEWS)
+                found[run_id] = self._content(place, VIEWS)
                 with _named(place.path / VIEWS):
                     artifacts.strips(found[run_id])
         return found

@@ -107,7 +107,7 @@ class Store(Records):
             return False
         with held(self.runs / f".lock-{run_id}"):
             self.read(run_id)
-            files = {name: self._content(run_id, name) for name in FILES if place.has(name)}
+            files = {name: self._content(place, name) for name in FILES if place.has(name)}
             if VIEWS in files:
                 files[VIEWS] = smaller(files[VIEWS])
             write_atomically(self.runs / f"{run_id}.zip", packed(_with_sums(files)))

@@ -100,8 +100,7 @@ def _over_sources(store: Store, records: Sequence[Record]) -> list[Picture]:
 
 def _over(store: Store, campaign: Campaign, name: str) -> list[Picture]:
     drawn = _Drawn(store.out / "figures", campaign.key)
-    means = {row: sum(values.values()) / len(values) for row, values in campaign.over("mean").items()}
-    told = ", ".join(f"{row} {means[row]:.1f}" for row in campaign.ordered if row in means)
+    told = ", ".join(f"{row} {campaign.means[row]:.1f}" for row in campaign.ordered if row in campaign.means)
     drawn.add(
         name,
         partial(source_means.over_sources, campaign),

@@ -37,7 +37,7 @@ def over_sources(campaign: Campaign, path: Path) -> Path:
                 low, top, pattern = span(seeds)
                 patterns.add(pattern if len(seeds) > 1 else "")
                 axes.plot([low, top], [y, y], pattern, color=colour, linewidth=1.4, zorder=2)
-                axes.plot(sum(seeds) / len(seeds), y, color=colour, zorder=3, **LARGE)
+                axes.plot(campaign.means[row], y, color=colour, zorder=3, **LARGE)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         lines = "; ".join(text for pattern, text in LINES.items() if pattern in patterns)

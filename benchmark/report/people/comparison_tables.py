@@ -18,11 +18,12 @@ def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) 
     values, lines = seeds_of(rows, "mean"), []
     for pair in pairs(values):
         runs = ids(behind(pair, values, rows))
-        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in _pair(pair).items()}, runs))
+        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in told(pair).items()}, runs))
     return Summary(heading, lines, [], group)
 
 
-def _pair(pair: Pair) -> dict[str, str]:
+def told(pair: Pair) -> dict[str, str]:
+    """A pair in the columns of the table of differences."""
     found, p = pair.difference, pair.p_holm
     more = "unclear" if pair.more_seeds is None else str(pair.more_seeds)
     return {

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread, why_empty
+from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.stats import Pair, compare, estimate, supported_best
 from benchmark.report.tidy.targets import by_seed, column, columns, reached
 
 FROM = "from "
 """What the columns of single sources begin with."""
+AGAINST_ERM = {"minus ERM": "difference", "95 %, all at once": "95 %, all at once", "p (Holm)": "p (Holm)"}
+"""Columns, and which of those of the table of differences they are."""
 
 
 def summaries_of(records: Sequence[Record], heading: Callable[[Record, str], str]) -> list[Summary]:
@@ -60,17 +63,12 @@ def _lines(campaign: Campaign) -> list[Line]:
 
 def _against_erm(campaign: Campaign, pair: Pair | None) -> dict[str, Cell]:
     """Row minus ERM, as the table of differences has it; dashes for ERM itself and without a seed in common."""
-    texts = dict.fromkeys(("minus ERM", "95 %, all at once", "p (Holm)"), "–")
-    runs: tuple[str, ...] = ()
+    texts, runs = told(pair) if pair is not None else {}, tuple[str, ...]()
     if pair is not None:
-        p = pair.p_holm
-        texts["minus ERM"] = f"{pair.difference.mean:+.1f}"
-        texts["95 %, all at once"] = interval(*(pair.interval or (None, None)))
-        texts["p (Holm)"] = "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
         mine, theirs = campaign.complete(pair.row), campaign.complete("erm")
         common = mine.keys() & theirs.keys()
         runs = ids([run for seeds in (mine, theirs) for seed, of in seeds.items() if seed in common for run in of])
-    return {name: Cell(text, runs) for name, text in texts.items()}
+    return {name: Cell(texts.get(theirs, "–"), runs) for name, theirs in AGAINST_ERM.items()}
 
 
 def _gap(campaign: Campaign, row: str) -> Cell:

@@ -141,7 +141,8 @@ def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
         means = [m["mean"] for r in item[1] if r.accuracy and (m := measures(r))]
         return item[0] != "erm", -sum(means) / len(means) if means else 0.0, item[0]
 
-    elsewhere = by_row([r for r in everything if campaign_of(r) == campaign_of(members[0])])
+    campaign = campaign_of(members[0])
+    elsewhere = by_row([r for r in everything if campaign_of(r) == campaign])
     return dict(sorted(by_row(members).items(), key=rank)) | {
         row: [] for row in elsewhere if row not in {r.asked.row for r in members}
     }

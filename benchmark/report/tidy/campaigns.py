@@ -4,7 +4,6 @@ Each source is a comparison of its own. Papers print the mean over all of them. 
 where a row has a value from every source: a mean over other sources would be another number.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.rows import by_group, by_row, describe_group, shared
+from benchmark.core.record import Record
+from benchmark.report.tidy.rows import by_group, by_row, describe_group, name_of, shared
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 
@@ -23,8 +22,7 @@ PLACE = ("source", "fingerprint")
 
 def campaign_of(record: Record) -> str:
     """The hash of what groups share that differ in their source alone."""
-    kept = {name: value for name, value in shared(record).items() if name not in PLACE}
-    return hashlib.sha256(canonical_json(kept).encode()).hexdigest()[:8]
+    return name_of({name: value for name, value in shared(record).items() if name not in PLACE})
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,15 @@ class Campaign:
         found = (self._scored.get((row, seed), {}).get(source) for seed in self.seeds)
         return {run.run_id: values["mean"] for run, values in filter(None, found)}
 
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """By row: the mean of `over("mean")` over its seeds."""
+        return {row: sum(values.values()) / len(values) for row, values in self.over("mean").items()}
+
     @property
     def ordered(self) -> list[str]:
         """The rows as tables have them: ERM, then the best mean first, then those without a mean."""
-        means = {row: sum(values.values()) / len(values) for row, values in self.over("mean").items()}
-        return sorted(self.rows, key=lambda row: (row != "erm", -means.get(row, float("-inf")), row))
+        return sorted(self.rows, key=lambda row: (row != "erm", -self.means.get(row, float("-inf")), row))
 
 
 def campaigns(records: Sequence[Record]) -> list[Campaign]:

@@ -1,13 +1,12 @@
 """Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.rows import by_group, by_row, describe_group, shared, where
+from benchmark.core.record import Record
+from benchmark.report.tidy.rows import by_group, by_row, describe_group, name_of, shared, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
@@ -150,7 +149,7 @@ def setting(record: Record) -> str:
     for part, free in ((asked, "budget"), (asked, "seconds"), (asked["recipe"], "steps")):
         del part[free]
     del asked["recipe"]["sensitivity_images"]
-    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
+    return name_of(asked)
 
 
 COST = (

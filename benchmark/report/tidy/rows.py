@@ -192,7 +192,12 @@ def shared(record: Record) -> dict[str, Any]:
 
 def group_of(record: Record) -> str:
     """The hash of what rows of one table must share."""
-    return hashlib.sha256(canonical_json(shared(record)).encode()).hexdigest()[:8]
+    return name_of(shared(record))
+
+
+def name_of(asked: Mapping[str, Any]) -> str:
+    """A name for what runs share: its hash."""
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
 
 
 def describe_group(record: Record) -> dict[str, Any]:
