@@ -14,7 +14,7 @@ from benchmark import flags, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record
 from benchmark.report.tidy import paper
-from benchmark.report.tidy.rows import by_row
+from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.stats import Estimate
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.store import Store

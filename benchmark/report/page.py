@@ -25,7 +25,8 @@ from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, length
-from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of
+from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store
 
 TEMPLATES = Path(__file__).parent / "templates"

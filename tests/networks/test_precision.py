@@ -19,7 +19,7 @@ from benchmark.networks import precision
 from benchmark.networks.classifiers import Classifier
 from benchmark.networks.stem import Stem
 from benchmark.report.people.summaries import summarise
-from benchmark.report.tidy.rows import group_of
+from benchmark.report.tidy.groups import group_of
 from benchmark.runs import records
 from benchmark.runs.args import Args
 from benchmark.runs.execute import execute

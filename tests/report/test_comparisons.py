@@ -11,8 +11,9 @@ from benchmark.report.people.cells import Cell
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
+from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.overlap import operations, overlaps
-from benchmark.report.tidy.rows import accuracy_rows, by_row
+from benchmark.report.tidy.rows import accuracy_rows
 from benchmark.report.tidy.targets import columns, measures, reached
 from tests.handmade import error_map, failed, record, scored
 

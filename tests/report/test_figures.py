@@ -17,7 +17,7 @@ from benchmark.core.record import Record
 from benchmark.report import page
 from benchmark.report.figures import accuracies, all_figures, learning_curves, palette, sensitivity_maps
 from benchmark.report.people import comparison_tables
-from benchmark.report.tidy.rows import by_group
+from benchmark.report.tidy.groups import by_group
 from benchmark.training import artifacts
 from benchmark.training.measurements import picture_sheet
 from tests.handmade import fill, record

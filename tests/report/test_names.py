@@ -15,8 +15,9 @@ from benchmark.report import table_files, terminal
 from benchmark.report.people.accuracy_table import lines, notes
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.comparisons import difference_rows
+from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.overlap import operations
-from benchmark.report.tidy.rows import accuracy_rows, by_row
+from benchmark.report.tidy.rows import accuracy_rows
 from benchmark.report.tidy.targets import HEADINGS, column, measures
 from benchmark.runs.job import Job
 from tests.handmade import record, scored

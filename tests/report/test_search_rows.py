@@ -3,7 +3,7 @@
 from benchmark.core.record import Record, Trial
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.comparisons import setting
-from benchmark.report.tidy.rows import group_of
+from benchmark.report.tidy.groups import group_of
 from benchmark.report.tidy.search_rows import search_rows
 from benchmark.runs.search import SEED
 from tests.handmade import record

@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
-from benchmark.report.tidy.rows import by_row, where
+from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.rows import where
 from benchmark.report.tidy.stats import estimate
 from benchmark.report.tidy.targets import columns, measures, reached
 

@@ -14,7 +14,7 @@ from benchmark.report.figures.sensitivity_maps import slug
 from benchmark.report.people.summaries import why_not
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import length, rankings
-from benchmark.report.tidy.rows import by_group, by_row, group_of
+from benchmark.report.tidy.groups import by_group, by_row, group_of
 from benchmark.report.tidy.targets import measures
 from benchmark.runs.store import Store
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
-from benchmark.report.tidy.rows import by_row
+from benchmark.report.tidy.groups import by_row
 from benchmark.training.artifacts import strips as _strips
 
 Curve = Sequence[Mapping[str, Any]]

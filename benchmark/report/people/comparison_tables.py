@@ -7,8 +7,8 @@ import pandas as pd
 from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread
 from benchmark.report.tidy.comparisons import behind, best_of, cost_rows, length, network, pairs, rankings, seeds_of
+from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.paper import paper_rows
-from benchmark.report.tidy.rows import by_row
 from benchmark.report.tidy.stats import Pair
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary
-from benchmark.report.tidy.rows import group_of
+from benchmark.report.tidy.groups import group_of
 from benchmark.report.tidy.search_rows import Searched, seconds, source_val
 from benchmark.report.tidy.search_rows import searches as found_in
 

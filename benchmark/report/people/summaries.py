@@ -13,7 +13,8 @@ from benchmark.report.people import accuracy_table, calibration_table, compariso
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.campaigns import campaign_of
 from benchmark.report.tidy.comparisons import best_of, length, network
-from benchmark.report.tidy.rows import Maps, by_group, by_row, group_of, shares_gpu, throughput_rows, where
+from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
 from benchmark.sensitivity.map import summaries

@@ -8,7 +8,8 @@ import numpy as np
 from benchmark.core.record import Record
 from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
-from benchmark.report.tidy.rows import by_row, throughput_rows
+from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.rows import throughput_rows
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
 
 Members = Mapping[str, Sequence[Record]]

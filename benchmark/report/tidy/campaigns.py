@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.rows import by_group, by_row, describe_group, name_of, shared
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 

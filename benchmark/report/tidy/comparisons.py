@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.rows import by_group, by_row, describe_group, name_of, shared, where
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
+from benchmark.report.tidy.rows import where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.rows import describe_group
+from benchmark.report.tidy.groups import describe_group
 from benchmark.report.tidy.targets import measures
 
 RUN_COLUMNS = (

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.core.recipe import FrozenModel
 from benchmark.core.record import Record
 from benchmark.corruptions.severities import GROUPS
-from benchmark.report.tidy.rows import by_group, by_row, describe_group
+from benchmark.report.tidy.groups import by_group, by_row, describe_group
 from benchmark.report.tidy.stats import Estimate, estimate
 from benchmark.report.tidy.targets import column, shifted
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.rows import describe_group
+from benchmark.report.tidy.groups import describe_group
 from benchmark.runs.repeat import spell
 
 COLUMNS = (
