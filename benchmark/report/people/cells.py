@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """One table for people: a heading, its lines, and footnotes. group: which runs may be compared (groups.group_of)."""
+    """One table for people: a heading, its lines and footnotes. group: which runs may be compared (groups.group_of)."""
 
     heading: str
     lines: list[Line]
