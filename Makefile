@@ -61,11 +61,11 @@ docs: setup
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-# All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's picture.
+# All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's pictures.
 published: setup
 	$(BIN)/python -m benchmark.tables --out results/published --pack
 	$(BIN)/python docs/site/tables.py
-	$(BIN)/python docs/site/screenshot.py
+	$(BIN)/python docs/site/pictures.py
 
 clean:
 	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

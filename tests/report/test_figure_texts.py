@@ -15,9 +15,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from benchmark.core.record import Record
-from benchmark.report.figures import accuracies, layout, learning_curves, palette, sensitivity_maps, source_means
+from benchmark.report.figures import accuracies, gains, layout, learning_curves, palette, sensitivity_maps, source_means
 from benchmark.report.figures.learning_curves import Curve
 from benchmark.report.tidy.campaigns import campaigns
+from benchmark.report.tidy.comparisons import seeds_of
+from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.stats import compare
 from benchmark.sensitivity.map import SensitivityMap
 from benchmark.training.measurements import picture_sheet
 from tests.handmade import record, scored
@@ -63,6 +66,8 @@ def figures(rows: list[str]) -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "accuracy", partial(accuracies.by_domain, runs)
     yield "cost", partial(accuracies.against_cost, runs)
     yield "cost, narrow", partial(accuracies.against_cost, runs[:1] * 2)
+    pairs = compare(seeds_of(by_row(runs), "mean") | {"other": dict.fromkeys(range(3), 50.0)}, "other")
+    yield "gains", partial(gains.gains, {"": pairs, " ".join(rows[:3]): pairs})
     yield "ranks", partial(accuracies.ranks, {row: i + 1.0 for i, row in enumerate(rows)}, 0.7 * len(rows))
     yield "learning", partial(learning_curves.learning_curves, runs, {m.run_id: curve(m.asked.seed) for m in runs})
     yield "views", partial(learning_curves.view_sheet, runs, views)

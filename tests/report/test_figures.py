@@ -15,7 +15,7 @@ from PIL import Image
 from benchmark import registry, tables
 from benchmark.core.record import Record
 from benchmark.report import page
-from benchmark.report.figures import accuracies, all_figures, learning_curves, palette, sensitivity_maps
+from benchmark.report.figures import accuracies, all_figures, gains, learning_curves, palette, sensitivity_maps
 from benchmark.report.people import comparison_tables
 from benchmark.report.tidy.groups import by_group
 from benchmark.training import artifacts
@@ -122,6 +122,37 @@ def test_two_seeds_show_their_points_and_their_range(saved: list[Figure]) -> Non
         assert faint == [[50.0, 51.0, 54.0], [60.0, 64.0]]
 
 
+def test_gains_are_differences_within_a_seed_and_thick_where_they_are_settled(saved: list[Figure]) -> None:
+    rows = {
+        "erm": dict(enumerate([50.0, 60, 55, 58, 52])),
+        "augmix": dict(enumerate([54.0, 64.1, 59, 62.1, 56])),  # 4 and a little on each seed
+        "gud": dict(enumerate([47.0, 59, 90, 30, 58])),
+        "sada": dict(enumerate([49.0, 60])),  # two seeds: no line
+    }
+    pairs = gains.over_erm(rows)
+    assert [pair.row for pair in pairs] == ["augmix", "gud", "sada"]
+    gains.gains({"": pairs, "no more than two": [pair for pair in pairs if pair.row == "sada"]}, Path())
+    ((above, below),) = (figure.axes for figure in saved)
+    assert [label.get_text() for label in above.get_yticklabels()] == ["augmix, n = 5", "gud, n = 5", "sada, n = 2"]
+    lines = {line.get_color(): line for line in above.lines if line.get_marker() == "None"}
+    assert [*lines] == ["0.3", *(palette.look(row).colour for row in ("augmix", "gud"))]
+    (augmix, gud) = (lines[palette.look(row).colour] for row in ("augmix", "gud"))
+    assert pairs[0].settled
+    assert augmix.get_linewidth() > 2 * gud.get_linewidth()
+    assert points(augmix)[0] == list(pairs[0].interval or ())
+    low, high = above.get_xlim()
+    assert max(abs(low), high) < 1.1 * gains.WIDEST * pairs[0].difference.mean  # gud's interval goes on beyond it
+    assert points(gud)[0] == [low, high]
+    arrows = [line.get_marker() for line in above.lines if line.get_markersize() == 3]
+    assert arrows == ["<", ">"]
+    assert above.get_xlabel().replace("\n", " ") == "points over ERM; lines: 95 %, all rows at once; thick: settled"
+    assert below.get_xlabel() == "points over ERM, n = 2"
+    assert below.get_title("left") == "no more than two"
+    low, high = below.get_xlim()
+    assert low < -0.5 < 0 < high
+    assert gains.over_erm({"gud": rows["gud"]}) == gains.over_erm({"erm": rows["erm"], "gud": {9: 1.0}}) == []
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -206,12 +237,12 @@ def test_what_cannot_be_drawn_is_said_in_its_place(tmp_path: Path, monkeypatch: 
     old.touch()
     drawn = all_figures.draw(store, store.read_all())
     assert {picture.path.stem.partition("_mini")[0]: bool(picture.problem) for picture in drawn} == {
-        "accuracy": True, "cost": False, "sensitivity": True, "sensitivity_radial": False,
+        "accuracy": True, "gains": False, "cost": False, "sensitivity": True, "sensitivity_radial": False,
     }  # fmt: skip
     assert not old.exists()
     text = page.write(store, store.read_all()).read_text()
     assert "This picture could not be drawn: RuntimeError: on &lt;purpose&gt;" in text
-    assert text.count("<img") == 2
+    assert text.count("<img") == 3
     monkeypatch.setattr(accuracies, "costs", broken)
     monkeypatch.setattr(page, "verdict", broken)
     text = page.write(store, store.read_all()).read_text()

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.report.figures import accuracies, learning_curves, palette, sensitivity_maps, source_means
+from benchmark.report.figures import accuracies, gains, learning_curves, palette, sensitivity_maps, source_means
 from benchmark.report.figures.sensitivity_maps import slug
 from benchmark.report.people.summaries import why_not
 from benchmark.report.tidy.campaigns import Campaign, campaigns
-from benchmark.report.tidy.comparisons import length, rankings
+from benchmark.report.tidy.comparisons import length, rankings, seeds_of
 from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 from benchmark.runs.store import Store
 
@@ -55,9 +56,9 @@ class _Drawn:
 
 
 def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
-    """Draws every group of comparable runs, PNG and PDF: accuracy in each domain and against its price, ranks, learning
-    curves, views, and the sensitivity maps together, one by one, and as radial profiles; and of every campaign the
-    means over its sources. What cannot be drawn has a `problem` and no file."""
+    """Draws every group of comparable runs, PNG and PDF: accuracy in each domain, gains over ERM, accuracy against its
+    price, ranks, learning curves, views, and the sensitivity maps together, one by one, and as radial profiles; and of
+    every campaign the means over its sources. What cannot be drawn has a `problem` and no file."""
     groups = by_group(records)
     stems = _stems({group: runs[0] for group, runs in groups.items()})
     drawn = [_drawn(partial(_draw, store, runs, stems[group]), group) for group, runs in groups.items()]
@@ -109,7 +110,22 @@ def _over(store: Store, campaign: Campaign, name: str) -> list[Picture]:
         "seeds. Large markers: the mean over all sources, of the seeds that have them all. Solid lines: its 95 % "
         "interval, from three seeds up. Dotted lines: the range of two seeds, which is no interval.",
     )
+    _add_gains(drawn, campaign.over("mean"), name.replace("sources_", "gains_sources_", 1))
     return drawn.pictures
+
+
+def _add_gains(drawn: _Drawn, rows: Mapping[str, Seeds], name: str) -> None:
+    """What each row's mean gains over ERM's, where a row has a seed in common with it."""
+    if pairs := gains.over_erm(rows):
+        told = ", ".join(f"{pair.row} {pair.difference.mean:+.1f}" for pair in pairs)
+        drawn.add(
+            name,
+            partial(gains.gains, {"": pairs}),
+            f"Points over ERM: {told}. The table of differences holds the same numbers.",
+            "What each row gains over ERM, the mean of the differences within a seed. Lines: the 95 % interval for all "
+            "rows at once, from three seeds up. Thick lines: settled, by Holm's test on five seeds or more. An arrow: "
+            "the interval goes on beyond the axis.",
+        )
 
 
 def _place(record: Record, *, over_sources: bool) -> str:
@@ -143,6 +159,7 @@ def _draw(store: Store, runs: Sequence[Record], stem: str) -> list[Picture]:
             "Accuracy in each domain. Ticks: seeds. Markers: their mean. Solid lines: the 95 % interval of the mean, "
             "from three seeds up. Dotted lines: the range of two seeds, which is no interval.",
         )
+    _add_gains(drawn, seeds_of(rows, "mean"), f"gains_{stem}")
     cost = accuracies.costs(runs)
     if not cost.empty:
         means = cost.groupby("row", sort=False).mean(numeric_only=True)

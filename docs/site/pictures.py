@@ -1,0 +1,109 @@
+"""`make published`: README's pictures, from the records of results/published, in docs/images.
+
+chart.png: what each method gains over ERM, in each comparison that README speaks of. page.png: the head of the page, as
+Chromium on PATH shows it. Both hold the hash of the records that they were made from; tests/docs/test_site.py asks for
+new ones when they have changed. A change of looks is for a person to notice.
+"""
+
+import hashlib
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from benchmark.core.record import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results" / "published"
+IMAGES = ROOT / "docs" / "images"
+PICTURES = IMAGES / "chart.png", IMAGES / "page.png"
+PANELS = {
+    ("pacs", "100 steps"): "PACS at 112 px: mean over four sources, three targets each",
+    ("digits", "10000 steps"): "MNIST to MNIST-M and USPS",
+    ("minidigits", "200 steps"): "embedded digits: mean of three shifted domains",
+}
+"""Titles of the chart's panels, by dataset and length."""
+
+
+def records() -> "list[Record]":
+    from benchmark.runs.records import Records  # noqa: PLC0415
+
+    return Records(PUBLISHED).read_all()
+
+
+def hashed(found: "Sequence[Record]") -> str:
+    """The hash of all records."""
+    made = hashlib.sha256()
+    for record in found:
+        made.update(record.model_dump_json().encode())
+    return made.hexdigest()
+
+
+def chart(found: "Sequence[Record]", path: Path) -> Path:
+    """The picture of gains over ERM, without variants of a method. Returns the PNG; a PDF lies beside it."""
+    from benchmark.report.figures import gains  # noqa: PLC0415
+    from benchmark.report.tidy import comparisons, groups  # noqa: PLC0415
+    from benchmark.report.tidy.campaigns import campaigns  # noqa: PLC0415
+
+    panels = {}
+    for (dataset, length), title in PANELS.items():
+        runs = [r for r in found if r.asked.dataset == dataset and comparisons.length(r) == length]
+        rows = {row: members for row, members in groups.by_row(runs).items() if "[" not in row}
+        several = [campaign.over("mean") for campaign in campaigns(runs)]
+        (values,) = several or [comparisons.seeds_of(rows, "mean")]
+        panels[title] = gains.over_erm(values)
+    return gains.gains(panels, path)
+
+
+def screenshot() -> bytes:
+    """The head of the page as a PNG. Raises FileNotFoundError without a browser."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise FileNotFoundError("no chromium on PATH")
+    with sync_playwright() as running:
+        started = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = started.new_page(viewport={"width": 1000, "height": 640})
+        page.goto((PUBLISHED / "index.html").as_uri())
+        page.locator("img").first.evaluate("picture => picture.decode()")
+        picture = page.screenshot()
+        started.close()
+    return picture
+
+
+def save(image: "Image", path: Path, made_from: str) -> None:
+    """With few colours, and what it was made from."""
+    from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415
+
+    note = PngInfo()
+    note.add_text("records", made_from)
+    path.parent.mkdir(exist_ok=True)
+    image.convert("RGB").quantize(256).save(path, pnginfo=note, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
+
+
+def main() -> int:
+    from PIL import Image  # noqa: PLC0415
+
+    found = records()
+    try:
+        shot = screenshot()
+    except FileNotFoundError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, Image.open(chart(found, Path(folder) / "chart")) as image:
+        save(image, PICTURES[0], hashed(found))
+    with Image.open(io.BytesIO(shot)) as image:
+        save(image, PICTURES[1], hashed(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
