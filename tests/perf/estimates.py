@@ -1,9 +1,7 @@
 """python -m tests.perf.estimates: how long runs were said to take, and how long they took, as Markdown.
 
-fresh: runs at the lengths of --steps, by default of every method on minidigits. Each is estimated without any record,
-then done, then estimated from the records of the other lengths. Said and taken are whole runs, the map included.
-published: every run of results/published, estimated from the other published records, as if it were still to do. Taken
-is what its record says: training and evaluation. Runs of so many seconds are left out.
+Runs at the lengths of --steps, by default of every method on minidigits. Each is estimated without any record, then
+done, then estimated from the records of the other lengths. Said and taken are whole runs, the map included.
 """
 
 import argparse
@@ -14,25 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 
 from tabulate import tabulate
 
 from benchmark.core.record import Record
-from benchmark.runs import counts, estimate, load, machine
+from benchmark.runs import estimate, load
 from benchmark.runs.args import Args
 from benchmark.runs.engines.local import run_jobs
 from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.shared import Facts, data_facts
 from benchmark.runs.store import Store
-from tests.conftest import ROOT
 
 METHODS = "all", "sada:weight_map=none"
-SOURCES = "a trial", "its records", "records of other lengths", "records of ERM"
+SOURCES = "a trial", "records of other lengths"
 """What an estimate is made from."""
-TRAIN = {"digits": 10_000, "minidigits": 1_000, "cifar10c": 45_000}
-"""Training images of the published sources."""
 
 
 @dataclass(frozen=True)
@@ -89,38 +84,13 @@ def fresh(
             for other in (length for length in lengths if length != steps):
                 for job in jobs:
                     said = estimate.of_run(job.asked, facts_of(job), records[other]).total
-                    lines.append(Line(dataset, job.asked.row, steps, SOURCES[2], said, taken[job.asked.row, steps]))
+                    lines.append(Line(dataset, job.asked.row, steps, SOURCES[1], said, taken[job.asked.row, steps]))
     return lines
 
 
 def facts_of(job: Job) -> Facts:
     asked = job.asked
     return data_facts(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
-
-
-def published() -> list[Line]:
-    """Estimates of published runs from the others: those of the same length, and those of other lengths alone."""
-    records = [record for record in Store(ROOT / "results" / "published").read_all() if record.status == "done"]
-    lines = []
-    for record in (record for record in records if record.asked.seconds is None):
-        asked, accuracy = record.asked, record.accuracy
-        assert accuracy is not None
-        tested = sum(domain.n or 0 for domain in accuracy.domains.values())
-        facts = Facts(asked.fingerprint, 32, 32, TRAIN[asked.dataset], accuracy.n_val, tested)
-        others = [other for other in records if other is not record]
-        elsewhere = [other for other in others if other.steps != record.steps]
-        erm = [other for other in others if other.asked.method == "erm" != asked.method]
-        given = dict(zip(SOURCES[1:], (others, elsewhere, erm), strict=True))
-        here, threads = record.ran.device_name, record.ran.machine["threads"]
-        with (
-            patch.object(machine, "device_name", Mock(return_value=here)),
-            patch.object(machine, "threads_of", Mock(return_value=threads)),
-        ):
-            for by, known in given.items():
-                if estimate.nearest(asked, known) or (known is erm and estimate.nearest(counts.as_erm(asked), known)):
-                    said = estimate.of_run(asked, facts, known).training
-                    lines.append(Line(asked.dataset, asked.row, record.steps, by, said, record.ran.seconds))
-    return lines
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -148,16 +118,16 @@ def cell(lines: Sequence[Line]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="*", default=[20, 150], help="lengths of the fresh runs; none: none")
+    parser.add_argument("--steps", type=int, nargs="+", default=[20, 150], help="lengths of the runs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="as of benchmark.run, for the fresh runs")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="as of benchmark.run")
     parser.add_argument("--dataset", default="minidigits")
     parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
     before = load.average()
     lines = fresh(args.steps, args.seed, args.methods, args.dataset, args.data_dir)
     beyond = sum(not 0.5 <= line.ratio <= 2 for line in lines)
-    sys.stdout.write(f"{table(published() + lines)}\n\nfresh: {beyond} of {len(lines)} beyond a factor of two; ")
+    sys.stdout.write(f"{table(lines)}\n\n{beyond} of {len(lines)} beyond a factor of two; ")
     sys.stdout.write(f"load {before:.1f} before, {load.average():.1f} after\n")
 
 
