@@ -17,6 +17,8 @@ import pandas as pd
 from benchmark.core.record import Record
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy import comparisons
+from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.runs.records import Records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +66,25 @@ def sources(dataset: str) -> str:
     return markdown(shown.cells.drop(columns=["mean, 95 %", "runs"]))
 
 
+def map_and_cost(dataset: str) -> str:
+    """Sensitivity maps and cost over all sources: means within a seed, then over seeds."""
+    runs = [r for r in everything() if r.asked.dataset == dataset]
+    maps = sensitivity_rows(runs, Records(PUBLISHED).maps(runs))
+    maps = maps[maps["band"].isin(BANDS)].groupby(["method", "band", "seed"])["error_rate"].mean().reset_index()
+    speed = throughput_rows(runs).groupby("method")[["passes_per_image", "relative_to_erm"]].mean()
+    lines = []
+    for row in by_row(runs):
+        mine = maps[maps["method"] == row].pivot_table(index="seed", columns="band", values="error_rate")
+        passes, relative = speed.loc[row]
+        errors = [f"{mine[band].mean():.2f}" + f" ± {mine[band].std():.2f}" * (len(mine) > 1) for band in BANDS]
+        lines.append([row, *errors, f"{passes:.2f}", f"{relative:.2f}", len(mine)])
+    named = [f"error, {name}" for name in BANDS.values()]
+    return markdown(pd.DataFrame(lines, columns=["method", *named, "passes", "images/s, ERM = 1", "n"]))
+
+
+BANDS = {"clean_error": "no wave", "low": "low", "mid": "mid", "high": "high", "mean": "all waves"}
+
+
 def is_variant(row: str) -> bool:
     return "[" in row and row != "sada[weight_map=none]"
 
@@ -88,12 +109,10 @@ def spell(rate: float) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "pacs": partial(sources, "pacs"),
-    "digits": partial(accuracy, "digits", "1500 steps"),
+    "pacs-map": partial(map_and_cost, "pacs"),
+    "digits": partial(accuracy, "digits", "10000 steps"),
     "bench": partial(accuracy, "minidigits", "150 steps"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
-    "field-versus-erm": partial(
-        versus, "minidigits", "200 steps", lambda row, other: other == "erm" and not is_variant(row)
-    ),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     "speed": speed,
 }
