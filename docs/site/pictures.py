@@ -54,10 +54,9 @@ def chart(found: "Sequence[Record]", path: Path) -> Path:
     panels = {}
     for (dataset, length), title in PANELS.items():
         runs = [r for r in found if r.asked.dataset == dataset and comparisons.length(r) == length]
-        rows = {row: members for row, members in groups.by_row(runs).items() if "[" not in row}
         several = [campaign.over("mean") for campaign in campaigns(runs)]
-        (values,) = several or [comparisons.seeds_of(rows, "mean")]
-        panels[title] = gains.over_erm(values)
+        (values,) = several or [comparisons.seeds_of(groups.by_row(runs), "mean")]
+        panels[title] = [pair for pair in gains.over_erm(values) if "[" not in pair.row]
     return gains.gains(panels, path)
 
 

@@ -111,7 +111,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "pacs": partial(sources, "pacs"),
     "pacs-map": partial(map_and_cost, "pacs"),
     "digits": partial(accuracy, "digits", "10000 steps"),
-    "bench": partial(accuracy, "minidigits", "150 steps"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     "speed": speed,
