@@ -9,18 +9,16 @@ import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pandas as pd
 import pytest
 
 from benchmark import run, tables
-from benchmark.report.figures import all_figures
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
 from tests.conftest import ROOT
-from tests.faults.harness import plugin
+from tests.faults.harness import plugin, undrawn
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "2", "--sensitivity-images", "2", "--device", "cpu"]
 RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
@@ -28,8 +26,7 @@ RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
 
 def call(out: Path, *words: str, figures: bool = False) -> int:
     """The command in this process; it draws no figures where a test looks at none."""
-    drawn = contextlib.nullcontext() if figures else mock.patch.object(all_figures, "draw", return_value=[])
-    with drawn:
+    with contextlib.nullcontext() if figures else undrawn():
         return run.main([*words, *SMALL, "--out", str(out)])
 
 

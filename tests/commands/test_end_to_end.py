@@ -20,10 +20,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from benchmark import registry, tables
+from benchmark import registry, run, tables
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
 from tests.conftest import ROOT, own_warnings
+from tests.faults.harness import undrawn
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 LENGTH = {"cpu": 24, "cuda": 60}
@@ -78,7 +79,9 @@ def weights(out: Path, record: Record) -> dict[str, torch.Tensor]:
 
 
 @DEVICES
-def test_every_method_from_the_command_to_the_tables(device: str, tmp_path: Path) -> None:
+def test_every_method_from_the_command_to_the_tables(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there(device)
     said = call(device, tmp_path, "--save-weights")
     methods = {name for name in registry.names("method") if not registry.find("method", name).experimental}
@@ -91,6 +94,11 @@ def test_every_method_from_the_command_to_the_tables(device: str, tmp_path: Path
         check_run(tmp_path, record, device)
     check_tables(tmp_path, found)
     assert tables.main(["--out", str(tmp_path), "--check"]) == 0
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
+    with undrawn():  # in another process than the first call: every id is the same there
+        assert run.main(command(device, tmp_path, "--save-weights")[3:]) == 0
+    assert f"{rows} of {rows} runs are done already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == kept
 
 
 def check_run(out: Path, record: Record, device: str) -> None:

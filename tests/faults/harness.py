@@ -103,13 +103,18 @@ def words(folder: Path, out: Path, *more: str, plugins: Iterable[Path] = ()) -> 
     return [*SMALL, "--plugin", str(toyset), *map(str, plugins), "--out", str(out), *more]
 
 
+def undrawn() -> contextlib.AbstractContextManager[Any]:
+    """Within, the programs of this process draw no figures: for tests that look at none."""
+    return mock.patch.object(all_figures, "draw", return_value=[])
+
+
 def call(arguments: list[str], program: Any = "run") -> Ended:
     """Calls benchmark.run, benchmark.tables or the program of another module in this process, without pictures."""
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        mock.patch.object(all_figures, "draw", return_value=[]),
+        undrawn(),
     ):
         try:
             code: object = {"run": run, "tables": tables}.get(program, program).main(arguments)
@@ -134,7 +139,7 @@ def _main(arguments: list[str], log: Path) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
-    with mock.patch.object(all_figures, "draw", return_value=[]):
+    with undrawn():
         sys.exit(run.main(arguments))
 
 
