@@ -92,15 +92,16 @@ def main() -> int:
     from PIL import Image  # noqa: PLC0415
 
     found = records()
+    made_from = hashed(found)
     try:
         shot = screenshot()
     except FileNotFoundError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder, Image.open(chart(found, Path(folder) / "chart")) as image:
-        save(image, PICTURES[0], hashed(found))
+        save(image, PICTURES[0], made_from)
     with Image.open(io.BytesIO(shot)) as image:
-        save(image, PICTURES[1], hashed(found))
+        save(image, PICTURES[1], made_from)
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.core.record import Record
+from benchmark.report.people.cells import spread
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy import comparisons
 from benchmark.report.tidy.groups import by_row
@@ -60,24 +61,23 @@ def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
     return markdown(replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"]))
 
 
-def sources(dataset: str) -> str:
+def sources(dataset: str, length: str) -> str:
     """What rows reach over all sources."""
-    (shown,) = summarise([r for r in everything() if r.asked.dataset == dataset], {})["sources"]
+    (shown,) = summarise(records(dataset, length), {})["sources"]
     return markdown(shown.cells.drop(columns=["mean, 95 %", "runs"]))
 
 
-def map_and_cost(dataset: str) -> str:
+def map_and_cost(dataset: str, length: str) -> str:
     """Sensitivity maps and cost over all sources: means within a seed, then over seeds."""
-    runs = [r for r in everything() if r.asked.dataset == dataset]
-    maps = sensitivity_rows(runs, Records(PUBLISHED).maps(runs))
-    maps = maps[maps["band"].isin(BANDS)].groupby(["method", "band", "seed"])["error_rate"].mean().reset_index()
-    speed = throughput_rows(runs).groupby("method")[["passes_per_image", "relative_to_erm"]].mean()
+    runs = records(dataset, length)
+    maps, speed = sensitivity_rows(runs, Records(PUBLISHED).maps(runs)), throughput_rows(runs)
     lines = []
-    for row in by_row(runs):
-        mine = maps[maps["method"] == row].pivot_table(index="seed", columns="band", values="error_rate")
-        passes, relative = speed.loc[row]
-        errors = [f"{mine[band].mean():.2f}" + f" ± {mine[band].std():.2f}" * (len(mine) > 1) for band in BANDS]
-        lines.append([row, *errors, f"{passes:.2f}", f"{relative:.2f}", len(mine)])
+    for row, members in by_row(runs).items():
+        ids = [run.run_id for run in members]
+        errors = maps[maps["run_id"].isin(ids)].pivot_table("error_rate", "seed", "band")
+        cells = [spread({str(seed): e for seed, e in errors[band].items()}, "–", 2).text for band in BANDS]
+        passes, relative = speed[speed["run_id"].isin(ids)][["passes_per_image", "relative_to_erm"]].mean()
+        lines.append([row, *cells, f"{passes:.2f}", f"{relative:.2f}", len(errors)])
     named = [f"error, {name}" for name in BANDS.values()]
     return markdown(pd.DataFrame(lines, columns=["method", *named, "passes", "images/s, ERM = 1", "n"]))
 
@@ -108,8 +108,8 @@ def spell(rate: float) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "pacs": partial(sources, "pacs"),
-    "pacs-map": partial(map_and_cost, "pacs"),
+    "pacs": partial(sources, "pacs", "100 steps"),
+    "pacs-map": partial(map_and_cost, "pacs", "100 steps"),
     "digits": partial(accuracy, "digits", "10000 steps"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),

@@ -110,7 +110,7 @@ def _over(store: Store, campaign: Campaign, name: str) -> list[Picture]:
         "seeds. Large markers: the mean over all sources, of the seeds that have them all. Solid lines: its 95 % "
         "interval, from three seeds up. Dotted lines: the range of two seeds, which is no interval.",
     )
-    _add_gains(drawn, campaign.over("mean"), name.replace("sources_", "gains_sources_", 1))
+    _add_gains(drawn, campaign.over("mean"), f"gains_{name}")
     return drawn.pictures
 
 
@@ -121,7 +121,7 @@ def _add_gains(drawn: _Drawn, rows: Mapping[str, Seeds], name: str) -> None:
         drawn.add(
             name,
             partial(gains.gains, {"": pairs}),
-            f"Points over ERM: {told}. The table of differences holds the same numbers.",
+            f"Points over ERM: {told}. The tables hold the same numbers.",
             "What each row gains over ERM, the mean of the differences within a seed. Lines: the 95 % interval for all "
             "rows at once, from three seeds up. Thick lines: settled, by Holm's test on five seeds or more. An arrow: "
             "the interval goes on beyond the axis.",

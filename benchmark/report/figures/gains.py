@@ -24,15 +24,15 @@ def over_erm(rows: Mapping[str, Seeds]) -> list[Pair]:
 def limits(pairs: Sequence[Pair]) -> tuple[float, float]:
     """Where an axis ends, in points: all gains, half a point each way, and intervals as far as WIDEST allows."""
     gains = [-0.5, 0.5, *(pair.difference.mean for pair in pairs)]
-    ends = [*gains, *(end for pair in pairs if drawn(pair) and pair.interval for end in pair.interval)]
+    ends = [*gains, *(end for pair in pairs for end in drawn(pair) or ())]
     widest = WIDEST * max(1.0, *map(abs, gains))
     low, high = max(min(ends), -widest), min(max(ends), widest)
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
 
 
-def drawn(pair: Pair) -> bool:
-    """Whether its interval is drawn: from three seeds up. That of two seeds is wider than any picture."""
-    return pair.interval is not None and pair.difference.n >= 3
+def drawn(pair: Pair) -> tuple[float, float] | None:
+    """Its interval, from three seeds up. That of two seeds is wider than any picture."""
+    return pair.interval if pair.difference.n >= 3 else None
 
 
 def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
@@ -70,10 +70,10 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
         look, y = palette.marked(pair.row), bottom + _high(name) / 2
         places.append(y)
         bottom += _high(name)
-        if drawn(pair) and pair.interval:
-            ends = max(pair.interval[0], low), min(pair.interval[1], high)
+        if interval := drawn(pair):
+            ends = max(interval[0], low), min(interval[1], high)
             axes.plot(ends, [y, y], color=look["color"], linewidth=2.2 if pair.settled else 0.8, zorder=2)
-            for end, beyond, arrow in ((low, pair.interval[0] < low, "<"), (high, pair.interval[1] > high, ">")):
+            for end, beyond, arrow in ((low, interval[0] < low, "<"), (high, interval[1] > high, ">")):
                 if beyond:
                     axes.plot(end, y, arrow, color=look["color"], markersize=3, clip_on=False, zorder=2)
         axes.plot(pair.difference.mean, y, markersize=4, markeredgewidth=0.8, zorder=3, **look)
