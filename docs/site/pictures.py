@@ -1,8 +1,9 @@
-"""`make published`: README's pictures, from the records of results/published, in docs/images.
+"""`make published`: pictures of README.md and docs/, from the records of results/published, in docs/images.
 
 chart.png: what each method gains over ERM, in each comparison that README speaks of. page.png: the head of the page, as
-Chromium on PATH shows it. Both hold the hash of the records that they were made from; tests/docs/test_site.py asks for
-new ones when they have changed. A change of looks is for a person to notice.
+Chromium on PATH shows it. sada.png: what SADA's loader and its attack make of digits. All hold the hash of the records
+that they were made from; tests/docs/test_site.py asks for new ones when they have changed. A change of looks is for a
+person to notice.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 IMAGES = ROOT / "docs" / "images"
-PICTURES = IMAGES / "chart.png", IMAGES / "page.png"
+PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
     ("pacs", "100 steps"): "PACS at 112 px: mean over four sources, three targets each",
     ("digits", "10000 steps"): "MNIST to MNIST-M and USPS",
@@ -58,6 +59,40 @@ def chart(found: "Sequence[Record]", path: Path) -> Path:
         (values,) = several or [comparisons.seeds_of(groups.by_row(runs), "mean")]
         panels[title] = [pair for pair in gains.over_erm(values) if "[" not in pair.row]
     return gains.gains(panels, path)
+
+
+VIEWS = {
+    "ERM, authors' loader": "authors' loader",
+    "AugMix views, 10": "AugMix view",
+    "attacked, batch_max, 10": "attacked, batch_max",
+    "attacked, image_max, 10": "attacked, image_max",
+}
+"""Forms of the study of SADA whose views are shown, and what they are called."""
+
+
+def sheet() -> "Image":
+    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
+    from tables import study  # type: ignore[import-not-found]  # noqa: PLC0415  # the file beside this one
+
+    from benchmark.runs.records import Records  # noqa: PLC0415
+    from benchmark.training.artifacts import strips  # noqa: PLC0415
+
+    rows = {}
+    for form, title in VIEWS.items():
+        run = min(study()[form], key=lambda record: record.asked.seed)
+        (made,) = Records(PUBLISHED).views([run]).values()
+        rows["source image"], rows[title] = strips(made)[:2]
+    left, scale = 190, 3
+    height, width, _ = scale * np.array(rows["source image"].shape)
+    drawn = Image.new("RGB", (left + width, (height + 6) * len(rows) - 6), "white")
+    font = ImageFont.load_default(18)
+    for i, (title, strip) in enumerate(rows.items()):
+        top = i * (height + 6)
+        drawn.paste(Image.fromarray(strip).resize((width, height), Image.Resampling.NEAREST), (left, top))
+        ImageDraw.Draw(drawn).text((0, top + height // 2), title, "black", font, anchor="lm")
+    return drawn
 
 
 def screenshot() -> bytes:
@@ -102,6 +137,7 @@ def main() -> int:
         save(image, PICTURES[0], made_from)
     with Image.open(io.BytesIO(shot)) as image:
         save(image, PICTURES[1], made_from)
+    save(sheet(), PICTURES[2], made_from)
     return 0
 
 

@@ -12,15 +12,19 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import spread
+from benchmark.report.people.cells import interval, spread
+from benchmark.report.people.comparison_tables import told
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy import comparisons
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
+from benchmark.report.tidy.stats import compare, estimate, holm, p_value, simultaneous
 from benchmark.runs.records import Records
+from benchmark.training import artifacts
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
@@ -89,6 +93,114 @@ def is_variant(row: str) -> bool:
     return "[" in row and row != "sada[weight_map=none]"
 
 
+STUDY = ("digits", "500 steps")
+"""The comparison of docs/plans/mnist_m.toml, which docs/findings/ is about."""
+WEIGHED = ("AugMix views", "attacked, batch_max", "attacked, image_max")
+BEHIND = {"erm": "ERM", "augmix": "augmix", "views": "AugMix views, 10", "sada": "SADA as released"}
+LOADED = {(True, True): "authors' loader", (True, False): "their jitter alone", (False, True): "their filter alone"}
+FORMS = {
+    "loader": ["ERM", *(f"ERM, {part}" for part in LOADED.values()), "SADA as released",
+               "SADA as released, authors' loader", "AugMix views, 10", "AugMix views, 10, authors' loader"],
+    "sada": ["ERM", "SADA as released", *(f"{views}, {weight}" for views in WEIGHED for weight in (0.025, 10))],
+    "augmix": ["ERM", "augmix", "augmix[ops=all]", "augmix[severity=10.0]", "augmix[jsd=false]",
+               "augmix, authors' loader"],
+    "randconv": ["ERM", "randconv", "randconv[views=independent]", "randconv[views=clean]"],
+}  # fmt: skip
+"""Rows of the study's tables."""
+CHANGES = [
+    ("authors' loader before ERM", "ERM, authors' loader", "ERM"),
+    ("authors' loader before SADA as released", "SADA as released, authors' loader", "SADA as released"),
+    ("behind it, SADA as released against ERM", "SADA as released, authors' loader", "ERM, authors' loader"),
+    ("behind it, AugMix views and weight 10 against ERM", "AugMix views, 10, authors' loader", "ERM, authors' loader"),
+    *((f"weight 0.025 to 10, {views}", f"{views}, 10", f"{views}, 0.025") for views in WEIGHED),
+    *((f"attack of the AugMix views, weight {w}", f"{WEIGHED[1]}, {w}", f"{WEIGHED[0]}, {w}") for w in (0.025, 10)),
+    *((f"batch_max to image_max, weight {w}", f"{WEIGHED[2]}, {w}", f"{WEIGHED[1]}, {w}") for w in (0.025, 10)),
+]
+"""One change each: what it is called, and the forms after and before it."""
+
+
+def form(record: Record) -> str:
+    """What a run of the study trains with, in words, if it is SADA's: the views of its consistency term, the term's
+    weight, and the loader; the row of any other."""
+    asked, given = record.asked, record.asked.settings
+    if asked.method == "sada_loader":
+        return f"{BEHIND[given['trains']]}, {LOADED[given['jitter'], given['inverted']]}"
+    if asked.method != "sada":
+        return "ERM" if asked.row == "erm" else asked.row
+    if 0 < given["warmup"] < 1:
+        return "SADA as released"
+    views = "AugMix views" if given["warmup"] else f"attacked, {given['recon_norm']}"
+    return f"{views}, {given['lam_warmup' if given['warmup'] else 'lam']:g}"
+
+
+def study() -> dict[str, list[Record]]:
+    """The runs of the study by form."""
+    found: dict[str, list[Record]] = {}
+    for record in records(*STUDY):
+        found.setdefault(form(record), []).append(record)
+    return found
+
+
+def forms(which: str, versus: str) -> str:
+    """Forms on both targets, and MNIST-M against one of them, seed by seed; the table is one family."""
+    rows = {name: study()[name] for name in FORMS[which]}
+    mnist_m, usps = (comparisons.seeds_of(rows, target) for target in ("mnist_m", "usps"))
+    pairs = {pair.row: told(pair) for pair in compare(mnist_m, versus)}
+    lines = []
+    for row, runs in rows.items():
+        reached = (spread({str(seed): v for seed, v in by[row].items()}, "").text for by in (mnist_m, usps))
+        line = {"what trains": row, **dict(zip(("MNIST-M", "USPS"), reached, strict=True))}
+        pair = pairs.get(row, {})
+        line |= {f"MNIST-M minus {versus}": pair.get("difference", "–")}
+        lines.append(
+            line | {name: pair.get(name, "–") for name in ("95 %, all at once", "p (Holm)")} | {"n": len(runs)}
+        )
+    return markdown(pd.DataFrame(lines))
+
+
+def one_change() -> str:
+    """What each of CHANGES does, all else equal, seed by seed; for each target they are one family."""
+    lines = [{"one change": name} for name, _, _ in CHANGES]
+    for target, title in (("mnist_m", "MNIST-M"), ("usps", "USPS")):
+        values = comparisons.seeds_of(study(), target)
+        made = [
+            estimate(
+                [values[after][seed] - values[before][seed] for seed in values[after].keys() & values[before].keys()]
+            )
+            for _, after, before in CHANGES
+        ]
+        adjusted = holm({str(i): p for i, found in enumerate(made) if (p := p_value(found)) is not None})
+        for i, (line, found) in enumerate(zip(lines, made, strict=True)):
+            bounds = simultaneous(found, len(adjusted), adjusted.get(str(i))) or (None, None)
+            line |= {title: f"{found.mean:+.1f}", f"{title}, 95 %, all at once": interval(*bounds), "n": str(found.n)}
+    return markdown(pd.DataFrame(lines))
+
+
+def brightness() -> str:
+    """The mean pixel of the images in the pictures of views: mean ± sd over runs. The first strip is of the source."""
+    lines = []
+    for row in [*FORMS["sada"][1:], "augmix", "ERM, authors' loader"]:
+        pictures = Records(PUBLISHED).views(study()[row])
+        means = {run: [float(np.mean(strip)) / 255 for strip in artifacts.strips(png)] for run, png in pictures.items()}
+        source = spread({run: strips[0] for run, strips in means.items()}, "", 2).text
+        views = spread({run: float(np.mean(strips[1:])) for run, strips in means.items()}, "", 2).text
+        lines.append({"what trains": row, "source images": source, "what is made of them": views, "n": len(means)})
+    return markdown(pd.DataFrame(lines))
+
+
+def gradients() -> str:
+    """What `docs/site/gradients.py` found: norms of gradients, mean ± sd over networks, and ratios of their means."""
+    found = json.loads((PUBLISHED / "findings" / "gradients.json").read_text(encoding="utf-8"))
+    lines = []
+    for kind in next(iter(found.values())):
+        norms = {term: {run: by[kind][term] for run, by in found.items()} for term in ("cross-entropy", "consistency")}
+        cells = {term: spread(values, "", 2).text for term, values in norms.items()}
+        ratio = sum(norms["consistency"].values()) / sum(norms["cross-entropy"].values())
+        weighed = {f"of cross-entropy, weight {w:g}": f"{100 * w * ratio:.2g} %" for w in (0.025, 10)}
+        lines.append({"views": kind, **cells, **weighed, "n": str(len(found))})
+    return markdown(pd.DataFrame(lines))
+
+
 def speed() -> str:
     """The newest file of `make perf`: ours beside its peers."""
     newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
@@ -113,6 +225,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits": partial(accuracy, "digits", "10000 steps"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
+    "sada-loader": partial(forms, "loader", "ERM"),
+    "sada-forms": partial(forms, "sada", "ERM"),
+    "sada-changes": one_change,
+    "sada-brightness": brightness,
+    "sada-gradients": gradients,
+    "augmix-forms": partial(forms, "augmix", "augmix"),
+    "randconv-forms": partial(forms, "randconv", "randconv"),
     "speed": speed,
 }
 """What makes each table, by its name in the documents."""
