@@ -188,19 +188,6 @@ def brightness() -> str:
     return markdown(pd.DataFrame(lines))
 
 
-def gradients() -> str:
-    """What `docs/site/gradients.py` found: norms of gradients, mean ± sd over networks, and ratios of their means."""
-    found = json.loads((PUBLISHED / "findings" / "gradients.json").read_text(encoding="utf-8"))
-    lines = []
-    for kind in next(iter(found.values())):
-        norms = {term: {run: by[kind][term] for run, by in found.items()} for term in ("cross-entropy", "consistency")}
-        cells = {term: spread(values, "", 2).text for term, values in norms.items()}
-        ratio = sum(norms["consistency"].values()) / sum(norms["cross-entropy"].values())
-        weighed = {f"of cross-entropy, weight {w:g}": f"{100 * w * ratio:.2g} %" for w in (0.025, 10)}
-        lines.append({"views": kind, **cells, **weighed, "n": str(len(found))})
-    return markdown(pd.DataFrame(lines))
-
-
 def speed() -> str:
     """The newest file of `make perf`: ours beside its peers."""
     newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
@@ -229,7 +216,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "sada-forms": partial(forms, "sada", "ERM"),
     "sada-changes": one_change,
     "sada-brightness": brightness,
-    "sada-gradients": gradients,
     "augmix-forms": partial(forms, "augmix", "augmix"),
     "randconv-forms": partial(forms, "randconv", "randconv"),
     "speed": speed,
