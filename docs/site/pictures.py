@@ -62,37 +62,28 @@ def chart(found: "Sequence[Record]", path: Path) -> Path:
 
 
 VIEWS = {
-    "ERM, authors' loader": "authors' loader",
-    "AugMix views, 10": "AugMix view",
-    "attacked, batch_max, 10": "attacked, batch_max",
-    "attacked, image_max, 10": "attacked, image_max",
+    "sada_loader": "authors' loader",
+    "sada[weight_map=none,warmup=1.0]": "AugMix view",
+    "sada[weight_map=none,lam=10.0,warmup=0.0]": "attacked, batch_max",
+    "sada[recon_norm=image_max,weight_map=none,lam=10.0,warmup=0.0]": "attacked, image_max",
 }
-"""Forms of the study of SADA whose views are shown, and what they are called."""
+"""Rows of the study of SADA whose views are shown, and what they are called."""
 
 
-def sheet() -> "Image":
-    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
-    from tables import study  # type: ignore[import-not-found]  # noqa: PLC0415  # the file beside this one
-
+def sheet(found: "Sequence[Record]", path: Path) -> Path:
+    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed.
+    Returns the PNG; a PDF lies beside it."""
+    from benchmark.report.figures import learning_curves  # noqa: PLC0415
+    from benchmark.report.tidy import comparisons, groups  # noqa: PLC0415
     from benchmark.runs.records import Records  # noqa: PLC0415
     from benchmark.training.artifacts import strips  # noqa: PLC0415
 
-    rows = {}
-    for form, title in VIEWS.items():
-        run = min(study()[form], key=lambda record: record.asked.seed)
-        (made,) = Records(PUBLISHED).views([run]).values()
-        rows["source image"], rows[title] = strips(made)[:2]
-    left, scale = 190, 3
-    height, width, _ = scale * np.array(rows["source image"].shape)
-    drawn = Image.new("RGB", (left + width, (height + 6) * len(rows) - 6), "white")
-    font = ImageFont.load_default(18)
-    for i, (title, strip) in enumerate(rows.items()):
-        top = i * (height + 6)
-        drawn.paste(Image.fromarray(strip).resize((width, height), Image.Resampling.NEAREST), (left, top))
-        ImageDraw.Draw(drawn).text((0, top + height // 2), title, "black", font, anchor="lm")
-    return drawn
+    rows = groups.by_row([r for r in found if r.asked.dataset == "digits" and comparisons.length(r) == "500 steps"])
+    shown = {}
+    for row, title in VIEWS.items():
+        run = min(rows[row], key=lambda record: record.asked.seed)
+        shown["source image"], shown[title] = strips(Records(PUBLISHED).views([run])[run.run_id])[:2]
+    return learning_curves.strip_sheet(shown, {}, path)
 
 
 def screenshot() -> bytes:
@@ -133,11 +124,15 @@ def main() -> int:
     except FileNotFoundError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder, Image.open(chart(found, Path(folder) / "chart")) as image:
-        save(image, PICTURES[0], made_from)
-    with Image.open(io.BytesIO(shot)) as image:
-        save(image, PICTURES[1], made_from)
-    save(sheet(), PICTURES[2], made_from)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn: tuple[Path | io.BytesIO, ...] = (
+            chart(found, Path(folder) / "chart"),
+            io.BytesIO(shot),
+            sheet(found, Path(folder) / "sheet"),
+        )
+        for made, path in zip(drawn, PICTURES, strict=True):
+            with Image.open(made) as image:
+                save(image, path, made_from)
     return 0
 
 

@@ -7,22 +7,23 @@ written here and nowhere else; tests/test_readme.py holds the documents against 
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import interval, spread
+from benchmark.report.people.cells import spread
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy import comparisons
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
-from benchmark.report.tidy.stats import compare, estimate, holm, p_value, simultaneous
+from benchmark.report.tidy.stats import compare, compare_pairs
 from benchmark.runs.records import Records
 from benchmark.training import artifacts
 
@@ -79,7 +80,7 @@ def map_and_cost(dataset: str, length: str) -> str:
     for row, members in by_row(runs).items():
         ids = [run.run_id for run in members]
         errors = maps[maps["run_id"].isin(ids)].pivot_table("error_rate", "seed", "band")
-        cells = [spread({str(seed): e for seed, e in errors[band].items()}, "–", 2).text for band in BANDS]
+        cells = [over_seeds(errors[band].to_dict(), 2) for band in BANDS]
         passes, relative = speed[speed["run_id"].isin(ids)][["passes_per_image", "relative_to_erm"]].mean()
         lines.append([row, *cells, f"{passes:.2f}", f"{relative:.2f}", len(errors)])
     named = [f"error, {name}" for name in BANDS.values()]
@@ -133,6 +134,7 @@ def form(record: Record) -> str:
     return f"{views}, {given['lam_warmup' if given['warmup'] else 'lam']:g}"
 
 
+@cache
 def study() -> dict[str, list[Record]]:
     """The runs of the study by form."""
     found: dict[str, list[Record]] = {}
@@ -147,32 +149,33 @@ def forms(which: str, versus: str) -> str:
     mnist_m, usps = (comparisons.seeds_of(rows, target) for target in ("mnist_m", "usps"))
     pairs = {pair.row: told(pair) for pair in compare(mnist_m, versus)}
     lines = []
-    for row, runs in rows.items():
-        reached = (spread({str(seed): v for seed, v in by[row].items()}, "").text for by in (mnist_m, usps))
-        line = {"what trains": row, **dict(zip(("MNIST-M", "USPS"), reached, strict=True))}
-        pair = pairs.get(row, {})
-        line |= {f"MNIST-M minus {versus}": pair.get("difference", "–")}
+    for row in rows:
+        against = pairs.get(row, {})
         lines.append(
-            line | {name: pair.get(name, "–") for name in ("95 %, all at once", "p (Holm)")} | {"n": len(runs)}
+            {"what trains": row, "MNIST-M": over_seeds(mnist_m[row]), "USPS": over_seeds(usps[row])}
+            | {f"MNIST-M minus {versus}": against.get("difference", "–")}
+            | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
+            | {"n": len(mnist_m[row])}
         )
     return markdown(pd.DataFrame(lines))
 
 
+def over_seeds(values: Mapping[Any, float], digits: int = 1) -> str:
+    """Mean ± sd of values by seed."""
+    return spread({str(seed): value for seed, value in values.items()}, "–", digits).text
+
+
 def one_change() -> str:
     """What each of CHANGES does, all else equal, seed by seed; for each target they are one family."""
-    lines = [{"one change": name} for name, _, _ in CHANGES]
+    lines: list[dict[str, str]] = [{"one change": name} for name, _, _ in CHANGES]
     for target, title in (("mnist_m", "MNIST-M"), ("usps", "USPS")):
-        values = comparisons.seeds_of(study(), target)
-        made = [
-            estimate(
-                [values[after][seed] - values[before][seed] for seed in values[after].keys() & values[before].keys()]
-            )
-            for _, after, before in CHANGES
-        ]
-        adjusted = holm({str(i): p for i, found in enumerate(made) if (p := p_value(found)) is not None})
-        for i, (line, found) in enumerate(zip(lines, made, strict=True)):
-            bounds = simultaneous(found, len(adjusted), adjusted.get(str(i))) or (None, None)
-            line |= {title: f"{found.mean:+.1f}", f"{title}, 95 %, all at once": interval(*bounds), "n": str(found.n)}
+        pairs = compare_pairs(comparisons.seeds_of(study(), target), [(after, before) for _, after, before in CHANGES])
+        for line, pair in zip(lines, map(told, pairs), strict=True):
+            line |= {
+                title: pair["difference"],
+                f"{title}, 95 %, all at once": pair["95 %, all at once"],
+                "n": pair["n"],
+            }
     return markdown(pd.DataFrame(lines))
 
 

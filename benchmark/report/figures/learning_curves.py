@@ -76,10 +76,18 @@ def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path
         sheets |= {row: strips[0]} if strips else {}
     shown = {"source": next(iter(sheets.values()))[0]}
     shown |= {row: strips[1] for row, strips in sheets.items() if len(strips) > 1}
+    return strip_sheet(shown, {row: palette.look(row).colour for row in sheets}, path)
+
+
+def strip_sheet(shown: Mapping[str, np.ndarray[Any, Any]], colours: Mapping[str, str], path: Path) -> Path:
+    """Strips of images (uint8 [H,W,3], all of one size) below each other, their names beside them; a name without a
+    colour is black."""
+    (high_px, wide_px), *others = {strip.shape[:2] for strip in shown.values()}
+    assert not others
     with mpl.rc_context(palette.STYLE):
         left = 0.26 * palette.WIDTH
         wide = palette.WIDTH - left - 0.02
-        image = wide * shown["source"].shape[0] / shown["source"].shape[1]
+        image = wide * high_px / wide_px
         names = {row: layout.wrapped(row, left - 2 * layout.EDGE, 6) for row in shown}
         high = {row: max(image, layout.height(name, 6)) + 0.02 for row, name in names.items()}
         figure = Figure(figsize=(palette.WIDTH, top := sum(high.values())))
@@ -89,7 +97,6 @@ def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path
             axes = layout.place(figure, left, top + (high[row] - image) / 2, wide, image)
             axes.imshow(strip, interpolation="nearest", aspect="auto")
             axes.set_axis_off()
-            colour = "black" if row == "source" else palette.look(row).colour
-            axes.text(-layout.EDGE / wide, 0.5, names[row], fontsize=6, ha="right", va="center", color=colour,
-                      transform=axes.transAxes)  # fmt: skip
+            axes.text(-layout.EDGE / wide, 0.5, names[row], fontsize=6, ha="right", va="center",
+                      color=colours.get(row, "black"), transform=axes.transAxes)  # fmt: skip
         return palette.save(figure, path)

@@ -4,9 +4,10 @@ Seeds pair: one seed gives every method the same initial network and order of ba
 differences within a seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -17,6 +18,7 @@ ENOUGH_SEEDS = 5
 MOST_SEEDS = 50
 """Where more seeds than this would be needed, the number is not worth stating."""
 
+Name = TypeVar("Name", bound=Hashable)
 Seeds = Mapping[int, float]
 """A row's value for each seed."""
 
@@ -55,7 +57,7 @@ def p_value(found: Estimate) -> float | None:
     return None if error is None else float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1))
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     """Holm's step-down adjusted p-values: the i-th smallest of m times m - i + 1, at most 1, never falling."""
     adjusted, floor = {}, 0.0
     for i, (name, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
@@ -115,19 +117,25 @@ class Pair:
 
 def compare(rows: Mapping[str, Seeds], versus: str) -> list[Pair]:
     """Every other row minus `versus`, paired by seed; one Holm family. Rows without a common seed are left out."""
-    reference, found = rows[versus], {}
-    for row, seeds in rows.items():
-        common = sorted(seeds.keys() & reference.keys())
-        if row != versus and common:
-            found[row] = estimate([seeds[seed] - reference[seed] for seed in common])
-    p = {row: value for row, difference in found.items() if (value := p_value(difference)) is not None}
+    return compare_pairs(rows, [(row, versus) for row in rows if row != versus])
+
+
+def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -> list[Pair]:
+    """The first row of each pair minus the second, paired by seed; all are one Holm family. Pairs without a common seed
+    are left out."""
+    found = {}
+    for row, versus in pairs:
+        common = sorted(rows[row].keys() & rows[versus].keys())
+        if common:
+            found[row, versus] = estimate([rows[row][seed] - rows[versus][seed] for seed in common])
+    p = {pair: value for pair, difference in found.items() if (value := p_value(difference)) is not None}
     adjusted, family = holm(p), max(1, len(p))
     return [
         Pair(
-            row, versus, difference, p.get(row), adjusted.get(row),
-            simultaneous(difference, family, adjusted.get(row)), seeds_to_settle(difference, family),
+            *pair, difference, p.get(pair), adjusted.get(pair),
+            simultaneous(difference, family, adjusted.get(pair)), seeds_to_settle(difference, family),
         )
-        for row, difference in found.items()
+        for pair, difference in found.items()
     ]  # fmt: skip
 
 
