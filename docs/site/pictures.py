@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
+STUDY = PUBLISHED / "mnist_m"
+"""The runs of docs/plans/mnist_m.toml."""
 IMAGES = ROOT / "docs" / "images"
 PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
@@ -35,7 +37,7 @@ PANELS = {
 def records() -> "list[Record]":
     from benchmark.runs.records import Records  # noqa: PLC0415
 
-    return Records(PUBLISHED).read_all()
+    return [record for out in (PUBLISHED, STUDY) for record in Records(out).read_all()]
 
 
 def hashed(found: "Sequence[Record]") -> str:
@@ -70,19 +72,19 @@ VIEWS = {
 """Rows of the study of SADA whose views are shown, and what they are called."""
 
 
-def sheet(found: "Sequence[Record]", path: Path) -> Path:
+def sheet(path: Path) -> Path:
     """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed.
     Returns the PNG; a PDF lies beside it."""
     from benchmark.report.figures import learning_curves  # noqa: PLC0415
-    from benchmark.report.tidy import comparisons, groups  # noqa: PLC0415
+    from benchmark.report.tidy import groups  # noqa: PLC0415
     from benchmark.runs.records import Records  # noqa: PLC0415
     from benchmark.training.artifacts import strips  # noqa: PLC0415
 
-    rows = groups.by_row([r for r in found if r.asked.dataset == "digits" and comparisons.length(r) == "500 steps"])
-    shown = {}
+    study = Records(STUDY)
+    rows, shown = groups.by_row(study.read_all()), {}
     for row, title in VIEWS.items():
         run = min(rows[row], key=lambda record: record.asked.seed)
-        shown["source image"], shown[title] = strips(Records(PUBLISHED).views([run])[run.run_id])[:2]
+        shown["source image"], shown[title] = strips(study.views([run])[run.run_id])[:2]
     return learning_curves.strip_sheet(shown, {}, path)
 
 
@@ -128,7 +130,7 @@ def main() -> int:
         drawn: tuple[Path | io.BytesIO, ...] = (
             chart(found, Path(folder) / "chart"),
             io.BytesIO(shot),
-            sheet(found, Path(folder) / "sheet"),
+            sheet(Path(folder) / "sheet"),
         )
         for made, path in zip(drawn, PICTURES, strict=True):
             with Image.open(made) as image:

@@ -94,8 +94,8 @@ def is_variant(row: str) -> bool:
     return "[" in row and row != "sada[weight_map=none]"
 
 
-STUDY = ("digits", "500 steps")
-"""The comparison of docs/plans/mnist_m.toml, which docs/findings/ is about."""
+STUDY = Records(PUBLISHED / "mnist_m")
+"""The runs of docs/plans/mnist_m.toml, which docs/findings/ is about: forms taken apart, no advice what to use."""
 WEIGHED = ("AugMix views", "attacked, batch_max", "attacked, image_max")
 BEHIND = {"erm": "ERM", "augmix": "augmix", "views": "AugMix views, 10", "sada": "SADA as released"}
 LOADED = {(True, True): "authors' loader", (True, False): "their jitter alone", (False, True): "their filter alone"}
@@ -138,7 +138,7 @@ def form(record: Record) -> str:
 def study() -> dict[str, list[Record]]:
     """The runs of the study by form."""
     found: dict[str, list[Record]] = {}
-    for record in records(*STUDY):
+    for record in STUDY.read_all():
         found.setdefault(form(record), []).append(record)
     return found
 
@@ -183,7 +183,7 @@ def brightness() -> str:
     """The mean pixel of the images in the pictures of views: mean ± sd over runs. The first strip is of the source."""
     lines = []
     for row in [*FORMS["sada"][1:], "augmix", "ERM, authors' loader"]:
-        pictures = Records(PUBLISHED).views(study()[row])
+        pictures = STUDY.views(study()[row])
         means = {run: [float(np.mean(strip)) / 255 for strip in artifacts.strips(png)] for run, png in pictures.items()}
         source = spread({run: strips[0] for run, strips in means.items()}, "", 2).text
         views = spread({run: float(np.mean(strips[1:])) for run, strips in means.items()}, "", 2).text

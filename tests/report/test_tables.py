@@ -357,8 +357,9 @@ def test_parquet_holds_what_the_csv_does(tmp_path: Path) -> None:
     )
 
 
-def test_published_results_agree_with_their_records() -> None:
-    published = ROOT / "results" / "published"
+@pytest.mark.parametrize("study", ["", "mnist_m"])
+def test_published_results_agree_with_their_records(study: str) -> None:
+    published = ROOT / "results" / "published" / study
     if not (published / "runs").is_dir():
         pytest.skip("no published results in this checkout")
     assert tables.check(Store(published)) == []

@@ -270,5 +270,6 @@ def test_a_folder_in_the_place_of_a_table_is_named(store: Store, capsys: pytest.
     assert f"{path}: Is a directory" in capsys.readouterr().err
 
 
-def test_published_records_are_within_the_limits() -> None:
-    assert Records(ROOT / "results" / "published").read_all()
+@pytest.mark.parametrize("study", ["", "mnist_m"])
+def test_published_records_are_within_the_limits(study: str) -> None:
+    assert Records(ROOT / "results" / "published" / study).read_all()
