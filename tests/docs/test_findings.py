@@ -1,6 +1,5 @@
-"""The plugin behind docs/findings: SADA's loader before another training."""
+"""The plugins behind docs/findings: SADA's loader before another training, and in parts."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +13,17 @@ from tests.conftest import ROOT
 RNG = Rng(0, 3, 0.5)
 
 
-@pytest.fixture
-def make() -> Callable[..., Any]:
-    registry.load_plugins([ROOT / "docs" / "findings" / "sada_loader.py"])
-    return lambda **settings: registry.make("method", "sada_loader", settings)
+@pytest.fixture(autouse=True)
+def plugins() -> None:
+    registry.load_plugins([ROOT / "docs" / "findings" / f"{name}.py" for name in ("sada_loader", "loader_parts")])
+
+
+def make(**settings: Any) -> Any:
+    return registry.make("method", "sada_loader", settings)
+
+
+def parts(**settings: Any) -> Any:
+    return registry.make("method", "loader_parts", settings)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def batch() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     ],
 )
 def test_it_trains_what_it_says_on_what_the_loader_gives(
-    make: Callable[..., Any], batch: Any, trains: str, method: str, settings: dict[str, Any]
+    batch: Any, trains: str, method: str, settings: dict[str, Any]
 ) -> None:
     net, x, y = batch
     loaded = jitter_log(x, RNG.draw("loader", sample_jitter_log, len(x)))
@@ -47,7 +53,7 @@ def test_it_trains_what_it_says_on_what_the_loader_gives(
     assert not torch.equal(loaded, x)
 
 
-def test_each_half_can_be_off(make: Callable[..., Any], batch: Any) -> None:
+def test_each_half_can_be_off(batch: Any) -> None:
     _, x, _ = batch
     bare = make(jitter=False, inverted=False).loaded(x, RNG)
     torch.testing.assert_close(bare, x, rtol=0, atol=1e-6)
@@ -57,3 +63,32 @@ def test_each_half_can_be_off(make: Callable[..., Any], batch: Any) -> None:
     assert [bool((a != b).any()) for a, b in zip(inverted, bare, strict=True)] == draws.filtered.tolist()
     assert all((a != b).any() for a, b in zip(jittered, bare, strict=True))
     assert torch.equal(make().loaded(x, RNG)[~draws.filtered], jittered[~draws.filtered])
+
+
+def test_all_parts_are_the_loader(batch: Any) -> None:
+    net, x, y = batch
+    for whole, one in [
+        (make(), parts()),
+        (make(inverted=False), parts(inverts="none")),
+        (make(jitter=False), parts(brightness=False, contrast=False)),
+    ]:
+        assert torch.equal(whole.loss(net, x, y, RNG, {}), one.loss(net, x, y, RNG, {}))
+
+
+def test_each_part_touches_its_own_images(batch: Any) -> None:
+    net, x, y = batch
+    bare = {"brightness": False, "contrast": False}
+    (filtered,) = parts(**bare).views(net, x, y, RNG, {})
+    (negative,) = parts(**bare, inverts="negative").views(net, x, y, RNG, {})
+    inverted = (filtered != x).flatten(1).any(1)
+    assert 0 < inverted.sum() < len(x)
+    torch.testing.assert_close(negative[inverted], 1 - x[inverted], rtol=0, atol=1 / 255)
+    assert torch.equal(negative[~inverted], x[~inverted])
+    for jitters, jittered in (("inverted", inverted), ("others", ~inverted)):
+        (view,) = parts(jitters=jitters).views(net, x, y, RNG, {})
+        assert torch.equal((view != filtered).flatten(1).any(1), jittered)
+    one, other = (parts(**{part: False}, inverts="none").views(net, x, y, RNG, {})[0] for part in bare)
+    assert (one != other).flatten(1).any(1).all()
+    dimmed = parts(contrast=False, inverts="none").drawn(len(x), torch.Generator().manual_seed(0))
+    assert (dimmed.contrast == 1).all()
+    assert (dimmed.brightness != 1).all()
