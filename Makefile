@@ -65,8 +65,8 @@ docs: setup
 published: setup
 	$(BIN)/python -m benchmark.tables --out results/published --pack
 	$(BIN)/python -m benchmark.tables --out results/published/mnist_m --pack
-	$(BIN)/python docs/site/tables.py
-	$(BIN)/python docs/site/pictures.py
+	$(BIN)/python -m docs.site.tables
+	$(BIN)/python -m docs.site.pictures
 
 clean:
 	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

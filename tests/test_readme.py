@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.site import tables
 from tests.conftest import ROOT
-from tests.docs.documents import script
-
-made = script("tables")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
@@ -17,21 +15,21 @@ NEEDS = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="an installation witho
 
 
 @NEEDS
-@pytest.mark.parametrize("path", made.DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", tables.DOCUMENTS, ids=lambda path: path.stem)
 def test_the_tables_of_the_documents_are_made_from_the_records(path: Path) -> None:
     """`make published` writes them."""
     text = path.read_text(encoding="utf-8")
-    assert made.filled(text) == text
+    assert tables.filled(text) == text
 
 
 def test_every_table_is_shown_somewhere() -> None:
-    shown = {name for path in made.DOCUMENTS for _, name, _ in made.PLACE.findall(path.read_text(encoding="utf-8"))}
-    assert shown == made.TABLES.keys()
+    shown = {name for path in tables.DOCUMENTS for _, name, _ in tables.PLACE.findall(path.read_text(encoding="utf-8"))}
+    assert shown == tables.TABLES.keys()
 
 
 def test_a_table_of_no_known_name_is_an_error() -> None:
     with pytest.raises(KeyError, match="unknown"):
-        made.filled("<!-- table unknown -->\n<!-- end -->")
+        tables.filled("<!-- table unknown -->\n<!-- end -->")
 
 
 @NEEDS

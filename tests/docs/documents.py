@@ -15,9 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -99,13 +97,3 @@ def follow(page: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
                 assert agrees(shown, said), f"{at}: {line}\nshown:\n{shown}\nsaid:\n{said}"
         else:
             pytest.fail(f"{at}: nobody runs a block of {block.language}")
-
-
-def script(name: str) -> ModuleType:
-    """A module of docs/site, which is no package."""
-    spec = spec_from_file_location(name, ROOT / "docs" / "site" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made

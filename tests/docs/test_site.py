@@ -14,8 +14,8 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from docs.site import pictures
 from tests.conftest import ROOT
-from tests.docs.documents import script
 
 NEEDS = pytest.mark.skipif(find_spec("material") is None, reason="no mkdocs-material: `make docs` installs it")
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -106,9 +106,8 @@ def test_broken_links_end_the_build(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (ROOT / "results" / "published").is_dir(), reason="an installation without published results")
 def test_the_readme_s_pictures_are_made_from_the_published_records() -> None:
-    made = script("pictures")
-    expected = made.hashed(made.records())
-    for path in made.PICTURES:
+    expected = pictures.hashed(pictures.records())
+    for path in pictures.PICTURES:
         with Image.open(path) as picture:
             assert picture.info["records"] == expected, f"{path.name}: the records have changed: make published"
         assert path.stat().st_size < 150 * 1024

@@ -1,0 +1,36 @@
+"""The records of results/published, and how the documents' tables are set."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.core.record import Record
+from benchmark.report.people.cells import spread
+from benchmark.report.tidy import comparisons
+from benchmark.runs.records import Records
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results" / "published"
+
+
+@cache
+def records(dataset: str, *lengths: str) -> tuple[Record, ...]:
+    """The records of one dataset and some lengths."""
+    return tuple(r for r in everything() if r.asked.dataset == dataset and comparisons.length(r) in lengths)
+
+
+@cache
+def everything() -> list[Record]:
+    return Records(PUBLISHED).read_all()
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def over_seeds(values: Mapping[Any, float], digits: int = 1) -> str:
+    """Mean ± sd of values by seed."""
+    return spread({str(seed): value for seed, value in values.items()}, "–", digits).text

@@ -1,0 +1,161 @@
+"""The tables of docs/findings/sada.md."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+
+from benchmark.core.record import Record
+from benchmark.report.people.cells import spread
+from benchmark.report.people.comparison_tables import told
+from benchmark.report.tidy import comparisons
+from benchmark.report.tidy.stats import compare, compare_pairs
+from benchmark.runs.records import Records
+from benchmark.training import artifacts
+from docs.site.published import PUBLISHED, markdown, over_seeds, records
+
+STUDY = Records(PUBLISHED / "mnist_m")
+"""The runs of docs/plans/mnist_m.toml, which docs/findings/ is about: forms taken apart, no advice what to use."""
+WEIGHED = ("AugMix views", "attacked, batch_max", "attacked, image_max")
+BEHIND = {"erm": "ERM", "augmix": "augmix", "views": "AugMix views, 10", "sada": "SADA as released"}
+LOADED = {(True, True): "authors' loader", (True, False): "their jitter alone", (False, True): "their filter alone"}
+PARTS = {
+    "brightness=false,inverts=none": "their contrast alone",
+    "contrast=false,inverts=none": "their brightness alone",
+    "brightness=false": "their filter and contrast",
+    "contrast=false": "their filter and brightness",
+    "jitters=inverted": "their filter, jitter on its images alone",
+    "jitters=others": "their filter, jitter on the others alone",
+    "brightness=false,contrast=false,inverts=negative": "negative alone",
+    "inverts=negative": "negative and their jitter",
+}
+"""Settings of docs/findings/loader_parts.py, in words."""
+TOGETHER = [
+    ("their filter alone", "their jitter alone", "authors' loader"),
+    ("their filter alone", "their brightness alone", "their filter and brightness"),
+    ("their filter alone", "their contrast alone", "their filter and contrast"),
+    ("negative alone", "their jitter alone", "negative and their jitter"),
+]
+"""Two parts before ERM, and both."""
+FORMS = {
+    "loader": ["ERM", *(f"ERM, {part}" for part in LOADED.values()), "SADA as released",
+               "SADA as released, authors' loader", "AugMix views, 10", "AugMix views, 10, authors' loader"],
+    "sada": ["ERM", "SADA as released", *(f"{views}, {weight}" for views in WEIGHED for weight in (0.025, 10))],
+    "parts": ["ERM", *(f"ERM, {name}" for name in (*LOADED.values(), *PARTS.values()))],
+    "long": ["ERM", "ERM, authors' loader", "augmix"],
+    "augmix": ["ERM", "augmix", "augmix[ops=all]", "augmix[severity=10.0]", "augmix[jsd=false]",
+               "augmix, authors' loader"],
+    "randconv": ["ERM", "randconv", "randconv[views=independent]", "randconv[views=clean]"],
+}  # fmt: skip
+"""Rows of the study's tables."""
+CHANGES = [
+    ("authors' loader before ERM", "ERM, authors' loader", "ERM"),
+    ("authors' loader before SADA as released", "SADA as released, authors' loader", "SADA as released"),
+    ("behind it, SADA as released against ERM", "SADA as released, authors' loader", "ERM, authors' loader"),
+    ("behind it, AugMix views and weight 10 against ERM", "AugMix views, 10, authors' loader", "ERM, authors' loader"),
+    *((f"weight 0.025 to 10, {views}", f"{views}, 10", f"{views}, 0.025") for views in WEIGHED),
+    *((f"attack of the AugMix views, weight {w}", f"{WEIGHED[1]}, {w}", f"{WEIGHED[0]}, {w}") for w in (0.025, 10)),
+    *((f"batch_max to image_max, weight {w}", f"{WEIGHED[2]}, {w}", f"{WEIGHED[1]}, {w}") for w in (0.025, 10)),
+]
+"""One change each: what it is called, and the forms after and before it."""
+
+
+def form(record: Record) -> str:
+    """What a run of the study trains with, in words, if it is SADA's: the views of its consistency term, the term's
+    weight, and the loader; the row of any other."""
+    asked, given = record.asked, record.asked.settings
+    if asked.method == "sada_loader":
+        return f"{BEHIND[given['trains']]}, {LOADED[given['jitter'], given['inverted']]}"
+    if asked.method == "loader_parts":
+        return f"ERM, {PARTS[asked.variant]}"
+    if asked.method != "sada":
+        return "ERM" if asked.row == "erm" else asked.row
+    if 0 < given["warmup"] < 1:
+        return "SADA as released"
+    views = "AugMix views" if given["warmup"] else f"attacked, {given['recon_norm']}"
+    return f"{views}, {given['lam_warmup' if given['warmup'] else 'lam']:g}"
+
+
+@cache
+def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
+    """The runs of one length by form: the study's, and beside them those of the protocol."""
+    found: dict[str, list[Record]] = {}
+    for record in (*STUDY.read_all(), *records("digits", length)):
+        if comparisons.length(record) == length:
+            found.setdefault(form(record), []).append(record)
+    return found
+
+
+def forms(which: str, versus: str, length: str = "500 steps") -> str:
+    """Forms on both targets, and MNIST-M against one of them, seed by seed; the table is one family."""
+    rows = {name: by_form(length)[name] for name in FORMS[which]}
+    mnist_m, usps = (comparisons.seeds_of(rows, target) for target in ("mnist_m", "usps"))
+    pairs = {pair.row: told(pair) for pair in compare(mnist_m, versus)}
+    lines = []
+    for row in rows:
+        against = pairs.get(row, {})
+        lines.append(
+            {"what trains": row, "MNIST-M": over_seeds(mnist_m[row]), "USPS": over_seeds(usps[row])}
+            | {f"MNIST-M minus {versus}": against.get("difference", "–")}
+            | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
+            | {"n": len(mnist_m[row])}
+        )
+    return markdown(pd.DataFrame(lines))
+
+
+def one_change() -> str:
+    """What each of CHANGES does, all else equal, seed by seed; for each target they are one family."""
+    lines: list[dict[str, str]] = [{"one change": name} for name, _, _ in CHANGES]
+    for target, title in (("mnist_m", "MNIST-M"), ("usps", "USPS")):
+        pairs = compare_pairs(
+            comparisons.seeds_of(by_form(), target), [(after, before) for _, after, before in CHANGES]
+        )
+        for line, pair in zip(lines, map(told, pairs), strict=True):
+            line |= {
+                title: pair["difference"],
+                f"{title}, 95 %, all at once": pair["95 %, all at once"],
+                "n": pair["n"],
+            }
+    return markdown(pd.DataFrame(lines))
+
+
+def together() -> str:
+    """Whether two parts of the loader gain more on MNIST-M together than the sum of what each gains, seed by seed; the
+    table is one family."""
+    seeds = comparisons.seeds_of(by_form(), "mnist_m")
+    bare = seeds["ERM"]
+    gains = {row.removeprefix("ERM, "): {s: found[s] - bare[s] for s in bare} for row, found in seeds.items()}
+    sums = {f"sum: {both}": {s: gains[one][s] + gains[other][s] for s in bare} for one, other, both in TOGETHER}
+    pairs = compare_pairs(gains | sums, [(both, f"sum: {both}") for *_, both in TOGETHER])
+    lines = []
+    for (one, other, both), pair in zip(TOGETHER, map(told, pairs), strict=True):
+        reached = {"first": one, "second": other, "both": both}
+        lines.append(
+            {"first": one, "second": other}
+            | {f"{name}, over ERM": over_seeds(gains[row]) for name, row in reached.items()}
+            | {"both minus sum": pair["difference"], "95 %, all at once": pair["95 %, all at once"], "n": pair["n"]}
+        )
+    return markdown(pd.DataFrame(lines))
+
+
+def brightness() -> str:
+    """The mean pixel of the images in the pictures of views: mean ± sd over runs. The first strip is of the source."""
+    lines = []
+    for row in [*FORMS["sada"][1:], "augmix", "ERM, authors' loader"]:
+        pictures = STUDY.views(by_form()[row])
+        means = {run: [float(np.mean(strip)) / 255 for strip in artifacts.strips(png)] for run, png in pictures.items()}
+        source = spread({run: strips[0] for run, strips in means.items()}, "", 2).text
+        views = spread({run: float(np.mean(strips[1:])) for run, strips in means.items()}, "", 2).text
+        lines.append({"what trains": row, "source images": source, "what is made of them": views, "n": len(means)})
+    return markdown(pd.DataFrame(lines))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "sada-loader": partial(forms, "loader", "ERM"),
+    "sada-forms": partial(forms, "sada", "ERM"),
+    "sada-changes": one_change,
+    "sada-brightness": brightness,
+    "augmix-forms": partial(forms, "augmix", "augmix"),
+    "randconv-forms": partial(forms, "randconv", "randconv"),
+}
