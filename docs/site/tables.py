@@ -13,6 +13,7 @@ from functools import partial
 
 import pandas as pd
 
+from benchmark import scaling
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
@@ -96,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,
     "speed": speed,
+    "scaling": lambda: scaling.report(scaling.Args(out=PUBLISHED)).rstrip(),
 }
 """What makes each table, by its name in the documents."""
 
