@@ -10,7 +10,7 @@ from benchmark.core.record import Record
 from benchmark.report.people.cells import spread
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy import comparisons
-from benchmark.report.tidy.stats import compare, compare_pairs
+from benchmark.report.tidy.stats import Seeds, compare, compare_pairs
 from benchmark.runs.records import Records
 from benchmark.training import artifacts
 from docs.site.published import PUBLISHED, markdown, over_seeds, records
@@ -31,13 +31,6 @@ PARTS = {
     "inverts=negative": "negative and their jitter",
 }
 """Settings of docs/findings/loader_parts.py, in words."""
-TOGETHER = [
-    ("their filter alone", "their jitter alone", "authors' loader"),
-    ("their filter alone", "their brightness alone", "their filter and brightness"),
-    ("their filter alone", "their contrast alone", "their filter and contrast"),
-    ("negative alone", "their jitter alone", "negative and their jitter"),
-]
-"""Two parts before ERM, and both."""
 FORMS = {
     "loader": ["ERM", *(f"ERM, {part}" for part in LOADED.values()), "SADA as released",
                "SADA as released, authors' loader", "AugMix views, 10", "AugMix views, 10, authors' loader"],
@@ -59,6 +52,19 @@ CHANGES = [
     *((f"batch_max to image_max, weight {w}", f"{WEIGHED[2]}, {w}", f"{WEIGHED[1]}, {w}") for w in (0.025, 10)),
 ]
 """One change each: what it is called, and the forms after and before it."""
+FILTERED, INVERTED = "ERM, their filter alone", "ERM, negative alone"
+PART_CHANGES = [
+    ("jitter on all images", "ERM, authors' loader", FILTERED),
+    ("jitter on the filtered images alone", "ERM, their filter, jitter on its images alone", FILTERED),
+    ("jitter on the other images alone", "ERM, their filter, jitter on the others alone", FILTERED),
+    ("jitter of brightness alone", "ERM, their filter and brightness", FILTERED),
+    ("jitter of contrast alone", "ERM, their filter and contrast", FILTERED),
+    ("a negative in the filter's place", INVERTED, FILTERED),
+    ("a negative in the filter's place, both with jitter", "ERM, negative and their jitter", "ERM, authors' loader"),
+    ("jitter and filter, against the sum of their gains", "ERM, authors' loader", f"{FILTERED} + jitter"),
+    ("jitter and negative, against the sum of their gains", "ERM, negative and their jitter", f"{INVERTED} + jitter"),
+]
+"""The same for the parts of the loader, from the filter alone where the name does not say otherwise."""
 
 
 def form(record: Record) -> str:
@@ -104,13 +110,12 @@ def forms(which: str, versus: str, length: str = "500 steps") -> str:
     return markdown(pd.DataFrame(lines))
 
 
-def one_change() -> str:
-    """What each of CHANGES does, all else equal, seed by seed; for each target they are one family."""
-    lines: list[dict[str, str]] = [{"one change": name} for name, _, _ in CHANGES]
+def one_change(changes: list[tuple[str, str, str]]) -> str:
+    """What each change does, all else equal, seed by seed; for each target they are one family."""
+    lines: list[dict[str, str]] = [{"one change": name} for name, _, _ in changes]
     for target, title in (("mnist_m", "MNIST-M"), ("usps", "USPS")):
-        pairs = compare_pairs(
-            comparisons.seeds_of(by_form(), target), [(after, before) for _, after, before in CHANGES]
-        )
+        seeds = with_sums(comparisons.seeds_of(by_form(), target))
+        pairs = compare_pairs(seeds, [(after, before) for _, after, before in changes])
         for line, pair in zip(lines, map(told, pairs), strict=True):
             line |= {
                 title: pair["difference"],
@@ -120,23 +125,14 @@ def one_change() -> str:
     return markdown(pd.DataFrame(lines))
 
 
-def together() -> str:
-    """Whether two parts of the loader gain more on MNIST-M together than the sum of what each gains, seed by seed; the
-    table is one family."""
-    seeds = comparisons.seeds_of(by_form(), "mnist_m")
-    bare = seeds["ERM"]
-    gains = {row.removeprefix("ERM, "): {s: found[s] - bare[s] for s in bare} for row, found in seeds.items()}
-    sums = {f"sum: {both}": {s: gains[one][s] + gains[other][s] for s in bare} for one, other, both in TOGETHER}
-    pairs = compare_pairs(gains | sums, [(both, f"sum: {both}") for *_, both in TOGETHER])
-    lines = []
-    for (one, other, both), pair in zip(TOGETHER, map(told, pairs), strict=True):
-        reached = {"first": one, "second": other, "both": both}
-        lines.append(
-            {"first": one, "second": other}
-            | {f"{name}, over ERM": over_seeds(gains[row]) for name, row in reached.items()}
-            | {"both minus sum": pair["difference"], "95 %, all at once": pair["95 %, all at once"], "n": pair["n"]}
-        )
-    return markdown(pd.DataFrame(lines))
+def with_sums(seeds: dict[str, Seeds]) -> dict[str, Seeds]:
+    """And what ERM would reach, seed by seed, with the gains of a part of the loader and of the jitter added up."""
+    bare, jittered = seeds["ERM"], seeds["ERM, their jitter alone"]
+    added = {
+        f"{row} + jitter": {seed: value + jittered[seed] - bare[seed] for seed, value in seeds[row].items()}
+        for row in (FILTERED, INVERTED)
+    }
+    return seeds | added
 
 
 def brightness() -> str:
@@ -153,8 +149,10 @@ def brightness() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "sada-loader": partial(forms, "loader", "ERM"),
+    "sada-loader-parts": partial(forms, "parts", "ERM"),
+    "sada-loader-changes": partial(one_change, PART_CHANGES),
     "sada-forms": partial(forms, "sada", "ERM"),
-    "sada-changes": one_change,
+    "sada-changes": partial(one_change, CHANGES),
     "sada-brightness": brightness,
     "augmix-forms": partial(forms, "augmix", "augmix"),
     "randconv-forms": partial(forms, "randconv", "randconv"),
