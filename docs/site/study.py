@@ -36,7 +36,7 @@ FORMS = {
                "SADA as released, authors' loader", "AugMix views, 10", "AugMix views, 10, authors' loader"],
     "sada": ["ERM", "SADA as released", *(f"{views}, {weight}" for views in WEIGHED for weight in (0.025, 10))],
     "parts": ["ERM", *(f"ERM, {name}" for name in (*LOADED.values(), *PARTS.values()))],
-    "long": ["ERM", "ERM, authors' loader", "augmix"],
+    "long": ["ERM", "ERM, authors' loader"],
     "augmix": ["ERM", "augmix", "augmix[ops=all]", "augmix[severity=10.0]", "augmix[jsd=false]",
                "augmix, authors' loader"],
     "randconv": ["ERM", "randconv", "randconv[views=independent]", "randconv[views=clean]"],
@@ -149,6 +149,7 @@ def brightness() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "sada-loader": partial(forms, "loader", "ERM"),
+    "sada-loader-long": partial(forms, "long", "ERM", "10000 steps"),
     "sada-loader-parts": partial(forms, "parts", "ERM"),
     "sada-loader-changes": partial(one_change, PART_CHANGES),
     "sada-forms": partial(forms, "sada", "ERM"),
