@@ -34,10 +34,11 @@ PANELS = {
 """Titles of the chart's panels, by dataset and length."""
 
 
-def records() -> "list[Record]":
+def records(*places: Path) -> "list[Record]":
+    """The records of these results folders; of all that pictures are made from, if none is named."""
     from benchmark.runs.records import Records  # noqa: PLC0415
 
-    return [record for out in (PUBLISHED, STUDY) for record in Records(out).read_all()]
+    return [record for out in places or (PUBLISHED, STUDY) for record in Records(out).read_all()]
 
 
 def hashed(found: "Sequence[Record]") -> str:
@@ -48,15 +49,16 @@ def hashed(found: "Sequence[Record]") -> str:
     return made.hexdigest()
 
 
-def chart(found: "Sequence[Record]", path: Path) -> Path:
-    """The picture of gains over ERM, without variants of a method. Returns the PNG; a PDF lies beside it."""
+def chart(path: Path) -> Path:
+    """The picture of gains over ERM, without variants of a method and without the study. Returns the PNG; a PDF lies
+    beside it."""
     from benchmark.report.figures import gains  # noqa: PLC0415
     from benchmark.report.tidy import comparisons, groups  # noqa: PLC0415
     from benchmark.report.tidy.campaigns import campaigns  # noqa: PLC0415
 
     panels = {}
     for (dataset, length), title in PANELS.items():
-        runs = [r for r in found if r.asked.dataset == dataset and comparisons.length(r) == length]
+        runs = [r for r in records(PUBLISHED) if r.asked.dataset == dataset and comparisons.length(r) == length]
         several = [campaign.over("mean") for campaign in campaigns(runs)]
         (values,) = several or [comparisons.seeds_of(groups.by_row(runs), "mean")]
         panels[title] = [pair for pair in gains.over_erm(values) if "[" not in pair.row]
@@ -73,15 +75,15 @@ VIEWS = {
 
 
 def sheet(path: Path) -> Path:
-    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed.
-    Returns the PNG; a PDF lies beside it."""
+    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed of
+    the short runs. Returns the PNG; a PDF lies beside it."""
     from benchmark.report.figures import learning_curves  # noqa: PLC0415
     from benchmark.report.tidy import groups  # noqa: PLC0415
     from benchmark.runs.records import Records  # noqa: PLC0415
     from benchmark.training.artifacts import strips  # noqa: PLC0415
 
     study = Records(STUDY)
-    rows, shown = groups.by_row(study.read_all()), {}
+    rows, shown = groups.by_row([run for run in study.read_all() if run.steps == 500]), {}
     for row, title in VIEWS.items():
         run = min(rows[row], key=lambda record: record.asked.seed)
         shown["source image"], shown[title] = strips(study.views([run])[run.run_id])[:2]
@@ -119,8 +121,7 @@ def save(image: "Image", path: Path, made_from: str) -> None:
 def main() -> int:
     from PIL import Image  # noqa: PLC0415
 
-    found = records()
-    made_from = hashed(found)
+    made_from = hashed(records())
     try:
         shot = screenshot()
     except FileNotFoundError as problem:
@@ -128,7 +129,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         drawn: tuple[Path | io.BytesIO, ...] = (
-            chart(found, Path(folder) / "chart"),
+            chart(Path(folder) / "chart"),
             io.BytesIO(shot),
             sheet(Path(folder) / "sheet"),
         )
