@@ -88,15 +88,20 @@ def markdown(name: str, summaries: Sequence[Summary]) -> str:
     parts = [f"# {name.capitalize()}\n", NOTES[name]]
     for summary in summaries:
         parts.append(f"## {marked(summary.heading)}\n")
-        cells, headings = summary.cells.map(marked), summary.headings
-        for i, line in enumerate(summary.lines):
-            for column, cell in line.cells.items():
-                cells.loc[i, headings[column]] = f"**{marked(cell.text)}**" if cell.bold else marked(cell.text)
-        cells.columns = [marked(column) for column in cells.columns]
-        parts += [cells.to_markdown(index=False, disable_numparse=True) + "\n"] if summary.lines else []
+        parts += [marked_cells(summary).to_markdown(index=False, disable_numparse=True) + "\n"] if summary.lines else []
         parts += [f"- {marked(note)}" for note in summary.footnotes] + [""] * bool(summary.footnotes)
     parts += [] if summaries else ["Nothing to show.\n"]
     return "\n".join(parts)
+
+
+def marked_cells(summary: Summary) -> pd.DataFrame:
+    """The cells of a table as Markdown, bold ones marked."""
+    cells, headings = summary.cells.map(marked), summary.headings
+    for i, line in enumerate(summary.lines):
+        for column, cell in line.cells.items():
+            cells.loc[i, headings[column]] = f"**{marked(cell.text)}**" if cell.bold else marked(cell.text)
+    cells.columns = [marked(column) for column in cells.columns]
+    return cells
 
 
 def latex(name: str, summaries: Sequence[Summary]) -> str:

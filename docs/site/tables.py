@@ -15,7 +15,9 @@ import pandas as pd
 
 from benchmark import scaling
 from benchmark.report.people.summaries import DETAILS, summarise
+from benchmark.report.table_files import marked_cells
 from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.runs.records import Records
 from docs.site import study
@@ -29,11 +31,22 @@ def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda 
     """Accuracy beside cost. rows: which rows are shown, by name."""
     shown = summarise([r for r in records(dataset, length) if rows(r.asked.row)], {})
     (found,), (cost,) = shown["accuracy"], shown["throughput"]
-    cells = found.cells.drop(columns=["worst", *DETAILS, "runs"])
+    cells = marked_cells(found).drop(columns=["worst", *DETAILS, "runs"])
     speed, passes = (cost.cells.set_index("method")[name] for name in ("relative to ERM", "passes/image"))
     for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
         cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
     return markdown(cells)
+
+
+def beside_paper(dataset: str, length: str, paper: str) -> str:
+    """What rows reach in each target beside what one paper prints."""
+    rows = paper_rows(records(dataset, length))
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows[rows["paper"].str.startswith(paper)].to_dict("records"):
+        method, target = row["method"], row["target"]
+        cells = lines.setdefault(method, {"method": method})
+        cells |= {target: f"{row['accuracy']:.1f}", f"{target}, printed": f"{row['published']:.1f}"}
+    return markdown(pd.DataFrame([*lines.values()]))
 
 
 def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
@@ -46,7 +59,7 @@ def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
 def sources(dataset: str, length: str) -> str:
     """What rows reach over all sources."""
     (shown,) = summarise(records(dataset, length), {})["sources"]
-    return markdown(shown.cells.drop(columns=["mean, 95 %", "runs"]))
+    return markdown(marked_cells(shown).drop(columns=["mean, 95 %", "runs"]))
 
 
 def map_and_cost(dataset: str, length: str) -> str:
@@ -93,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pacs": partial(sources, "pacs", "100 steps"),
     "pacs-map": partial(map_and_cost, "pacs", "100 steps"),
     "digits": partial(accuracy, "digits", "10000 steps"),
+    "digits-paper": partial(beside_paper, "digits", "10000 steps", "He et al., Towards Combating"),
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,
