@@ -13,17 +13,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-    from benchmark.core.record import Record
+from benchmark.core.record import Record
+from benchmark.report.figures import gains, learning_curves
+from benchmark.report.tidy import comparisons, groups
+from benchmark.report.tidy.campaigns import campaigns
+from benchmark.training.artifacts import strips
+from docs.site import published, study
+from docs.site.published import PUBLISHED, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = ROOT / "results" / "published"
-STUDY = PUBLISHED / "mnist_m"
-"""The runs of docs/plans/mnist_m.toml."""
 IMAGES = ROOT / "docs" / "images"
 PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
@@ -34,14 +35,12 @@ PANELS = {
 """Titles of the chart's panels, by dataset and length."""
 
 
-def records(*places: Path) -> "list[Record]":
-    """The records of these results folders; of all that pictures are made from, if none is named."""
-    from benchmark.runs.records import Records  # noqa: PLC0415
-
-    return [record for out in places or (PUBLISHED, STUDY) for record in Records(out).read_all()]
+def records() -> list[Record]:
+    """All that pictures are made from."""
+    return [*published.everything(), *study.STUDY.read_all()]
 
 
-def hashed(found: "Sequence[Record]") -> str:
+def hashed(found: Sequence[Record]) -> str:
     """The hash of all records."""
     made = hashlib.sha256()
     for record in found:
@@ -52,13 +51,9 @@ def hashed(found: "Sequence[Record]") -> str:
 def chart(path: Path) -> Path:
     """The picture of gains over ERM, without variants of a method and without the study. Returns the PNG; a PDF lies
     beside it."""
-    from benchmark.report.figures import gains  # noqa: PLC0415
-    from benchmark.report.tidy import comparisons, groups  # noqa: PLC0415
-    from benchmark.report.tidy.campaigns import campaigns  # noqa: PLC0415
-
     panels = {}
     for (dataset, length), title in PANELS.items():
-        runs = [r for r in records(PUBLISHED) if r.asked.dataset == dataset and comparisons.length(r) == length]
+        runs = published.records(dataset, length)
         several = [campaign.over("mean") for campaign in campaigns(runs)]
         (values,) = several or [comparisons.seeds_of(groups.by_row(runs), "mean")]
         panels[title] = [pair for pair in gains.over_erm(values) if "[" not in pair.row]
@@ -66,27 +61,21 @@ def chart(path: Path) -> Path:
 
 
 VIEWS = {
-    "sada_loader": "authors' loader",
-    "sada[weight_map=none,warmup=1.0]": "AugMix view",
-    "sada[weight_map=none,lam=10.0,warmup=0.0]": "attacked, batch_max",
-    "sada[recon_norm=image_max,weight_map=none,lam=10.0,warmup=0.0]": "attacked, image_max",
+    "ERM, authors' loader": "authors' loader",
+    "AugMix views, 10": "AugMix view",
+    "attacked, batch_max, 10": "attacked, batch_max",
+    "attacked, image_max, 10": "attacked, image_max",
 }
-"""Rows of the study of SADA whose views are shown, and what they are called."""
+"""Forms of the study of SADA whose views are shown, and what they are called."""
 
 
 def sheet(path: Path) -> Path:
-    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed of
-    the short runs. Returns the PNG; a PDF lies beside it."""
-    from benchmark.report.figures import learning_curves  # noqa: PLC0415
-    from benchmark.report.tidy import groups  # noqa: PLC0415
-    from benchmark.runs.records import Records  # noqa: PLC0415
-    from benchmark.training.artifacts import strips  # noqa: PLC0415
-
-    study = Records(STUDY)
-    rows, shown = groups.by_row([run for run in study.read_all() if run.steps == 500]), {}
-    for row, title in VIEWS.items():
-        run = min(rows[row], key=lambda record: record.asked.seed)
-        shown["source image"], shown[title] = strips(study.views([run])[run.run_id])[:2]
+    """Eight source images, and below them the first view that each of VIEWS makes of them, with the smallest seed.
+    Returns the PNG; a PDF lies beside it."""
+    shown = {}
+    for form, title in VIEWS.items():
+        run = min(study.by_form()[form], key=lambda record: record.asked.seed)
+        shown["source image"], shown[title] = strips(study.STUDY.views([run])[run.run_id])[:2]
     return learning_curves.strip_sheet(shown, {}, path)
 
 
@@ -107,10 +96,8 @@ def screenshot() -> bytes:
     return picture
 
 
-def save(image: "Image", path: Path, made_from: str) -> None:
+def save(image: Image.Image, path: Path, made_from: str) -> None:
     """With few colours, and what it was made from."""
-    from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415
-
     note = PngInfo()
     note.add_text("records", made_from)
     path.parent.mkdir(exist_ok=True)
@@ -119,8 +106,6 @@ def save(image: "Image", path: Path, made_from: str) -> None:
 
 
 def main() -> int:
-    from PIL import Image  # noqa: PLC0415
-
     made_from = hashed(records())
     try:
         shot = screenshot()
