@@ -11,6 +11,8 @@ from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.search import costs_of_trials
 
+TRYING = "timing a few steps of each method, to estimate its runs"
+
 
 def conduct(args: Args, console: Console) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed. Raises what `benchmark.comparison` raises."""
@@ -48,8 +50,10 @@ def _show_plan(comparison: Comparison, console: Console) -> None:
     undecided = bool(comparison.untried)
     if undecided:
         trials = [job for row in comparison.rows for job in row.trials]
-        costs = costs_of_trials(comparison.rows, comparison.untried, comparison.tried, try_out=True)
+        with console.status(TRYING):
+            costs = costs_of_trials(comparison.rows, comparison.untried, comparison.tried, try_out=True)
         terminal.show_plan(trials, costs, console)
         console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
-    costs = estimate(comparison.todo, comparison.store, try_out=True)
+    with console.status(TRYING):
+        costs = estimate(comparison.todo, comparison.store, try_out=True)
     terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)

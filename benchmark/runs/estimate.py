@@ -14,6 +14,7 @@ import torch
 
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
+from benchmark.core.recipe import Recipe
 from benchmark.core.record import Asked, Record
 from benchmark.data.dataset import Loaded
 from benchmark.runs import machine, trial
@@ -33,28 +34,52 @@ UNKNOWN = 1e-4
 
 def estimate(todo: Sequence[Job], store: Store, *, try_out: bool = False) -> dict[str, float]:
     """Seconds by run id. try_out: where there are no records of a method, its own steps are tried, which takes a second
-    or two for each; without, its passes are counted."""
+    or two for each method at 32 px and up to a minute or two at 112 px; without, its passes are counted."""
     records: list[Record] = []
     with suppress(UsageError):  # what cannot be read stops the tables, and no run
         records = [record for record in store.read_all() if record.status == "done"]
     known: dict[tuple[object, ...], Parts] = {}
-    found = {}
+    found, trials = {}, Trials()
     for job in todo:
         asked = job.asked
         facts = data_facts(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
         key = (*_kind(asked), *_length(asked), facts)
         if key not in known:
-            known[key] = of_run(asked, facts, records, job if try_out else None)
+            known[key] = of_run(asked, facts, records, job if try_out else None, trials)
         found[asked.run_id] = known[key].total
     return found
 
 
-def of_run(asked: Asked, facts: Facts, records: Sequence[Record], job: Job | None = None) -> Parts:
-    """Seconds of one run, by records, or by a trial of this job's method."""
+class Trials:
+    """Trials on this machine. One is made for a method, network and image size, whatever the source and the seed."""
+
+    def __init__(self) -> None:
+        self._prices: dict[tuple[object, ...], trial.Prices] = {}
+        self._tried: dict[tuple[object, ...], trial.Tried] = {}
+
+    def prices(self, recipe: Recipe, facts: Facts, device: torch.device) -> trial.Prices:
+        key = (recipe.network, recipe.batch_size, facts.height, facts.width, device)
+        if key not in self._prices:
+            self._prices[key] = trial.prices(recipe, facts.height, facts.width, device)
+        return self._prices[key]
+
+    def tried(self, asked: Asked, facts: Facts, data: Loaded, *, phases: bool = False) -> trial.Tried:
+        """Raises what the method raises."""
+        kind = _kind(asked.model_copy(update={"source": ""}))
+        key = (*kind, *_length(asked), facts.height, facts.width, min(facts.images, trial.IMAGES), phases)
+        if key not in self._tried:
+            self._tried[key] = trial.tried(asked, trial.method_of(asked), data, phases=phases)
+        return self._tried[key]
+
+
+def of_run(
+    asked: Asked, facts: Facts, records: Sequence[Record], job: Job | None = None, trials: Trials | None = None
+) -> Parts:
+    """Seconds of one run, by records, or by a trial of this job's method, unless these trials have one."""
     like = nearest(asked, records)
     if like:
         return _middle(scaled(asked, facts, record) for record in like)
-    return by_trial(asked, facts, records, job) if job else by_passes(asked, facts, records)
+    return by_trial(asked, facts, records, job, trials or Trials()) if job else by_passes(asked, facts, records)
 
 
 def nearest(asked: Asked, records: Sequence[Record]) -> list[Record]:
@@ -92,15 +117,15 @@ def scaled(asked: Asked, facts: Facts, record: Record) -> Parts:
     return _within(asked, taken)
 
 
-def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job) -> Parts:
+def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, trials: Trials) -> Parts:
     """Seconds of a run, from some of its steps; where the method cannot be tried, from its passes."""
     recipe, device = asked.recipe, whole(asked.device if torch.cuda.is_available() else "cpu")
     data = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
-    bare = trial.prices(recipe, facts.height, facts.width, device)
+    bare = trials.prices(recipe, facts, device)
     work, wanted = work_of(asked, facts), counts(asked, facts)
     try:
-        tried = trial.tried(asked, trial.method_of(asked), data, phases=work.attacked > 0)
-        slower = _slower(asked, facts, records, data)
+        tried = trials.tried(asked, facts, data, phases=work.attacked > 0)
+        slower = _slower(asked, facts, records, data, trials)
     except (Exception, SystemExit):  # noqa: BLE001 - whatever a plugin raises: the run itself will say it
         return by_passes(asked, facts, records, bare)
     per_image = max(tried.per_image, work.per_image or 0.0)
@@ -125,11 +150,11 @@ def _setup(asked: Asked, facts: Facts, bare: trial.Prices) -> float:
     return work.helpers * helper * bare.passes + frequencies(facts) * min(work.mapped, facts.val) * bare.wave
 
 
-def _slower(asked: Asked, facts: Facts, records: Sequence[Record], data: Loaded) -> float:
+def _slower(asked: Asked, facts: Facts, records: Sequence[Record], data: Loaded, trials: Trials) -> float:
     """How many times as long as a trial of now steps of ERM took in the records; 1 without such records."""
     plain = as_erm(asked)
     known = [scaled(plain, facts, record).steps for record in nearest(plain, records)]
-    return median(known) / asked.recipe.steps / trial.tried(plain, trial.method_of(plain), data).step if known else 1.0
+    return median(known) / asked.recipe.steps / trials.tried(plain, facts, data).step if known else 1.0
 
 
 def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial.Prices | None = None) -> Parts:

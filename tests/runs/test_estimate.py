@@ -9,9 +9,10 @@ import torch
 
 from benchmark import registry
 from benchmark.core.errors import UsageError
-from benchmark.core.record import Record
+from benchmark.core.record import Asked, Record
 from benchmark.core.timing import SHARES
 from benchmark.runs import counts, estimate, machine, trial
+from benchmark.runs.job import Job
 from benchmark.runs.shared import Facts
 from benchmark.runs.store import Store
 from tests import toy
@@ -153,6 +154,26 @@ def test_a_trial_takes_steps_of_each_kind_and_changes_nothing(name: str, monkeyp
     assert found.pool == 64
     assert (found.per_image > 1) is (name == "sada")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_sources_and_seeds_share_a_trial_and_lengths_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_for = []
+
+    def tried(asked: Asked, *_: object, **__: object) -> trial.Tried:
+        made_for.append((asked.method, asked.source, asked.seed, asked.recipe.steps))
+        return trial.Tried(step=1.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
+
+    monkeypatch.setattr(trial, "tried", tried)
+    monkeypatch.setattr(trial, "prices", lambda *_: trial.Prices(0.0, 0.0, 0.0))
+    monkeypatch.setattr(estimate, "load_data", lambda *_: toy.loaded())
+    job = Job(asked=toy.asked("erm"), command="", session="", out=Path(), data_dir=None)
+    trials = estimate.Trials()
+    found = []
+    for source, seed, steps in [("a", 0, 10), ("b", 1, 10), ("b", 1, 20)]:
+        asked = toy.asked("erm", source=source, seed=seed, steps=steps)
+        found.append(estimate.of_run(asked, FACTS, [], job, trials).steps)
+    assert made_for == [("erm", "a", 0, 10), ("erm", "b", 1, 20)]
+    assert found == pytest.approx([10, 10, 20])
 
 
 def test_a_kind_of_step_weighs_as_much_as_it_fills_of_the_run() -> None:
