@@ -63,8 +63,8 @@ docs: setup
 
 # All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's pictures.
 published: setup
-	$(BIN)/python -m benchmark.tables --out results/published --pack
-	$(BIN)/python -m benchmark.tables --out results/published/mnist_m --pack
+	for runs in results/published/runs results/published/*/runs; do \
+	  $(BIN)/python -m benchmark.tables --out $${runs%/runs} --pack || exit; done
 	$(BIN)/python -m docs.site.tables
 	$(BIN)/python -m docs.site.pictures
 

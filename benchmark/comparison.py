@@ -7,7 +7,7 @@ What was finished or saved by then is kept.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from benchmark.core import locks
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.report import page
-from benchmark.runs import plan_file
+from benchmark.runs import arithmetic, plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener
@@ -27,6 +27,8 @@ from benchmark.runs.store import Store
 from benchmark.runs.trackers import Tracked, Tracker, trackers
 
 LOGGER = logging.getLogger(__name__)
+SLOW = 2
+"""From how many times as long bf16 is warned of: below that the network's other work decides."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def prepare(args: Args) -> Comparison:
         jobs = plan(args)
     except UsageError as problem:
         raise plan_file.blamed(args, problem) from problem
+    _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
     if args.save_plan is not None:
         plan_file.write(args.save_plan, args, jobs)
@@ -81,6 +84,14 @@ def prepare(args: Args) -> Comparison:
         count = sum(len(row.trials) for row in asked.rows)
         LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
     return asked if asked.untried else _decided(asked)
+
+
+def _warn_of_bf16(args: Args, jobs: Sequence[Job]) -> None:
+    here = args.precision == "bf16" and args.engine == "local" and any(job.asked.device == "cpu" for job in jobs)
+    if here and (times := arithmetic.bf16_slowness()) > SLOW:
+        LOGGER.warning(
+            "--precision bf16: this processor takes %.0f times as long for it as for fp32; fp32 is faster here", times
+        )
 
 
 def search(comparison: Comparison, listener: Listener) -> Comparison:

@@ -5,6 +5,7 @@ It changes the last bits of sums, and with them accuracies. No entry from `chang
 
 import os
 from collections.abc import Mapping
+from time import perf_counter
 
 import torch
 
@@ -31,3 +32,18 @@ def changes(earlier: Mapping[str, str]) -> list[str]:
     then, now = ({name: value for name, value in made.items() if name != "cpu"} for made in (earlier, describe()))
     names = sorted(name for name in then | now if then.get(name) != now.get(name))
     return [f"{name} {then.get(name, 'not set')}, now {now.get(name, 'not set')}" for name in names]
+
+
+def bf16_slowness() -> float:
+    """How many times as long as in float32 a matrix product takes in bfloat16 on this processor. Below 1 where it has
+    instructions for it (AMX, AVX512-BF16); tens where it has none."""
+
+    def seconds(kind: torch.dtype) -> float:
+        factor, times = torch.ones(256, 256, dtype=kind), []
+        for _ in range(4):  # the first warms up
+            start = perf_counter()
+            factor @ factor
+            times.append(perf_counter() - start)
+        return min(times[1:])
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)

@@ -14,12 +14,15 @@ from benchmark.runs.records import Records
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
+FOLDERS = sorted(runs.parent for runs in (PUBLISHED / "runs", *PUBLISHED.glob("*/runs")) if runs.is_dir())
+"""The main results, and those of studies, which take methods apart and give no advice: a results folder each."""
 
 
 @cache
 def records(dataset: str, *lengths: str) -> tuple[Record, ...]:
-    """The records of one dataset and some lengths."""
-    return tuple(r for r in everything() if r.asked.dataset == dataset and comparisons.length(r) in lengths)
+    """The records of one dataset and some lengths under the common protocol."""
+    common = (r for r in everything() if r.asked.protocol == "common")
+    return tuple(r for r in common if r.asked.dataset == dataset and comparisons.length(r) in lengths)
 
 
 @cache

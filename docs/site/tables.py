@@ -13,15 +13,15 @@ from functools import partial
 
 import pandas as pd
 
-from benchmark import scaling
+from benchmark import registry, reproduce, scaling
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.table_files import marked_cells
 from benchmark.report.tidy.groups import by_row
-from benchmark.report.tidy.paper import paper_rows
+from benchmark.report.tidy.paper import paper_rows, published_numbers
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.runs.records import Records
-from docs.site import study
-from docs.site.published import PUBLISHED, ROOT, markdown, over_seeds, records
+from docs.site import pacs, study
+from docs.site.published import PUBLISHED, ROOT, everything, markdown, over_seeds, records
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -47,6 +47,26 @@ def beside_paper(dataset: str, length: str, paper: str) -> str:
         cells = lines.setdefault(method, {"method": method})
         cells |= {target: f"{row['accuracy']:.1f}", f"{target}, printed": f"{row['published']:.1f}"}
     return markdown(pd.DataFrame([*lines.values()]))
+
+
+def strict() -> str:
+    """Rows as their authors ran them, beside what is printed: the figures that `benchmark.reproduce` has runs for."""
+    found = reproduce.figures(everything(), published_numbers(), registry.names("method"))
+    lines = [
+        {
+            "method": figure.method,
+            "target": figure.target,
+            "ours": f"{figure.ours.mean:.1f}" + (f" ± {figure.ours.sd:.1f}" if figure.ours.sd is not None else ""),
+            "printed": f"{figure.published:.1f}",
+            "difference": f"{figure.ours.mean - figure.published:+.1f}",
+            "band": f"± {figure.band:.1f}",
+            "verdict": figure.verdict,
+            "n": str(figure.ours.n),
+        }
+        for figure in found
+        if figure.ours
+    ]
+    return markdown(pd.DataFrame(lines))
 
 
 def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
@@ -107,9 +127,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "pacs-map": partial(map_and_cost, "pacs", "100 steps"),
     "digits": partial(accuracy, "digits", "10000 steps"),
     "digits-paper": partial(beside_paper, "digits", "10000 steps", "He et al., Towards Combating"),
+    "strict": strict,
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,
+    **pacs.TABLES,
     "speed": speed,
     "scaling": lambda: scaling.report(scaling.Args(out=PUBLISHED)).rstrip(),
 }

@@ -21,6 +21,7 @@ from benchmark.report.tidy.rows import accuracy_rows, throughput_rows
 from benchmark.runs.store import Store
 from benchmark.sensitivity import fourier
 from benchmark.sensitivity.map import SensitivityMap, summaries
+from docs.site.published import FOLDERS
 from tests.conftest import ROOT
 from tests.handmade import error_map, failed, fill, record
 
@@ -357,9 +358,6 @@ def test_parquet_holds_what_the_csv_does(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("study", ["", "mnist_m"])
-def test_published_results_agree_with_their_records(study: str) -> None:
-    published = ROOT / "results" / "published" / study
-    if not (published / "runs").is_dir():
-        pytest.skip("no published results in this checkout")
+@pytest.mark.parametrize("published", FOLDERS, ids=lambda folder: folder.name)
+def test_published_results_agree_with_their_records(published: Path) -> None:
     assert tables.check(Store(published)) == []

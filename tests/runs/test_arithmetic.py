@@ -1,9 +1,14 @@
 """What selects the arithmetic is in the record, and sets runs apart."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from benchmark import comparison
+from benchmark.core.recipe import Precision
 from benchmark.runs import arithmetic, machine
+from benchmark.runs.args import Args
 from benchmark.runs.execute import _contradicts
 from benchmark.runs.job import outdated
 from tests.handmade import record, scored
@@ -52,3 +57,23 @@ def test_other_arithmetic_is_stale_and_no_contradiction() -> None:
     assert _contradicts(first, same)  # type: ignore[arg-type]
     assert not _contradicts(first, other)  # type: ignore[arg-type]
     assert "MKL_CBWR AVX, now" in outdated(other, "c" * 12)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("times", "precision", "said"), [(36.4, "bf16", True), (0.5, "bf16", False), (36.4, "fp32", False)]
+)
+def test_bf16_without_instructions_for_it_is_warned_of(
+    times: float,
+    precision: Precision,
+    said: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(arithmetic, "bf16_slowness", lambda: times)
+    comparison.prepare(Args(("erm",), precision=precision, device="cpu", out=tmp_path))
+    assert ("takes 36 times as long" in caplog.text) is said
+
+
+def test_the_slowness_of_bf16_is_measured() -> None:
+    assert 0.05 < arithmetic.bf16_slowness() < 1000

@@ -20,8 +20,8 @@ from benchmark.runs.records import Records
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
 from benchmark.training.measurements import picture_sheet
+from docs.site.published import FOLDERS
 from tests import toy
-from tests.conftest import ROOT
 from tests.handmade import fill, record
 
 RULE = "source-val"
@@ -270,6 +270,6 @@ def test_a_folder_in_the_place_of_a_table_is_named(store: Store, capsys: pytest.
     assert f"{path}: Is a directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("study", ["", "mnist_m"])
-def test_published_records_are_within_the_limits(study: str) -> None:
-    assert Records(ROOT / "results" / "published" / study).read_all()
+@pytest.mark.parametrize("published", FOLDERS, ids=lambda folder: folder.name)
+def test_published_records_are_within_the_limits(published: Path) -> None:
+    assert Records(published).read_all()
