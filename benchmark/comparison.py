@@ -22,6 +22,7 @@ from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.plan import plan
 from benchmark.runs.search import Row, rows, settled, untried
+from benchmark.runs.shared import data_facts
 from benchmark.runs.stale import finished, lacking
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import Tracked, Tracker, trackers
@@ -75,7 +76,9 @@ def prepare(args: Args) -> Comparison:
     for name, (now, said) in plan_file.changed(args).items():
         LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
     if not args.search:
-        return _looked_up(Comparison(args, store, tracking, jobs, []))
+        comparison = _looked_up(Comparison(args, store, tracking, jobs, []))
+        _warn_of_missing(comparison.todo)
+        return comparison
     asked = Comparison(args, store, tracking, jobs, jobs, rows(jobs, args))
     if not args.dry_run:
         asked.tried.prepare()
@@ -83,6 +86,7 @@ def prepare(args: Args) -> Comparison:
     if not args.dry_run:
         count = sum(len(row.trials) for row in asked.rows)
         LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
+    _warn_of_missing(asked.untried)
     return asked if asked.untried else _decided(asked)
 
 
@@ -92,6 +96,14 @@ def _warn_of_bf16(args: Args, jobs: Sequence[Job]) -> None:
         LOGGER.warning(
             "--precision bf16: this processor takes %.0f times as long for it as for fp32; fp32 is faster here", times
         )
+
+
+def _warn_of_missing(todo: Sequence[Job]) -> None:
+    """Says before the runs which columns will be empty."""
+    places = {(a.dataset, str(a.dataset_settings), a.source): job for job in todo for a in [job.asked]}
+    known = [data_facts(j.asked.dataset, j.asked.dataset_settings, j.asked.source, j.data_dir) for j in places.values()]
+    for missing in dict.fromkeys(text for facts in known for text in facts.missing):
+        LOGGER.warning("a column will be empty: %s", missing)
 
 
 def search(comparison: Comparison, listener: Listener) -> Comparison:

@@ -25,6 +25,8 @@ class Facts:
     val: int
     test: int
     """In all test domains together."""
+    missing: tuple[str, ...] = ()
+    """For each test domain that is not there: what to put where."""
 
 
 @functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
@@ -51,7 +53,8 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
     loaded = _unwritten(dataset, settings, source, root)
     tested = sum(len(part) for part in loaded.test.values())
     height, width = loaded.train.x.shape[2:]
-    return Facts(loaded.fingerprint, height, width, len(loaded.train), len(loaded.val), tested)
+    missing = tuple(loaded.missing.values())
+    return Facts(loaded.fingerprint, height, width, len(loaded.train), len(loaded.val), tested, missing)
 
 
 def load_data(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> data.Loaded:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark import data, registry
+from benchmark import comparison, data, registry
 from benchmark.core.errors import UsageError
+from benchmark.runs.args import Args
 from tests.datasets.pacs_files import DOMAINS, lay_out
 
 
@@ -120,6 +121,23 @@ def test_lists_that_editors_wrote_are_read(tmp_path: Path, change: Any) -> None:
         listed.write_bytes(change(listed.read_bytes()))
     assert data.load(make(), "photo", root).fingerprint == before
     assert make().warnings(root) == said
+
+
+def test_an_absent_target_is_told_before_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = lay_out(tmp_path)
+    (root / "PACS/kfold/sketch").rename(root / "PACS/kfold/elsewhere")
+    asked = {"datasets": ("pacs",), "sources": ("photo", "cartoon"), "data_dir": root, "set": ("pacs.size=16",)}
+    args = Args(("erm", "augmix"), **asked, network="resnet18_cifar", weights="scratch", dry_run=True)  # type: ignore[arg-type]
+    comparison.prepare(args)
+    told = [line for line in caplog.messages if line.startswith("a column will be empty: pacs/sketch")]
+    assert len(told) == 1
+    assert str(root / "PACS" / "kfold" / "sketch") in told[0]
+    caplog.clear()
+    monkeypatch.setattr(comparison, "finished", lambda *_: True)
+    comparison.prepare(args)
+    assert not caplog.messages
 
 
 def test_a_line_that_is_there_twice_counts_once_and_is_told(tmp_path: Path) -> None:
