@@ -75,10 +75,17 @@ def prepare(args: Args) -> Comparison:
         plan_file.write(args.save_plan, args, jobs)
     for name, (now, said) in plan_file.changed(args).items():
         LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
-    if not args.search:
-        comparison = _looked_up(Comparison(args, store, tracking, jobs, []))
-        _warn_of_missing(comparison.todo)
-        return comparison
+    found = (
+        _searched(args, store, tracking, jobs)
+        if args.search
+        else _looked_up(Comparison(args, store, tracking, jobs, []))
+    )
+    _warn_of_missing(found.untried or found.todo)
+    return found
+
+
+def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: list[Job]) -> Comparison:
+    """With the trials that are still to be run; where none are, with the settings that they chose."""
     asked = Comparison(args, store, tracking, jobs, jobs, rows(jobs, args))
     if not args.dry_run:
         asked.tried.prepare()
@@ -86,7 +93,6 @@ def prepare(args: Args) -> Comparison:
     if not args.dry_run:
         count = sum(len(row.trials) for row in asked.rows)
         LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
-    _warn_of_missing(asked.untried)
     return asked if asked.untried else _decided(asked)
 
 

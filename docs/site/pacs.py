@@ -6,12 +6,9 @@ from functools import cache
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.comparison_tables import told
-from benchmark.report.tidy import comparisons
-from benchmark.report.tidy.stats import compare
 from benchmark.runs.records import Records
 from docs.site import study
-from docs.site.published import PUBLISHED, markdown, over_seeds, records
+from docs.site.published import PUBLISHED, markdown, records
 
 TRIALS, FORMS = "erm", ("ERM", "augmix", "AugMix views, 0.025", "AugMix views, 10")
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
@@ -42,20 +39,7 @@ def forms() -> str:
         if record.asked.source == SOURCE:
             found.setdefault(study.form(record), []).append(record)
     rows = {name: found[name] for name in FORMS}
-    means = comparisons.seeds_of(rows, "mean")
-    reached = {target: comparisons.seeds_of(rows, target) for target in TARGETS}
-    pairs = {pair.row: told(pair) for pair in compare(means, "ERM")}
-    lines = []
-    for row in rows:
-        against = pairs.get(row, {})
-        lines.append(
-            {"what trains": row}
-            | {target: over_seeds(values[row]) for target, values in reached.items()}
-            | {"mean": over_seeds(means[row]), "minus ERM": against.get("difference", "–")}
-            | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
-            | {"n": str(len(means[row]))}
-        )
-    return markdown(pd.DataFrame(lines))
+    return study.compared(rows, {name: name for name in (*TARGETS, "mean")}, "mean", "ERM", "minus ERM")
 
 
 TABLES: dict[str, Callable[[], str]] = {"pacs-lengths": lengths, "pacs-forms": forms}

@@ -96,16 +96,24 @@ def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
 def forms(which: str, versus: str, length: str = "500 steps") -> str:
     """Forms on both targets, and MNIST-M against one of them, seed by seed; the table is one family."""
     rows = {name: by_form(length)[name] for name in FORMS[which]}
-    mnist_m, usps = (comparisons.seeds_of(rows, target) for target in ("mnist_m", "usps"))
-    pairs = {pair.row: told(pair) for pair in compare(mnist_m, versus)}
+    return compared(rows, {"MNIST-M": "mnist_m", "USPS": "usps"}, "mnist_m", versus, f"MNIST-M minus {versus}")
+
+
+def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, versus: str, title: str) -> str:
+    """Rows with some measures (targets.measures) by their titles, and one measure of each against that of a row, seed
+    by seed; the table is one family."""
+    seeds = {name: comparisons.seeds_of(rows, measure) for name, measure in shown.items()}
+    values = comparisons.seeds_of(rows, judged)
+    pairs = {pair.row: told(pair) for pair in compare(values, versus)}
     lines = []
     for row in rows:
         against = pairs.get(row, {})
         lines.append(
-            {"what trains": row, "MNIST-M": over_seeds(mnist_m[row]), "USPS": over_seeds(usps[row])}
-            | {f"MNIST-M minus {versus}": against.get("difference", "–")}
+            {"what trains": row}
+            | {name: over_seeds(found[row]) for name, found in seeds.items()}
+            | {title: against.get("difference", "–")}
             | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
-            | {"n": len(mnist_m[row])}
+            | {"n": len(values[row])}
         )
     return markdown(pd.DataFrame(lines))
 
