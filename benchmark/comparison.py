@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmark import tables
 from benchmark.core import locks
+from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.report import page
@@ -97,7 +98,7 @@ def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: l
 
 
 def _warn_of_bf16(args: Args, jobs: Sequence[Job]) -> None:
-    here = args.precision == "bf16" and args.engine == "local" and any(job.asked.device == "cpu" for job in jobs)
+    here = args.precision == "bf16" and args.engine == "local" and not all(on_gpu(job.asked.device) for job in jobs)
     if here and (times := arithmetic.bf16_slowness()) > SLOW:
         LOGGER.warning(
             "--precision bf16: this processor takes %.0f times as long for it as for fp32; fp32 is faster here", times

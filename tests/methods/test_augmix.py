@@ -75,8 +75,9 @@ def test_loss_parity(golden: Callable[[str], Golden]) -> None:
         again = torch.from_numpy(part["logits"]).requires_grad_()
         term = 12 * jensen_shannon(*again)
         term.backward()
-        torch.testing.assert_close(term.item(), float(part["consistency_x12"]), rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(again.grad, torch.from_numpy(part["grad_x12"]), rtol=1e-5, atol=1e-7)
+        # One rounding of a float32 that is weighted by 12 is 12 * 2^-24: processors differ by it.
+        torch.testing.assert_close(term.item(), float(part["consistency_x12"]), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(again.grad, torch.from_numpy(part["grad_x12"]), rtol=1e-5, atol=1e-6)
 
 
 def test_loss_by_hand(batch: tuple[Tensor, Tensor]) -> None:
