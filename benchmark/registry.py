@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
@@ -201,12 +201,18 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
         if not item.name.startswith("_"):
             module = f"benchmark.{kind}s.{item.name}"
             add(item.name, module, functools.partial(importlib.import_module, module))
-    for point in entry_points(group=f"dg_referee.{kind}s"):
+    for point in _installed(f"dg_referee.{kind}s", tuple(sys.path)):
         add(point.name, f"entry point {point.value}", point.load)
     for path, plugin in _plugins.items():
         if _defines(plugin, kind):
             add(path.stem, str(path), functools.partial(_plugins.__getitem__, path))
     return {name: load for name, (_, load) in found.items()}
+
+
+@functools.cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of all packages on sys.path, which is read once: every package has a file of them."""
+    return tuple(entry_points(group=group))
 
 
 def _wanted() -> str:

@@ -2,6 +2,7 @@
 suites of methods and datasets are run on."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores what tests send
     try:
         registry.load_plugins(config.getoption("--plugin"))
     except UsageError as problem:

@@ -18,7 +18,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
 from tests.conftest import ROOT
-from tests.faults.harness import plugin, undrawn
+from tests.faults.harness import light, plugin, start
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "2", "--sensitivity-images", "2", "--device", "cpu"]
 RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
@@ -26,7 +26,7 @@ RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
 
 def call(out: Path, *words: str, figures: bool = False) -> int:
     """The command in this process; it draws no figures where a test looks at none."""
-    with contextlib.nullcontext() if figures else undrawn():
+    with contextlib.nullcontext() if figures else light():
         return run.main([*words, *SMALL, "--out", str(out)])
 
 
@@ -112,20 +112,19 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     words = ["--methods", "erm", "--steps", "60", "--seeds", "3", "--evaluations", "4", "--sensitivity-images", "4"]
     words += ["--checkpoint-seconds", "0", "--device", "cpu"]
 
-    def start(out: Path) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "benchmark.run", *words, "--out", str(out)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    whole = start(tmp_path / "whole")
-    broken = start(tmp_path / "broken")
+    whole, broken, again = (["--out", str(tmp_path / name), *words] for name in ("whole", "broken", "broken"))
+    undisturbed, killed = start(whole, tmp_path / "log"), start(broken, tmp_path / "log")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "broken").glob("runs/.partial-*/checkpoint.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    broken.send_signal(signal.SIGKILL)
-    assert broken.wait() == -signal.SIGKILL
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert not list((tmp_path / "broken" / "runs").glob("[0-9a-f]*"))
-    assert whole.wait() == 0
-    assert start(tmp_path / "broken").wait() == 0
+    resumed = start(again, tmp_path / "log")
+    undisturbed.join()
+    resumed.join()
+    assert (undisturbed.exitcode, resumed.exitcode) == (0, 0)
     (first,), (second,) = Store(tmp_path / "whole").read_all(), Store(tmp_path / "broken").read_all()
     assert second.ran.resumed == 1
     assert second.accuracy == first.accuracy
@@ -137,8 +136,8 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_method_that_raises_fails_its_own_run_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = plugin(tmp_path, "raising", RAISES)
-    words = ["--methods", "erm", "raising", "--plugin", str(path), "--jobs", "2"]
-    assert call(tmp_path / "out", *words) == 1
+    words = ["--methods", "erm", "raising", "--plugin", str(path)]
+    assert call(tmp_path / "out", *words, "--jobs", "2") == 1
     found = read(tmp_path / "out", "accuracy")
     assert set(found[found["method"] == "erm"]["status"]) == {"done"}
     assert set(found[found["method"] == "raising"]["status"]) == {"failed"}
@@ -149,15 +148,16 @@ def test_a_method_that_raises_fails_its_own_run_only(tmp_path: Path, capsys: pyt
     assert set(read(tmp_path / "out", "accuracy")["status"]) == {"done"}
 
 
-def call_fresh(out: Path, words: list[str]) -> int:
+def call_fresh(out: Path, words: list[str]) -> int | None:
     """As `call`, in a process of its own: a plugin that was imported stays imported."""
-    command = [sys.executable, "-m", "benchmark.run", *words, *SMALL, "--out", str(out)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
+    process = start([*words, *SMALL, "--out", str(out)], out.with_name("log"))
+    process.join()
+    return process.exitcode
 
 
 def test_a_worker_that_dies_costs_its_own_run_one_retry(tmp_path: Path) -> None:
     path = plugin(tmp_path, "dying", "if rng.step == 3: os.kill(os.getpid(), 9)")
-    assert call_fresh(tmp_path / "out", ["--methods", "erm", "dying", "--plugin", str(path), "--jobs", "2"]) == 1
+    assert call(tmp_path / "out", "--methods", "erm", "dying", "--plugin", str(path), "--jobs", "2") == 1
     found = {record.asked.method: record for record in Store(tmp_path / "out").read_all()}
     assert found["erm"].status == "done"
     assert found["dying"].status == "failed"

@@ -24,7 +24,7 @@ from benchmark import registry, run, tables
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
 from tests.conftest import ROOT, own_warnings
-from tests.faults.harness import undrawn
+from tests.faults.harness import light
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 LENGTH = {"cpu": 24, "cuda": 60}
@@ -95,7 +95,7 @@ def test_every_method_from_the_command_to_the_tables(
     check_tables(tmp_path, found)
     assert tables.main(["--out", str(tmp_path), "--check"]) == 0
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    with undrawn():  # in another process than the first call: every id is the same there
+    with light():  # in another process than the first call: every id is the same there
         assert run.main(command(device, tmp_path, "--save-weights")[3:]) == 0
     assert f"{rows} of {rows} runs are done already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == kept
@@ -180,7 +180,8 @@ def test_an_interrupted_run_is_taken_up(device: str, tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command goes on from here" in said
-    call(device, broken, *words, methods=methods, steps=steps)
+    with light():
+        assert run.main(line[3:]) == 0
     found = records(broken)
     assert [record.status for record in found.values()] == ["done", "done"]
     assert max(record.ran.resumed for record in found.values()) >= 1

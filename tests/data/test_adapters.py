@@ -14,6 +14,7 @@ from benchmark import data, run
 from benchmark.core.errors import UsageError
 from benchmark.data.adapters import from_torch
 from benchmark.runs.store import Store
+from tests.faults.harness import light
 
 CLASSES = ["dark", "bright"]
 
@@ -240,7 +241,8 @@ def test_a_plugin_file_runs_in_workers_from_start_to_tables(tmp_path: Path) -> N
     path.write_text(PLUGIN)
     words = ["--plugin", str(path), "--datasets", "my_data", "--methods", "erm", "--seeds", "0"]
     words += ["--steps", "3", "--evaluations", "1", "--sensitivity-images", "2", "--device", "cpu", "--jobs", "2"]
-    assert run.main([*words, "--out", str(tmp_path / "out")]) == 0
+    with light():
+        assert run.main([*words, "--out", str(tmp_path / "out")]) == 0
     records = Store(tmp_path / "out").read_all()
     assert {record.asked.source for record in records} == {"day", "night"}
     for record in records:

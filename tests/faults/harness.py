@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from unittest import mock
 
 from benchmark import run, tables
 from benchmark.report.figures import all_figures
+from benchmark.runs.engines import spawn
 
 TOYSET = '''"""Which quadrant of a noisy image is bright."""
 
@@ -108,14 +110,25 @@ def undrawn() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(all_figures, "draw", return_value=[])
 
 
+@contextlib.contextmanager
+def light() -> Iterator[None]:
+    """Within, this process draws no figures, and its workers are forked from a process that has imported everything:
+    for tests of what is done, not of how a worker starts. tests/faults/test_scripts.py has them spawned."""
+    with undrawn(), mock.patch.object(spawn, "CONTEXT", forkserver()):
+        yield
+
+
+def forkserver() -> ForkServerContext:
+    """Processes of it are forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.imported"])
+    return context
+
+
 def call(arguments: list[str], program: Any = "run") -> Ended:
     """Calls benchmark.run, benchmark.tables or the program of another module in this process, without pictures."""
     out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        undrawn(),
-    ):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), light():
         try:
             code: object = {"run": run, "tables": tables}.get(program, program).main(arguments)
         except SystemExit as ended:
@@ -128,9 +141,7 @@ def call(arguments: list[str], program: Any = "run") -> Ended:
 
 def start(arguments: list[str], log: Path) -> BaseProcess:
     """The same in a process of its own, forked from one that has imported everything; what it prints goes to `log`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.harness"])
-    process = context.Process(target=_main, args=(arguments, log))
+    process = forkserver().Process(target=_main, args=(arguments, log))
     process.start()
     return process
 

@@ -50,7 +50,7 @@ FLAGS: tuple[tuple[Any, str], ...] = (
     *((compare_map, flag) for flag in ("epochs", "images", "seed")),
     *((corruptions, flag) for flag in ("side", "limit")),
 )
-LISTS = {"methods": ("erm", "augmix", "sada"), "seeds": ("0", "1", "7"), "set": ("augmix.severity=1", "sada.tau=2")}
+LISTS = {"methods": ("erm", "augmix", "apr"), "seeds": ("0", "1", "7"), "set": ("augmix.severity=1", "augmix.lam=2")}
 
 
 def streams(folder: Path, times: int, seed: int = 0) -> Count:

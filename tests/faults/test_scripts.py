@@ -17,10 +17,13 @@ raise SystemExit(run.main({words!r}.split()))
 """
 
 
-@pytest.mark.parametrize(("flag", "from_input"), [("--jobs 2", False), ("--nproc 2", False), ("--timeout 300", True)])
-def test_workers_need_no_guard_in_the_script_that_calls(tmp_path: Path, flag: str, from_input: bool) -> None:
-    words = "--methods erm --seeds 0 1 --steps 2 --evaluations 1 --sensitivity-images 0 --device cpu"
-    script = SCRIPT.format(root=str(ROOT), words=f"{words} {flag} --out {tmp_path / 'out'}")
+@pytest.mark.parametrize(
+    ("flags", "from_input"),
+    [("--jobs 2 --seeds 0 1", False), ("--nproc 2 --seeds 0", False), ("--timeout 300 --seeds 0", True)],
+)
+def test_workers_need_no_guard_in_the_script_that_calls(tmp_path: Path, flags: str, from_input: bool) -> None:
+    words = "--methods erm --steps 2 --evaluations 1 --sensitivity-images 0 --device cpu"
+    script = SCRIPT.format(root=str(ROOT), words=f"{words} {flags} --out {tmp_path / 'out'}")
     path = tmp_path / "train.py"
     path.write_text(script)
     command = [sys.executable, "-" if from_input else str(path)]

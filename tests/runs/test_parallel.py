@@ -1,6 +1,5 @@
 """One run on two processes: its gradients, its weights and its record are those of one process."""
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from benchmark.runs.store import Store
 from benchmark.training import data_parallel
 from benchmark.training.optimise import fit_erm
 from tests import toy
-from tests.faults.harness import plugin
+from tests.faults.harness import forkserver, light, plugin
 
 CASES = [(name, False) for name in ("erm", "augmix", "augmax", "gud", "mada", "randconv", "sada")]
 CASES += [(name, True) for name in ("erm", "augmix", "augmax", "mada")]
@@ -68,7 +67,7 @@ def member(rank: int, folder: str) -> None:
 def split(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What two processes find, together."""
     folder = tmp_path_factory.mktemp("split")
-    processes = [multiprocessing.get_context("spawn").Process(target=member, args=(i, str(folder))) for i in range(2)]
+    processes = [forkserver().Process(target=member, args=(i, str(folder))) for i in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -115,7 +114,8 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for nproc in ("1", "2"):
         words = ["--methods", "augmix", *SMALL, "--out", str(tmp_path / nproc), "--nproc", nproc]
-        assert run.main(words) == 0
+        with light():
+            assert run.main(words) == 0
     stores = [Store(tmp_path / nproc) for nproc in ("1", "2")]
     (one,), (two,) = (store.read_all() for store in stores)
     assert (one.run_id, one.steps, one.status) == (two.run_id, two.steps, two.status)
@@ -131,7 +131,8 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:
     path = plugin(tmp_path, "raising", "if rng.step == 3: raise RuntimeError('broken on purpose')")
     words = ["--methods", "raising", "--plugin", str(path), *SMALL, "--out", str(tmp_path / "out"), "--nproc", "2"]
-    assert run.main(words) == 1
+    with light():
+        assert run.main(words) == 1
     (record,) = Store(tmp_path / "out").read_all()
     assert record.status == "failed"
     assert "broken on purpose" in str(record.error)
