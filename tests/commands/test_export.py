@@ -20,12 +20,14 @@ from benchmark.training.measurements import weights_of
 from benchmark.training.progress import begin
 from tests import handmade, toy
 from tests.conftest import ROOT
+from tests.faults.harness import light
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
 
 
 def call(out: Path, *words: str) -> int:
-    return run.main([*SMALL, *words, "--out", str(out)])
+    with light():
+        return run.main([*SMALL, *words, "--out", str(out)])
 
 
 def only(out: Path) -> Record:

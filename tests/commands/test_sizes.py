@@ -13,6 +13,7 @@ from benchmark.training.loop import train
 from benchmark.training.progress import begin
 from tests import toy
 from tests.conftest import own_warnings
+from tests.faults.harness import light
 
 
 def folder(root: Path, height: int, width: int) -> Path:
@@ -47,7 +48,8 @@ def test_every_method_trains_at_other_sizes(tmp_path: Path, name: str, height: i
 def call(tmp_path: Path, *words: str) -> int:
     base = ["--datasets", "folder", "--methods", "erm", "--seeds", "0", "--steps", "2", "--evaluations", "1"]
     base += ["--set", "folder.val_share=0.3", "--device", "cpu", "--out", str(tmp_path / "out")]
-    return run.main([*base, "--data-dir", str(tmp_path / "own"), *words])
+    with light():
+        return run.main([*base, "--data-dir", str(tmp_path / "own"), *words])
 
 
 def test_a_folder_runs_from_start_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

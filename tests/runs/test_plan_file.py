@@ -15,7 +15,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.records import Records
 from tests.conftest import ROOT
-from tests.faults.harness import plugin
+from tests.faults.harness import light, plugin
 
 EXAMPLE = ROOT / "docs" / "plans" / "minidigits.toml"
 PLANS = sorted((ROOT / "docs" / "plans").glob("*.toml"))
@@ -129,9 +129,9 @@ def test_flags_beside_a_plan_win_and_it_is_said(tmp_path: Path, capsys: pytest.C
     assert (args.methods, args.seeds, args.steps, args.deterministic) == (("erm",), (1,), 3, True)
     assert run.parse(["--plan", str(path), "--deterministic"]).deterministic
     words = ["--steps", "3", "--methods", "erm", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
-    assert (
-        run.main(["--plan", str(path), *words, "--out", str(tmp_path / "out"), "--save-plan", str(tmp_path / "y")]) == 0
-    )
+    words += ["--out", str(tmp_path / "out"), "--save-plan", str(tmp_path / "y")]
+    with light():
+        assert run.main(["--plan", str(path), *words]) == 0
     shown = capsys.readouterr().out
     assert f'methods = ["erm"], not ["erm", "gud"] as {path} says' in shown
     assert f"steps = 3, not 7 as {path} says" in shown

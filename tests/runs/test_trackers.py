@@ -11,7 +11,7 @@ import pytest
 from benchmark import run
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
-from tests.faults.harness import plugin
+from tests.faults.harness import light, plugin
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
 
@@ -50,7 +50,8 @@ class FakeWandb(types.ModuleType):
 
 
 def call(out: Path, *words: str) -> int:
-    return run.main([*SMALL, *words, "--out", str(out)])
+    with light():
+        return run.main([*SMALL, *words, "--out", str(out)])
 
 
 def curve(out: Path, record: Record) -> list[dict[str, Any]]:
