@@ -1,7 +1,8 @@
 """python -m benchmark.reproduce: compares rows of the strict protocol with the numbers that their authors printed.
 
 results/paper.json names the published figures to compare with. For each the report has ours, theirs, the difference,
-and whether it lies inside the band: twice the printed standard deviation or, if none was printed, `band` points.
+and a verdict. Inside: our mean lies in the band around the printed figure, twice the printed standard deviation or, if
+none was printed, `band` points. Outside: so does no value of our 95 % interval. Else it is not settled.
 """
 
 import shlex
@@ -23,7 +24,7 @@ SEEDS = (0, 1, 2, 3, 4)
 LEAST_SEEDS = 3
 ROUNDING = 0.06
 """Points within which two printed figures are one, rounded to one decimal or to two."""
-Verdict = Literal["inside", "outside", "too few seeds", "not run"]
+Verdict = Literal["inside", "outside", "not settled", "too few seeds", "not run"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,21 @@ class Figure:
         return self.method, self.dataset, self.source, self.target
 
     @property
+    def interval(self) -> str:
+        """The 95 % interval of our mean; a dash where there is none."""
+        return f"[{self.ours.low:.1f}, {self.ours.high:.1f}]" if self.ours and self.ours.low is not None else "–"
+
+    @property
     def verdict(self) -> Verdict:
         if self.ours is None:
             return "not run"
         if self.ours.n < LEAST_SEEDS:
             return "too few seeds"
-        return "inside" if abs(self.ours.mean - self.published) <= self.band else "outside"
+        if abs(self.ours.mean - self.published) <= self.band:
+            return "inside"
+        low, high = self.ours.low, self.ours.high
+        apart = low is None or high is None or low > self.published + self.band or high < self.published - self.band
+        return "outside" if apart else "not settled"
 
 
 def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[str]) -> list[Figure]:
@@ -85,12 +95,15 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
     lines = []
     for (dataset, method, source), members in blocks.items():
         lines.append(f"{method} on {dataset}, source {source}")
-        lines.append(f"  {'target':<24} {'ours':>16} {'theirs':>7} {'difference':>10} {'band':>5}  verdict")
+        lines.append(
+            f"  {'target':<24} {'ours':>16} {'95 %':>14} {'theirs':>7} {'difference':>10} {'band':>5}  verdict"
+        )
         for f in members:
             sd = f" ± {f.ours.sd:.1f}" if f.ours and f.ours.sd is not None else ""
             ours = f"{f.ours.mean:.1f}{sd} ({f.ours.n})" if f.ours else "–"
             off = f"{f.ours.mean - f.published:+.1f}" if f.ours else "–"
-            lines.append(f"  {f.target:<24} {ours:>16} {f.published:>7.2f} {off:>10} {f.band:>5.1f}  {f.verdict}")
+            numbers = f"{ours:>16} {f.interval:>14} {f.published:>7.2f} {off:>10} {f.band:>5.1f}"
+            lines.append(f"  {f.target:<24} {numbers}  {f.verdict}")
         lines += [f"  read in: {text}" for text in dict.fromkeys(read for f in members for read in f.read)]
         lines += [f"  known cause: {text}" for text in papers.causes.get(f"{method}@{dataset}", [])]
         lines.append("")
@@ -114,7 +127,7 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 all inside or not enough to say, 1 some outside or a run failed, 2 bad usage."""
+    """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage."""
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     known = dict.fromkeys(p.method for p in papers.published if p.strict)

@@ -57,6 +57,7 @@ def strict() -> str:
             "method": figure.method,
             "target": figure.target,
             "ours": f"{figure.ours.mean:.1f}" + (f" ± {figure.ours.sd:.1f}" if figure.ours.sd is not None else ""),
+            "95 %": figure.interval,
             "printed": f"{figure.published:.1f}",
             "difference": f"{figure.ours.mean - figure.published:+.1f}",
             "band": f"± {figure.band:.1f}",

@@ -45,7 +45,11 @@ def test_verdicts_at_the_edge_of_the_band() -> None:
         return found.verdict
 
     assert verdict([51.0, 51.5, 52.0], published()) == "inside"  # 1.5 off
-    assert verdict([51.0, 51.5, 52.5], published()) == "outside"
+    assert verdict([51.0, 51.5, 52.5], published()) == "not settled"  # 1.7 off, and the interval begins at 49.8
+    assert verdict([51.6, 51.7, 51.6], published()) == "not settled"  # at 51.49
+    assert verdict([51.7, 51.8, 51.7], published()) == "outside"  # at 51.59
+    assert verdict([48.3, 48.2, 48.3], published()) == "outside"
+    assert verdict([60.0, 60.0, 60.0], published()) == "outside"  # a spread of nothing has no interval
     assert verdict([51.0, 51.5, 52.5], published(sd={"mean": 1.0})) == "inside"  # twice the printed deviation
     assert verdict([51.0, 51.5, 52.0], published(sd={"mean": 0.1})) == "outside"
     assert verdict([90.0, 90.0], published()) == "too few seeds"
@@ -82,7 +86,7 @@ def test_the_report_names_numbers_sources_and_causes() -> None:
         reproduce.figures([strict(v, s) for s, v in enumerate((50.0, 51.0, 52.0))], held, ["gud"]), held
     )
     mean, svhn = (line for line in text.splitlines() if line.startswith(("  mean", "  svhn")))
-    assert mean.split() == ["mean", "51.0", "±", "1.0", "(3)", "50.00", "+1.0", "1.5", "inside"]
+    assert mean.split() == ["mean", "51.0", "±", "1.0", "(3)", "[48.5,", "53.5]", "50.00", "+1.0", "1.5", "inside"]
     assert svhn.split()[-3:] == ["+11.0", "1.5", "outside"]
     assert "read in: A. Author (2018), Table 1, restated" in text
     assert "known cause: its own filter" in text
