@@ -14,6 +14,7 @@ from typing import Literal
 from benchmark import flags, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record
+from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.stats import Estimate
@@ -45,11 +46,6 @@ class Figure:
     @property
     def place(self) -> tuple[str, str, str, str]:
         return self.method, self.dataset, self.source, self.target
-
-    @property
-    def interval(self) -> str:
-        """The 95 % interval of our mean; a dash where there is none."""
-        return f"[{self.ours.low:.1f}, {self.ours.high:.1f}]" if self.ours and self.ours.low is not None else "–"
 
     @property
     def verdict(self) -> Verdict:
@@ -102,7 +98,8 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
             sd = f" ± {f.ours.sd:.1f}" if f.ours and f.ours.sd is not None else ""
             ours = f"{f.ours.mean:.1f}{sd} ({f.ours.n})" if f.ours else "–"
             off = f"{f.ours.mean - f.published:+.1f}" if f.ours else "–"
-            numbers = f"{ours:>16} {f.interval:>14} {f.published:>7.2f} {off:>10} {f.band:>5.1f}"
+            around = interval(f.ours.low, f.ours.high) if f.ours else "–"
+            numbers = f"{ours:>16} {around:>14} {f.published:>7.2f} {off:>10} {f.band:>5.1f}"
             lines.append(f"  {f.target:<24} {numbers}  {f.verdict}")
         lines += [f"  read in: {text}" for text in dict.fromkeys(read for f in members for read in f.read)]
         lines += [f"  known cause: {text}" for text in papers.causes.get(f"{method}@{dataset}", [])]

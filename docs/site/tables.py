@@ -14,6 +14,7 @@ from functools import partial
 import pandas as pd
 
 from benchmark import registry, reproduce, scaling
+from benchmark.report.people.cells import interval
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.table_files import marked_cells
 from benchmark.report.tidy.groups import by_row
@@ -57,7 +58,7 @@ def strict() -> str:
             "method": figure.method,
             "target": figure.target,
             "ours": f"{figure.ours.mean:.1f}" + (f" ± {figure.ours.sd:.1f}" if figure.ours.sd is not None else ""),
-            "95 %": figure.interval,
+            "95 %": interval(figure.ours.low, figure.ours.high),
             "printed": f"{figure.published:.1f}",
             "difference": f"{figure.ours.mean - figure.published:+.1f}",
             "band": f"± {figure.band:.1f}",
