@@ -4,6 +4,7 @@
 
 passes: forward-backward passes for each source image, from the records on this dataset or else from the method itself.
 share: the rate at which the method's records make passes, relative to ERM's; it holds the method's cost beyond passes.
+Runs that shared a GPU are left out: their rate says how many there were.
 rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
 Evaluation and the sensitivity map are left out.
 """
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import flags, networks, protocols, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
+from benchmark.report.tidy.rows import shares_gpu
 from benchmark.runs.command_line import arguments, in_range, leave, program
 from benchmark.runs.plan import expand_all
 from benchmark.runs.store import Store
@@ -51,9 +53,10 @@ def report(args: Args) -> str:
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--devices", args.devices)):
         if not values:
             raise UsageError(f"{flag}: name at least one")
-    records = [record for record in Store(args.out).read_all() if record.status == "done"]
+    done = [record for record in Store(args.out).read_all() if record.status == "done"]
+    timed = [record for record in done if not shares_gpu(record)]
     methods = expand_all(args.methods)
-    reached = {name: pass_rate(records, name) for name in {*methods, "erm"}}
+    reached = {name: pass_rate(timed, name) for name in {*methods, "erm"}}
     lacking = [name for name, rate in reached.items() if rate is None]
     if lacking:
         raise UsageError(f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from")
@@ -61,7 +64,7 @@ def report(args: Args) -> str:
     hours, rows = [], []
     for name in methods:
         share = rates[name] / rates["erm"]
-        each = [seconds(name, dataset, records, share * args.gflops) / 3600 for dataset in args.datasets]
+        each = [seconds(name, dataset, done, share * args.gflops) / 3600 for dataset in args.datasets]
         hours += [hour for hour in each for _ in range(args.seeds)]
         rows.append([name, f"{share:.2f}", *(f"{60 * hour:.1f}" for hour in each)])
     runs = tabulate(rows, ["method", "share", *args.datasets], "pipe", disable_numparse=True)

@@ -2,12 +2,13 @@
 
 The tables are a pure function of the records below OUT/runs and of results/paper.json. So `--check` can rebuild them
 and compare byte for byte (Parquet files by content, because their bytes change with the library's version). `--trace`
-leads from a run to its cells and from a cell to its runs. An empty list from `check` or `stale` means all is well.
+leads from a run to its cells and from a cell to its runs. `check` and `stale` return nothing where all is well.
 """
 
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -140,14 +141,15 @@ def _path(out: Path, name: str) -> Path:
     return out / name[3:] if name.startswith("../") else out / "tables" / name
 
 
-def stale(records: Sequence[Record]) -> list[str]:
-    """Ids of the runs that other code or versions than today's made, as far as their method and dataset are known here.
+def stale(records: Sequence[Record]) -> Counter[str]:
+    """How many runs other code or versions than today's made, by what differs, as far as their method and dataset are
+    known here.
 
     It stands in no file: a table says what the records say, whatever has been edited since."""
     methods, datasets = registry.names("method"), registry.names("dataset")
     known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
     today = {pair: code_of(*pair) for pair in {(r.asked.method, r.asked.dataset) for r in known}}
-    return [r.run_id for r in known if outdated(r, today[r.asked.method, r.asked.dataset])]
+    return Counter(why for r in known if (why := outdated(r, today[r.asked.method, r.asked.dataset])))
 
 
 def trace(store: Store, what: str) -> str:
@@ -217,9 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             records = write(store)
             print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
         if old := stale(records):
-            print(
-                f"{len(old)} of them were made by other code or versions than today's; benchmark.run makes them again"
-            )
+            many = old.total()
+            print(f"{many} of them were made by other code or versions than today's; benchmark.run makes them again:")
+            print("\n".join(f"  {count} of {many}: {why}" for why, count in old.items()))
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ from benchmark.report.people.summaries import DETAILS, summarise, why_not
 from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
-from benchmark.report.tidy.comparisons import best_of, length
+from benchmark.report.tidy.comparisons import best_of, hardware, length
 from benchmark.report.tidy.groups import by_group, by_row, group_of
 from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store
@@ -148,7 +148,7 @@ def _weight_over(campaign: Campaign) -> tuple[bool, float]:
 
 def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]) -> Section:
     run = next(iter(campaign.rows.values()))[0]
-    asked, what, names = run.asked, length(run) + best_of(run), [*campaign.sources]
+    asked, what, names = run.asked, length(run) + best_of(run) + hardware(run), [*campaign.sources]
     pooled = asked.source.count("+") + 1
     domains = "one domain" if pooled == 1 else f"{pooled} domains at once"
     return Section(
@@ -175,7 +175,8 @@ def _section(
     *,
     of_several: bool,
 ) -> Section:
-    asked, what = members[0].asked, length(members[0]) + best_of(members[0])
+    run = members[0]
+    asked, what = run.asked, length(run) + best_of(run) + hardware(run)
     mine = [picture for picture in pictures if picture.group == key and picture.shown]
     charts = [picture for picture in mine if picture.path.name.startswith("cost_")]
     return Section(

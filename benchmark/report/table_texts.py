@@ -44,7 +44,8 @@ once, by its mean over shifted targets and seeds: its targets are tested with th
 """,
     "cost": """\
 Accuracy: mean over the shifted targets, percent. Passes: forward-backward passes over a batch in the whole run, a
-forward counts 1/3. Seconds: set-up and training, without evaluation. One block of columns for each length of run.
+forward counts 1/3. Seconds: set-up and training, without evaluation; – where runs shared a GPU. One block of columns
+for each length of run.
 """,
     "paper": """\
 Accuracies in percent, differences in points. Difference: ours minus the published number; in SE: the same in standard
@@ -68,7 +69,8 @@ forward-backward share: of the training time. Two floors, set-up left out: share
 what the same passes alone reach, in batches of the same sizes, on images that are there already; share of matrix rate
 is their arithmetic's share of the measured rate of large matrix products. Where steps were replayed from CUDA graphs,
 shares are those of launched steps at the start of the run. On a GPU that several runs shared (`sharing`: how many at
-a time), steady and both floors would be those of all of them: –. A floor that was not measured is – too.
+a time), relative to ERM, steady and both floors would be those of all of them: –. A floor that was not measured is –
+too.
 """,
     "search": """\
 What `--search` tried for each row: trial 0 is the setting as asked for, the others are drawn at random, and all have

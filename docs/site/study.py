@@ -13,7 +13,7 @@ from benchmark.report.tidy import comparisons
 from benchmark.report.tidy.stats import Seeds, compare, compare_pairs
 from benchmark.runs.records import Records
 from benchmark.training import artifacts
-from docs.site.published import PUBLISHED, markdown, over_seeds, records
+from docs.site.published import PUBLISHED, markdown, over_seeds
 
 STUDY = Records(PUBLISHED / "mnist_m")
 """The runs of docs/plans/mnist_m.toml, which docs/findings/ is about: forms taken apart, no advice what to use."""
@@ -85,9 +85,9 @@ def form(record: Record) -> str:
 
 @cache
 def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
-    """The runs of one length by form: the study's, and beside them those of the protocol."""
+    """The study's runs of one length by form."""
     found: dict[str, list[Record]] = {}
-    for record in (*STUDY.read_all(), *records("digits", length)):
+    for record in STUDY.read_all():
         if comparisons.length(record) == length:
             found.setdefault(form(record), []).append(record)
     return found

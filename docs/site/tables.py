@@ -35,7 +35,8 @@ def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda 
     cells = marked_cells(found).drop(columns=["worst", *DETAILS, "runs"])
     speed, passes = (cost.cells.set_index("method")[name] for name in ("relative to ERM", "passes/image"))
     for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
-        cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
+        if set(column) != {"–"}:
+            cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
     return markdown(cells)
 
 
@@ -120,6 +121,40 @@ def speed() -> str:
     return markdown(pd.DataFrame(rows, columns=columns))
 
 
+def on_gpu(wanted: Callable[[dict[str, str]], bool]) -> str:
+    """The newest table of `make gpu`: the rows that are wanted."""
+    lines = [line for line in gpu_lines() if wanted(line)]
+    return markdown(pd.DataFrame([[line[name] for name in GPU] for line in lines], columns=GPU))
+
+
+GPU = ["target", "figure", "goal", "verdict"]
+
+
+def gpu_lines() -> list[dict[str, str]]:
+    newest = max((PUBLISHED / "perf").glob("gpu-*.json"))
+    found: list[dict[str, str]] = json.loads(newest.read_text(encoding="utf-8"))["lines"]
+    return found
+
+
+def seconds_on_gpu() -> str:
+    """Seconds of a run of the full length, alone on the card, by method and precision."""
+    cells: dict[str, dict[str, str]] = {}
+    for line in gpu_lines():
+        if told := re.fullmatch(r"one run of 10,000 steps, (\w+), seconds: (.+)", line["target"]):
+            cells.setdefault(told[2], {"method": told[2]})[f"{told[1]}, seconds"] = line["figure"]
+    return markdown(pd.DataFrame([*cells.values()]))
+
+
+def kernels_on_gpu() -> str:
+    """Rates of the kernels, each peer's being 1."""
+    cells: dict[str, dict[str, str]] = {}
+    for line in gpu_lines():
+        title, beside, peer = line["target"].rpartition(", beside ")
+        if beside and peer in ("eager", "torch.compile", "a copy of as many bytes"):
+            cells.setdefault(title, {"kernel": title})[peer] = line["figure"]
+    return markdown(pd.DataFrame([*cells.values()]).fillna("–"))
+
+
 def spell(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
@@ -135,6 +170,9 @@ TABLES: dict[str, Callable[[], str]] = {
     **study.TABLES,
     **pacs.TABLES,
     "speed": speed,
+    "gpu": partial(on_gpu, lambda line: line["goal"] not in ("", ">= 1.00")),
+    "gpu-seconds": seconds_on_gpu,
+    "gpu-kernels": kernels_on_gpu,
     "scaling": lambda: scaling.report(scaling.Args(out=PUBLISHED)).rstrip(),
 }
 """What makes each table, by its name in the documents."""

@@ -85,7 +85,8 @@ def stages(out: Path) -> list[Stage]:
         words = f"all sada:weight_map=none --seeds 0 --jobs 1 --precision {kind} --steps {LENGTH}"
         return Stage(out / kind, about, f"<= {minutes}", 120, [runs(kind, words)], foretell)
 
-    several = f"-n {min(14, os.cpu_count() or 1)}" if importlib.util.find_spec("xdist") else ""
+    # Idle processes take tests from busy ones: else one gets the two longest, one after the other.
+    several = f"-n {min(14, os.cpu_count() or 1)} --dist worksteal" if importlib.util.find_spec("xdist") else ""
     others = " ".join(f"--ignore={path}" for path in STEP_RACES)
     # Five epochs of M-ADA's autoencoders in the place of twenty: whether it ends well does not hang on them.
     matrix = "all sada:weight_map=none --seeds 0 1 2 3 4 --steps 120 --set mada.wae_epochs=5"

@@ -79,8 +79,8 @@ def test_runs_of_several_versions_of_the_code_are_named() -> None:
 
 
 def test_runs_of_other_code_are_told_and_change_no_table() -> None:
-    assert tables.stale([record("erm", 0)]) == [record("erm", 0).run_id]  # its code hash is made up
-    assert tables.stale([record("plugin_of_somebody", 0)]) == []
+    assert tables.stale([record("erm", 0)]) == {"other code": 1}  # its code hash is made up
+    assert tables.stale([record("plugin_of_somebody", 0)]) == {}
 
 
 def test_differences_are_paired_by_seed_and_corrected() -> None:

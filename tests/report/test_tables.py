@@ -16,6 +16,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Floor
 from benchmark.core.record import Record
 from benchmark.report import table_files
+from benchmark.report.figures import accuracies
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.rows import accuracy_rows, throughput_rows
 from benchmark.runs.store import Store
@@ -161,8 +162,8 @@ def test_cost_is_relative_to_erm_of_the_same_seed_machine_and_call() -> None:
 
 
 FLOOR = Floor(images_per_second=400.0, gflop_per_image=0.4, matrix_gflops=200.0, copy_gib_per_second=10.0)
-ALONE = ("steady_images_per_second", "steady_q25", "steady_q75", "floor_images_per_second", "of_floor", "gflops",
-         "of_matrix_rate", "matrix_gflops", "copy_gib_per_second")  # fmt: skip
+ALONE = ("relative_to_erm", "steady_images_per_second", "steady_q25", "steady_q75", "floor_images_per_second",
+         "of_floor", "gflops", "of_matrix_rate", "matrix_gflops", "copy_gib_per_second")  # fmt: skip
 """Columns that say nothing of a run with neighbours on its GPU."""
 
 
@@ -183,11 +184,13 @@ def test_a_shared_gpu_has_neither_a_steady_rate_nor_a_floor() -> None:
         assert (row["sharing"], row["train_images_per_second"]) == ("4", "100")
     (shown,) = summarise([on("cuda", sharing=4), on("cuda", 1, sharing=4)], {})["throughput"]
     (cells,) = shown.cells.to_dict("records")
-    assert {cells[name] for name in ("steady images/s", "share of bare passes", "share of matrix rate")} == {"–"}
+    empty = "steady images/s", "share of bare passes", "share of matrix rate", "relative to ERM"
+    assert {cells[name] for name in empty} == {"–"}
     assert cells["sharing"] == "4"
+    assert shown.footnotes == []  # the caption says why
     assert cells["images/s"] == "100 ± 0"
     text = files["throughput.md"].decode().replace("\n", " ")
-    assert "On a GPU that several runs shared (`sharing`: how many at a time), steady and both floors" in text
+    assert "On a GPU that several runs shared (`sharing`: how many at a time), relative to ERM, steady and both" in text
     assert "steady images/s" in files["throughput.tex"].decode()
     assert pd.read_parquet(io.BytesIO(files["throughput.parquet"]))["of_floor"].isna().all()
 
@@ -198,6 +201,29 @@ def test_a_run_alone_among_runs_that_shared_a_gpu_keeps_its_numbers() -> None:
     assert cells["steady images/s"] == "200 [150, 250]"
     assert cells["sharing"] == "1 or 2"
     assert cells["share of bare passes"] == "0.31"  # 125 images/s without set-up, of 400
+
+
+def test_runs_that_shared_a_gpu_have_no_seconds_beside_their_accuracy() -> None:
+    made = [on("cuda", seed, sharing=4) for seed in (0, 1)]
+    (shown,) = summarise(made, {})["cost"]
+    (cells,) = shown.cells.to_dict("records")
+    assert [text for name, text in cells.items() if str(name).endswith(": seconds")] == ["–"]
+    assert shown.footnotes == []
+    assert "seconds" not in accuracies.costs(made)
+    assert "seconds" in accuracies.costs([on("cuda"), on("cuda", 1)])
+
+
+def test_erm_is_no_reference_where_it_had_neighbours_on_its_gpu() -> None:
+    made = [on("cuda", sharing=4), record("augmix", 0, speed=25.0, device="cuda")]
+    assert throughput_rows(made)["relative_to_erm"].isna().all()
+    alone = throughput_rows([on("cuda"), made[1]])
+    assert dict(zip(alone["method"], alone["relative_to_erm"], strict=True)) == {"erm": 1.0, "augmix": 0.25}
+
+
+def test_a_table_of_runs_on_a_gpu_says_so() -> None:
+    for device, said in (("cuda", True), ("cpu", False)):
+        (shown,) = summarise([on(device)], {})["accuracy"]
+        assert ("selection source-val, on a GPU; data" in shown.heading) == said
 
 
 def test_a_footnote_names_rows_whose_machine_was_loaded() -> None:

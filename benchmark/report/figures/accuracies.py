@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
 from benchmark.report.tidy.groups import by_row
-from benchmark.report.tidy.rows import where
+from benchmark.report.tidy.rows import shares_gpu, where
 from benchmark.report.tidy.stats import estimate
 from benchmark.report.tidy.targets import columns, measures, reached
 
@@ -81,7 +81,7 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def costs(records: Sequence[Record]) -> pd.DataFrame:
     """Each run's mean over the shifted domains beside its price: row, accuracy, passes, and seconds of training, which
-    are left out where the runs were made on different machines. Empty where nothing was measured."""
+    are left out where the runs were made on different machines or shared a GPU. Empty where nothing was measured."""
     frame = pd.DataFrame(
         {"row": row, "accuracy": measures(run)["mean"], "passes": run.throughput.passes_per_image}
         | {"seconds": run.throughput.setup_seconds + run.throughput.train_seconds, "machine": where(run)}
@@ -89,7 +89,8 @@ def costs(records: Sequence[Record]) -> pd.DataFrame:
         for run in runs
         if run.accuracy and run.throughput and measures(run)
     )
-    return frame if frame.empty or frame["machine"].nunique() == 1 else frame.drop(columns="seconds")
+    apart = not frame.empty and frame["machine"].nunique() > 1
+    return frame.drop(columns="seconds", errors="ignore") if apart or any(map(shares_gpu, records)) else frame
 
 
 PRICES = {"passes": "passes per image", "seconds": "seconds of training"}
@@ -117,7 +118,10 @@ def against_cost(records: Sequence[Record], path: Path) -> Path:
                 axes.plot(point[price], point["accuracy"], markersize=5, markeredgewidth=0.9, zorder=3, **look)
             axes.set(xscale="log", xlabel=PRICES[price])
             axes.margins(x=0.12)
-            ticks = _ticks(frame[price].min(), frame[price].max(), 1.05)
+            low, high = frame[price].min(), frame[price].max()
+            if low == high:  # of which ticks would make an axis without a length
+                axes.set_xlim(low / 2, high * 2)
+            ticks = _ticks(low, high, 1.05)
             axes.set_xticks(list(ticks), list(ticks.values()))
             axes.xaxis.set_minor_locator(NullLocator())
         grid[0].set_ylabel("mean accuracy in\nshifted domains (%)")

@@ -169,9 +169,10 @@ def _draw(store: Store, runs: Sequence[Record], stem: str) -> list[Picture]:
             partial(accuracies.against_cost, runs),
             f"Mean accuracy over the shifted domains against cost. Pareto front by passes: {', '.join(best)}.",
             "What an accuracy costs: mean over the shifted domains against forward-backward passes per source image "
-            "and, where all runs were made on one machine, seconds of set-up and training. Small faint markers: seeds. "
-            "Large markers: their mean. Solid lines: the 95 % interval of the mean, from three seeds up. Dotted lines: "
-            "the range of two seeds. Grey line: the Pareto front, the rows that no other beats in both.",
+            "and, where all runs were made on one machine and none shared a GPU, seconds of set-up and training. Small "
+            "faint markers: seeds. Large markers: their mean. Solid lines: the 95 % interval of the mean, from three "
+            "seeds up. Dotted lines: the range of two seeds. Grey line: the Pareto front, the rows that no other beats "
+            "in both.",
         )
     curves = store.curves(runs)
     if any(curves[run.run_id] for members in rows.values() for run in members):

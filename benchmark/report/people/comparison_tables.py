@@ -70,7 +70,7 @@ def cost(records: Sequence[Record]) -> list[Summary]:
 
 def _dearest(part: pd.DataFrame) -> list[str]:
     """How to give every row what the dearest one costs under equal steps."""
-    steps = part[part["budget"] == "steps"]
+    steps = part[(part["budget"] == "steps") & part["seconds"].notna()]
     if steps["seconds"].nunique() < 2:
         return []
     costs = steps.groupby(["length", "method", "variant"], as_index=False)[["passes", "seconds"]].mean()
@@ -94,7 +94,7 @@ def _cost_line(row: str, runs: Sequence[Record], lengths: Sequence[str], part: p
         mine = part[part["run_id"].isin([r.run_id for r in runs if length(r) == text])].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
             values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
-            cells[f"{text}: {column}"] = spread(values, "not run", digits)
+            cells[f"{text}: {column}"] = spread(values, "not run" if mine.empty else "–", digits)
     return Line(row, cells, ids(runs))
 
 

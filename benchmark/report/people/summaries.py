@@ -12,7 +12,7 @@ from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.campaigns import campaign_of
-from benchmark.report.tidy.comparisons import best_of, length, network
+from benchmark.report.tidy.comparisons import best_of, hardware, length, network
 from benchmark.report.tidy.groups import by_group, by_row, group_of
 from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
@@ -97,7 +97,8 @@ def _throughput(heading: str, made: Rows, group: str) -> list[Summary]:
 
 def _without_erm(rows: Rows, frame: pd.DataFrame) -> list[str]:
     """A footnote that names the runs that `relative to ERM` leaves out; none where every run has an ERM beside it."""
-    without = set(frame.index[frame["relative_to_erm"].isna()])
+    shared = {r.run_id for runs in rows.values() for r in runs if shares_gpu(r)}  # the caption speaks of those
+    without = set(frame.index[frame["relative_to_erm"].isna()]) - shared
     alone = {row: [str(r.asked.seed) for r in runs if r.run_id in without] for row, runs in rows.items()}
     names = "; ".join(f"{row}, seed {', '.join(seeds)}" for row, seeds in alone.items() if seeds)
     text = "relative to ERM leaves out runs without an ERM run of the same seed in the same call of benchmark.run"
@@ -122,6 +123,7 @@ def _setting(record: Record, place: str) -> str:
     return (
         f"{asked.dataset}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
         f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}"
+        f"{hardware(record)}"
     )
 
 

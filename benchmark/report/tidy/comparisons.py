@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
 from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
-from benchmark.report.tidy.rows import where
+from benchmark.report.tidy.rows import shares_gpu, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
@@ -138,6 +139,11 @@ def best_of(record: Record) -> str:
     return f", each method's best of {trial.of} settings on source validation" if trial.of else ", trials of a search"
 
 
+def hardware(record: Record) -> str:
+    """For the end of a heading: on what a run was made; empty for a processor."""
+    return ", on a GPU" if on_gpu(record.asked.device) else ""
+
+
 def network(record: Record) -> str:
     """The network, with the precision of its arithmetic where that is other than float32."""
     recipe = record.asked.recipe
@@ -160,8 +166,8 @@ COST = (
 
 
 def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Tidy: what each run cost and reached. passes: forward-backward passes over a batch; seconds: set-up and training;
-    accuracy: mean over the shifted domains, in percent."""
+    """Tidy: what each run cost and reached. passes: forward-backward passes over a batch; seconds: set-up and training,
+    none of runs that shared a GPU; accuracy: mean over the shifted domains, in percent."""
     out = [
         describe_group(r)
         | {
@@ -173,7 +179,7 @@ def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
             "setting": setting(r),
         }
         | {"passes": r.throughput.passes_per_image * r.steps, "accuracy": measures(r).get("mean")}
-        | {"seconds": r.throughput.setup_seconds + r.throughput.train_seconds}
+        | {"seconds": None if shares_gpu(r) else r.throughput.setup_seconds + r.throughput.train_seconds}
         for r in records
         if r.throughput and r.accuracy
     ]

@@ -86,11 +86,12 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
 
 def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
     """Costs: one row for each run. relative_to_erm compares with ERM of the same seed, recipe and machine that ran in
-    the same call of benchmark.run: of another day the ratio would measure what else the machine did."""
+    the same call of benchmark.run: of another day the ratio would measure what else the machine did, as it would of
+    runs that shared a GPU."""
     reference = {
         (group_of(r), where(r), r.ran.session, r.asked.seed): r.throughput.images_per_second
         for r in records
-        if r.throughput and r.asked.row == "erm"
+        if r.throughput and r.asked.row == "erm" and not shares_gpu(r)
     }
     rows = []
     for record in records:
@@ -105,7 +106,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
                 record,
                 train_images_per_second=cost.images_per_second,
                 **{f"{share}_share": cost.shares[share] for share in SHARES},
-                relative_to_erm=cost.images_per_second / erm if erm else None,
+                relative_to_erm=cost.images_per_second / erm if erm and not shared else None,
                 setup_seconds=cost.setup_seconds,
                 peak_memory_mib=cost.peak_memory_mib,
                 passes_per_image=cost.passes_per_image,
