@@ -31,7 +31,7 @@ bench: setup
 
 # A test process for each core, up to eight, with one thread each.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .
