@@ -99,14 +99,14 @@ def stages(out: Path) -> list[Stage]:
               [races("steps", " ".join(STEP_RACES))], read_races),
         full("fp32", 20),
         full("tf32", 12),
+        # These carry no mark: without a GPU they run in Triton's interpreter.
+        Stage(out / "kernel-tests", "tests of the kernels", "all pass", 100,
+              [tests("kernel-tests", f"tests/ops/test_kernels.py {several}")], read_tests),
         Stage(out / "kernels", "races of the kernels", "all run", 170,
               [races("kernels", f"tests/perf {others}")], read_races),
         *(Stage(out / f"jobs-{n}", f"four runs of ERM, 3,000 steps, --jobs {n}, start-up included, seconds", "", 60,
                 [runs(f"jobs-{n}", f"erm --seeds 0 1 2 3 --steps 3000 --jobs {n}")], read_wall, on_demand=True)
           for n in (1, 2, 4)),
-        # These carry no mark: without a GPU they run in Triton's interpreter.
-        Stage(out / "kernel-tests", "tests of the kernels", "all pass", 100,
-              [tests("kernel-tests", f"tests/ops/test_kernels.py {several}")], read_tests),
     ]  # fmt: skip
 
 
