@@ -170,7 +170,7 @@ def ranks(average: Mapping[str, float], difference: float, path: Path) -> Path:
         top, end = 0.5, max(len(rows), 1 + difference) + 0.5
         bottom = min(heights[row] - layout.height(names[row]) / 2 for row in rows) - layout.EDGE
         figure = Figure(figsize=(palette.WIDTH, top - bottom))
-        figure.set_layout_engine("none")
+        palette.lay_out_no_more(figure)
         axes = layout.place(figure, side, 0, palette.WIDTH - 2 * side, top - bottom)
         axes.set(xlim=(0.4, end + 0.1), ylim=(bottom, top), yticks=[])
         axes.xaxis.tick_top()

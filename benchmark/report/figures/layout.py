@@ -92,7 +92,7 @@ def grid(
     foot = EDGE + height(note, 6)
     low = foot + bar + LABEL + TICKS + 0.02
     figure = Figure(figsize=(palette.WIDTH, sum(heads) + len(heads) * wide * ratio + low))
-    figure.set_layout_engine("none")
+    palette.lay_out_no_more(figure)
     panels: list[Axes] = []
     for i, text in enumerate(texts):
         row, column = divmod(i, n)

@@ -91,7 +91,7 @@ def strip_sheet(shown: Mapping[str, np.ndarray[Any, Any]], colours: Mapping[str,
         names = {row: layout.wrapped(row, left - 2 * layout.EDGE, 6) for row in shown}
         high = {row: max(image, layout.height(name, 6)) + 0.02 for row, name in names.items()}
         figure = Figure(figsize=(palette.WIDTH, top := sum(high.values())))
-        figure.set_layout_engine("none")
+        palette.lay_out_no_more(figure)
         for row, strip in shown.items():
             top -= high[row]
             axes = layout.place(figure, left, top + (high[row] - image) / 2, wide, image)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmark.core.durable import write_atomically
@@ -103,15 +104,22 @@ def save(figure: Figure, path: Path) -> Path:
         figure.savefig(
             io.BytesIO(), format="png"
         )  # parts are made and laid out when drawn, in the style of that moment
-        figure.set_layout_engine("none")
+        lay_out_no_more(figure)
         return path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     for kind, about in {"png": {"Software": None}, "pdf": {"CreationDate": None}}.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=about)
         write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
-        figure.set_layout_engine("none")  # it is laid out by now
+        lay_out_no_more(figure)
     return path.with_name(f"{path.name}.png")
+
+
+def lay_out_no_more(figure: Figure) -> None:
+    """Leaves all parts where they are. "none" would put an engine there that does nothing, and for any engine
+    matplotlib draws once more before it writes."""
+    with rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
 
 
 def discard(path: Path) -> None:
