@@ -59,7 +59,10 @@ def report(args: Args) -> str:
     reached = {name: pass_rate(timed, name) for name in {*methods, "erm"}}
     lacking = [name for name, rate in reached.items() if rate is None]
     if lacking:
-        raise UsageError(f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from")
+        raise UsageError(
+            f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from; those that "
+            "shared a GPU do not count: run them with --jobs 1"
+        )
     rates = {name: rate for name, rate in reached.items() if rate is not None}
     hours, rows = [], []
     for name in methods:

@@ -7,6 +7,7 @@ import pytest
 from benchmark import scaling
 from benchmark.runs.store import Store
 from tests.conftest import ROOT
+from tests.handmade import fill, record
 
 PUBLISHED = ROOT / "results" / "published"
 
@@ -49,3 +50,14 @@ def test_costs_of_recorded_runs_are_found_again() -> None:
 def test_a_folder_without_records_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert scaling.main(["--out", str(tmp_path), "--methods", "erm"]) == 2
     assert "no finished runs of erm" in capsys.readouterr().err
+
+
+def test_runs_that_shared_a_gpu_give_no_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = record("erm", 0, device="cuda")
+    ran = made.ran.model_copy(update={"machine": {**made.ran.machine, "sharing": 8}})
+    fill(tmp_path, [made.model_copy(update={"ran": ran})])
+    words = ["--out", str(tmp_path), "--methods", "erm", "--datasets", "minidigits"]
+    assert scaling.main(words) == 2
+    assert "those that shared a GPU do not count: run them with --jobs 1" in capsys.readouterr().err
+    fill(tmp_path, [made])
+    assert scaling.main(words) == 0
