@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -109,9 +110,8 @@ def is_variant(row: str) -> bool:
 
 def speed() -> str:
     """The newest file of `make perf`: ours beside its peers."""
-    newest = max((PUBLISHED / "perf").glob("[0-9]*.json"))
     rows = []
-    for info in (timed["extra_info"] for timed in json.loads(newest.read_text(encoding="utf-8"))["benchmarks"]):
+    for info in (timed["extra_info"] for timed in newest("[0-9]*.json")["benchmarks"]):
         (_, ours), *peers = info["rates"].items()
         for peer, rate in peers:
             least = info["targets"].get(peer)
@@ -121,19 +121,23 @@ def speed() -> str:
     return markdown(pd.DataFrame(rows, columns=columns))
 
 
-def on_gpu(wanted: Callable[[dict[str, str]], bool]) -> str:
-    """The newest table of `make gpu`: the rows that are wanted."""
-    lines = [line for line in gpu_lines() if wanted(line)]
-    return markdown(pd.DataFrame([[line[name] for name in GPU] for line in lines], columns=GPU))
-
-
-GPU = ["target", "figure", "goal", "verdict"]
+def newest(pattern: str) -> dict[str, Any]:
+    """What the newest file of results/published/perf of such a name holds."""
+    found: dict[str, Any] = json.loads(max((PUBLISHED / "perf").glob(pattern)).read_text(encoding="utf-8"))
+    return found
 
 
 def gpu_lines() -> list[dict[str, str]]:
-    newest = max((PUBLISHED / "perf").glob("gpu-*.json"))
-    found: list[dict[str, str]] = json.loads(newest.read_text(encoding="utf-8"))["lines"]
-    return found
+    """The rows of the newest table of `make gpu`."""
+    lines: list[dict[str, str]] = newest("gpu-*.json")["lines"]
+    return lines
+
+
+def gpu_targets() -> str:
+    """The targets, but for those that a kernel beats its peer, which `kernels_on_gpu` shows."""
+    columns = ["target", "figure", "goal", "verdict"]
+    lines = [[line[name] for name in columns] for line in gpu_lines() if line["goal"] not in ("", ">= 1.00")]
+    return markdown(pd.DataFrame(lines, columns=columns))
 
 
 def seconds_on_gpu() -> str:
@@ -172,7 +176,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **study.TABLES,
     **pacs.TABLES,
     "speed": speed,
-    "gpu": partial(on_gpu, lambda line: line["goal"] not in ("", ">= 1.00")),
+    "gpu": gpu_targets,
     "gpu-seconds": seconds_on_gpu,
     "gpu-kernels": kernels_on_gpu,
     "scaling": lambda: scaling.report(scaling.Args(out=PUBLISHED)).rstrip(),

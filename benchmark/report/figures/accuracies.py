@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
 from benchmark.report.tidy.groups import by_row
-from benchmark.report.tidy.rows import shares_gpu, where
+from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import estimate
 from benchmark.report.tidy.targets import columns, measures, reached
 
@@ -84,13 +84,13 @@ def costs(records: Sequence[Record]) -> pd.DataFrame:
     are left out where the runs were made on different machines or shared a GPU. Empty where nothing was measured."""
     frame = pd.DataFrame(
         {"row": row, "accuracy": measures(run)["mean"], "passes": run.throughput.passes_per_image}
-        | {"seconds": run.throughput.setup_seconds + run.throughput.train_seconds, "machine": where(run)}
+        | {"seconds": own_seconds(run), "machine": where(run)}
         for row, runs in by_row(records).items()
         for run in runs
         if run.accuracy and run.throughput and measures(run)
     )
-    apart = not frame.empty and frame["machine"].nunique() > 1
-    return frame.drop(columns="seconds", errors="ignore") if apart or any(map(shares_gpu, records)) else frame
+    comparable = frame.empty or (frame["machine"].nunique() == 1 and frame["seconds"].notna().all())
+    return frame if comparable else frame.drop(columns="seconds")
 
 
 PRICES = {"passes": "passes per image", "seconds": "seconds of training"}

@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
 from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
-from benchmark.report.tidy.rows import shares_gpu, where
+from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
@@ -179,7 +179,7 @@ def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
             "setting": setting(r),
         }
         | {"passes": r.throughput.passes_per_image * r.steps, "accuracy": measures(r).get("mean")}
-        | {"seconds": None if shares_gpu(r) else r.throughput.setup_seconds + r.throughput.train_seconds}
+        | {"seconds": own_seconds(r)}
         for r in records
         if r.throughput and r.accuracy
     ]

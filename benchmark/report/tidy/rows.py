@@ -138,6 +138,12 @@ def shares_gpu(record: Record) -> bool:
     return sharing(record) > 1 and on_gpu(record.asked.device)
 
 
+def own_seconds(record: Record) -> float | None:
+    """Seconds of set-up and training; None where they were not measured, or are those of other runs on its GPU too."""
+    cost = record.throughput
+    return None if cost is None or shares_gpu(record) else cost.setup_seconds + cost.train_seconds
+
+
 def _floor(cost: Throughput) -> dict[str, float]:
     """What the run could have cost at best, and how near it came; set-up is left out of both shares."""
     floor = cost.floor
