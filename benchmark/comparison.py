@@ -90,7 +90,7 @@ def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: l
     asked = Comparison(args, store, tracking, jobs, jobs, rows(jobs, args))
     if not args.dry_run:
         asked.tried.prepare()
-    asked = replace(asked, untried=untried(asked.rows, asked.tried, args.stale))
+    asked = replace(asked, untried=_abreast(untried(asked.rows, asked.tried, args.stale)))
     if not args.dry_run:
         count = sum(len(row.trials) for row in asked.rows)
         LOGGER.info("search: %d of %d trials to do", len(asked.untried), count)
@@ -117,7 +117,7 @@ def search(comparison: Comparison, listener: Listener) -> Comparison:
     """Runs the trials that are to be run, in a store of their own and untracked; `listener` hears of each. Returns the
     comparison of the settings that are best on source validation."""
     args, todo = comparison.args, comparison.untried
-    local.run_jobs(todo, min(todo[0].sharing, len(todo)), listener, args.timeout)
+    local.run_jobs(todo, todo[0].sharing, listener, args.timeout)
     return _decided(replace(comparison, untried=[]))
 
 
@@ -134,7 +134,12 @@ def _looked_up(comparison: Comparison) -> Comparison:
         LOGGER.info("%d finished runs were made without %s and are run again", count, flag)
     if len(todo) < len(jobs) and not args.dry_run:
         LOGGER.info("%d of %d runs are done already", len(jobs) - len(todo), len(jobs))
-    return replace(comparison, todo=todo)
+    return replace(comparison, todo=_abreast(todo))
+
+
+def _abreast(todo: Sequence[Job]) -> list[Job]:
+    """Runs that are to be done: no more share the machine than are left."""
+    return [replace(job, sharing=min(job.sharing, len(todo))) for job in todo]
 
 
 def perform(comparison: Comparison, listener: Listener) -> None:
@@ -146,7 +151,7 @@ def perform(comparison: Comparison, listener: Listener) -> None:
     if args.engine == "ray":
         ray.run_jobs(todo, args.jobs or 1, tracked)
     else:
-        local.run_jobs(todo, min(comparison.jobs[0].sharing, len(todo)), tracked, args.timeout)
+        local.run_jobs(todo, todo[0].sharing, tracked, args.timeout)
 
 
 def render(store: Store) -> tuple[list[Record], Path]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib
 import importlib.util
 import math
+import os
 import pkgutil
 import re
 import sys
@@ -20,7 +22,7 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -47,7 +49,8 @@ def load_plugins(paths: Iterable[Path]) -> None:
     for path, given in {path.resolve(): path for path in paths}.items():
         if not path.is_file():
             raise UsageError(f"--plugin {given}: no such file")
-        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}", path)
+        own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # a method and a dataset may have one file name
+        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}_{own}", path)
         if spec is None or spec.loader is None:
             raise UsageError(f"--plugin {given}: not a Python file")
         module = importlib.util.module_from_spec(spec)
@@ -202,7 +205,7 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
             module = f"benchmark.{kind}s.{item.name}"
             add(item.name, module, functools.partial(importlib.import_module, module))
     for point in _installed(f"dg_referee.{kind}s", tuple(sys.path)):
-        add(point.name, f"entry point {point.value}", point.load)
+        add(point.name, f"entry point {point.value}", functools.partial(_loaded, point))
     for path, plugin in _plugins.items():
         if _defines(plugin, kind):
             add(path.stem, str(path), functools.partial(_plugins.__getitem__, path))
@@ -213,6 +216,17 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """The entry points of all packages on sys.path, which is read once: every package has a file of them."""
     return tuple(entry_points(group=group))
+
+
+def _loaded(point: EntryPoint) -> ModuleType:
+    try:
+        return cast("ModuleType", point.load())
+    except (Exception, SystemExit) as problem:
+        package = point.dist.name if point.dist else "an installed package"
+        raise UsageError(
+            f"{package}: importing its entry point {point.value} raised {type(problem).__name__}: {problem}; mend or "
+            "uninstall it"
+        ) from problem
 
 
 def _wanted() -> str:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmark import flags, registry, run
+from benchmark import flags, protocols, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
-from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.stats import Estimate
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.store import Store
@@ -42,6 +41,8 @@ class Figure:
     """Where it was read and how sure that is."""
     ours: Estimate | None
     runs: tuple[str, ...]
+    left_out: int = 0
+    """Other runs under the strict protocol, whose recipe, settings or budget somebody changed."""
 
     @property
     def place(self) -> tuple[str, str, str, str]:
@@ -63,24 +64,41 @@ class Figure:
 def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[str]) -> list[Figure]:
     """Every published figure of these methods that the strict protocol is held against. Figures that several papers
     print, equal but for rounding, are one."""
-    strict = [r for r in records if r.asked.protocol == "strict" and not r.asked.variant and r.asked.budget == "steps"]
     found: list[Figure] = []
     for row in papers.published:
         if not row.strict or row.method not in methods:
             continue
-        same = [r for r in strict if (r.asked.dataset, r.asked.source) == (row.dataset, row.source)]
-        runs = by_row(same).get(row.method, [])
+        place = (row.method, row.dataset, row.source)
+        strict = [r for r in records if r.asked.protocol == "strict" and place_of(r) == place]
+        runs = sorted({r.asked.seed: r for r in strict if as_released(r)}.values(), key=lambda r: r.asked.seed)
         read = ", ".join(part for part in (row.paper, row.where, row.evidence) if part)
         for target, theirs in row.accuracy.items():
             band = 2 * row.sd[target] if target in row.sd else papers.band
             ours, used = paper.ours(runs, target) or (None, [])
-            figure = Figure(row.method, row.dataset, row.source, target, theirs, band, (read,), ours, tuple(used))
+            left_out = len(strict) - len(runs)
+            figure = Figure(*place, target, theirs, band, (read,), ours, tuple(used), left_out)
             twin = next((f for f in found if f.place == figure.place and abs(f.published - theirs) <= ROUNDING), None)
             if twin:
                 found[found.index(twin)] = replace(twin, read=(*twin.read, read))
             else:
                 found.append(figure)
     return sorted(found, key=lambda f: (f.dataset, f.method, f.source, f.target != "mean", f.target, f.published))
+
+
+def place_of(record: Record) -> tuple[str, str, str]:
+    return record.asked.method, record.asked.dataset, record.asked.source
+
+
+def as_released(record: Record) -> bool:
+    """Whether a run under the strict protocol has all that the protocol says; the map's images move no accuracy."""
+    asked = record.asked
+    recipe, settings, data = protocols.recipe_for("strict", asked.method, asked.dataset)
+    recipe = recipe.model_copy(update={"sensitivity_images": asked.recipe.sensitivity_images})
+    return (
+        (asked.recipe, asked.budget, asked.trial) == (recipe, "steps", None)
+        and asked.settings == registry.make("method", asked.method, settings).settings()
+        and asked.dataset_settings == registry.make("dataset", asked.dataset, data).settings()
+    )
 
 
 def report(found: Sequence[Figure], papers: paper.Papers) -> str:
@@ -103,6 +121,8 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
             lines.append(f"  {f.target:<24} {numbers}  {f.verdict}")
         lines += [f"  read in: {text}" for text in dict.fromkeys(read for f in members for read in f.read)]
         lines += [f"  known cause: {text}" for text in papers.causes.get(f"{method}@{dataset}", [])]
+        if members[0].left_out:
+            lines.append(f"  left out: {members[0].left_out} runs with settings of their own, or of a seed twice")
         lines.append("")
     return "\n".join(lines)
 
@@ -136,9 +156,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = figures(store.read_all(), papers, methods)
         todo = commands(found, args)
         if args.run:
-            made = [run.main(words) for words in todo]
-            if any(made):
-                return max(made)
+            failed = 0
+            for words in todo:
+                code = run.main(words)
+                if code > 1:  # bad usage, or Ctrl-C: the next row is not begun
+                    return code
+                failed = max(failed, code)
+            if failed:
+                return failed
             found = figures(store.read_all(), papers, methods)
             todo = []
     except UsageError as problem:

@@ -3,8 +3,9 @@
     seconds of a run = steps x batch x passes x 3 x GFLOP of a forward / (rate x share)
 
 passes: forward-backward passes for each source image, from the records on this dataset or else from the method itself.
-share: the rate at which the method's records make passes, relative to ERM's; it holds the method's cost beyond passes.
-Runs that shared a GPU are left out: their rate says how many there were.
+share: the rate at which the method makes passes, relative to ERM's; it holds the method's cost beyond passes. It is the
+median over the method's records that have one of ERM beside them, of the same call and recipe (`relative_to_erm` in the
+throughput table). Runs that shared a GPU are left out: their rate says how many there were.
 rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
 Evaluation and the sensitivity map are left out.
 """
@@ -24,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import flags, networks, protocols, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.report.tidy.rows import shares_gpu
+from benchmark.report.tidy.rows import throughput_rows
 from benchmark.runs.command_line import arguments, in_range, leave, program
 from benchmark.runs.plan import expand_all
 from benchmark.runs.store import Store
@@ -54,19 +55,16 @@ def report(args: Args) -> str:
         if not values:
             raise UsageError(f"{flag}: name at least one")
     done = [record for record in Store(args.out).read_all() if record.status == "done"]
-    timed = [record for record in done if not shares_gpu(record)]
     methods = expand_all(args.methods)
-    reached = {name: pass_rate(timed, name) for name in {*methods, "erm"}}
-    lacking = [name for name, rate in reached.items() if rate is None]
-    if lacking:
+    shares = shares_of(done)
+    if lacking := {*methods, "erm"} - shares.keys():
         raise UsageError(
-            f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from; those that "
-            "shared a GPU do not count: run them with --jobs 1"
+            f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from; only those "
+            "count that ran in one call with ERM, and those that shared a GPU do not count: run them with --jobs 1"
         )
-    rates = {name: rate for name, rate in reached.items() if rate is not None}
     hours, rows = [], []
     for name in methods:
-        share = rates[name] / rates["erm"]
+        share = shares[name]
         each = [seconds(name, dataset, done, share * args.gflops) / 3600 for dataset in args.datasets]
         hours += [hour for hour in each for _ in range(args.seeds)]
         rows.append([name, f"{share:.2f}", *(f"{60 * hour:.1f}" for hour in each)])
@@ -77,22 +75,22 @@ def report(args: Args) -> str:
     longest = max(hours)
     enough = next(n for n in count(ceil(sum(hours) / longest)) if makespan(hours, n) <= 1.0001 * longest)
     return (
-        f"In the records ERM's training reaches {rates['erm']:.1f} GFLOP/s. Minutes of one run on a device where it "
-        f"reaches {args.gflops:g} (assumed):\n\n{runs}\n\n{len(hours)} runs take {sum(hours):.1f} device-hours. The "
+        f"Minutes of one run on a device where ERM's training reaches {args.gflops:g} GFLOP/s (assumed):\n\n{runs}\n\n"
+        f"{len(hours)} runs take {sum(hours):.1f} device-hours. The "
         f"longest takes {longest:.1f} hours, and from {enough} devices on it alone decides when all are done:\n\n{ends}"
     )
 
 
-def pass_rate(records: Sequence[Record], method: str) -> float | None:
-    """Median GFLOP/s of the passes of a method's training in the records, set-up and augmentation included in the time;
-    of its form without a variant where there is one."""
-    own = [r for r in records if r.asked.method == method and r.throughput]
-    found = [
-        r.throughput.images_per_second * r.throughput.passes_per_image * gflop(r.asked.dataset, r.asked.recipe.network)
-        for r in [r for r in own if not r.asked.variant] or own
-        if r.throughput
-    ]
-    return median(found) if found else None
+def shares_of(records: Sequence[Record]) -> dict[str, float]:
+    """The rate of passes of each method that has a run with one of ERM beside it, ERM's being 1; of its form without a
+    variant where there is one."""
+    rows = throughput_rows(records)
+    rows["share"] = rows["relative_to_erm"] * rows["passes_per_image"]
+    found = {}
+    for name, own in rows.dropna(subset="share").groupby("method"):
+        plain = own[own["variant"] == ""]
+        found[str(name)] = float((own if plain.empty else plain)["share"].median())
+    return found
 
 
 def seconds(method: str, dataset: str, records: Sequence[Record], gflops: float) -> float:

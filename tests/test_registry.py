@@ -9,6 +9,7 @@ import pytest
 
 from benchmark import registry
 from benchmark.core.errors import UsageError
+from benchmark.runs.plan import expand_all, parse_settings
 from tests.conftest import ROOT
 
 PLUGIN = '''"""A plugin: cross-entropy, twice."""
@@ -22,6 +23,15 @@ class Method(method.Method):
     def loss(self, net, x, y, rng, state):
         from torch.nn.functional import cross_entropy
         return self.weight * cross_entropy(net(x), y)
+'''
+
+
+DATASET = '''"""A plugin: no images."""
+from benchmark import data
+
+@data.frozen()
+class Dataset(data.Dataset):
+    classes = domains = sources = ("a",)
 '''
 
 
@@ -60,6 +70,36 @@ def test_an_installed_package_adds_methods_by_entry_point(tmp_path: Path, monkey
     point = EntryPoint("installed", "installed_method", "dg_referee.methods")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
     assert registry.find("method", "installed").__name__ == "Method"
+
+
+@pytest.mark.parametrize("text", ["import nothing_of_that_name", "raise SystemExit(3)", "def broken(:"])
+def test_a_broken_package_is_named_and_costs_no_other_method(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin(tmp_path, "broken_method", text)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("fancy", "broken_method", "dg_referee.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    assert expand_all(["erm"]) == ["erm"]
+    with pytest.raises(UsageError, match=r"importing its entry point broken_method raised .*mend or uninstall it"):
+        expand_all(["all"])
+
+
+def test_a_method_and_a_dataset_may_have_one_file_name(tmp_path: Path) -> None:
+    """Each is then hashed by its own file."""
+    files = []
+    for kind, text in (("method", PLUGIN), ("dataset", DATASET)):
+        (tmp_path / kind).mkdir()
+        files.append(plugin(tmp_path / kind, "same", text))
+    registry.load_plugins(files)
+    assert [registry.source_file(kind, "same") for kind in ("method", "dataset")] == files
+
+
+@pytest.mark.parametrize("name", ["my-cutout", "v1.5", "c++", "plain"])
+def test_every_name_that_is_allowed_can_be_set(name: str, tmp_path: Path) -> None:
+    registry.load_plugins([plugin(tmp_path, name)])
+    given = parse_settings([f"{name}.weight=0.5", f"{name}.sizes=1,2"])
+    assert registry.make("method", name, given[name]).settings() == {"weight": 0.5, "sizes": (1, 2)}
 
 
 def test_the_installed_packages_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

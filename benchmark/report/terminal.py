@@ -116,7 +116,7 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
         cells = (*where, *what, str(asked.seed), length, state, seconds)
         table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
-    abreast = jobs[0].sharing if jobs else 1
+    abreast = max(1, min(jobs[0].sharing, len(estimates))) if jobs else 1
     total = (
         at_a_time([*estimates.values()], abreast, os.cpu_count() or 1, on_gpu(jobs[0].asked.device)) if jobs else 0.0
     )
@@ -149,14 +149,22 @@ def show_results(
         plain(f"everything on one page: {index}   beside it: tables, figures, runs"),
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+    done = {record.run_id: record for record in mine if record.status == "done"}
+    short = [flag for job in jobs if job.asked.run_id in done and (flag := job.lacks(done[job.asked.run_id]))]
     unfinished, elsewhere = len(asked) - sum(record.status == "done" for record in mine), len(asked) - len(mine)
     if unfinished - elsewhere:
         console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")
     if elsewhere:
         console.print(f"{elsewhere} of {len(asked)} runs are left to the process that is running them", style="bold")
+    if short:
+        console.print(
+            f"{len(short)} of {len(asked)} runs were to be run again for {short[0]} and failed; their earlier records "
+            "are kept",
+            style="bold red", highlight=False,
+        )  # fmt: skip
     for problem in problems:
         console.print(plain(problem), style="bold red", highlight=False, markup=False)
-    return 1 if unfinished or problems else 0
+    return 1 if unfinished or short or problems else 0
 
 
 def _show(shown: Summary, console: Console, left_out: Sequence[str]) -> None:

@@ -178,10 +178,12 @@ def check_numbers(args: Args) -> None:
         raise UsageError(f"--timeout {args.timeout:g}: must be more than 0 seconds")
     if args.timeout is not None and args.engine == "ray":
         raise UsageError("--timeout ends a process of this machine: leave it out with --engine ray")
-    if args.nproc > 1 and ((args.jobs or 1) > 1 or args.engine == "ray" or args.budget == "time"):
+    others = (args.jobs or 1) > 1, args.engine == "ray", args.timeout is not None, args.budget == "time"
+    if args.nproc > 1 and any(others):
         raise UsageError(
             "--nproc splits one run over this machine's devices: leave out --jobs and --engine ray, which do several "
-            "runs at a time, and --budget time, whose end the processes' clocks would not agree on"
+            "runs at a time, --timeout, which ends a single process, and --budget time, on whose end the processes' "
+            "clocks would not agree"
         )
     if args.quiet and args.verbose:
         raise UsageError("--quiet and --verbose: give one of them")

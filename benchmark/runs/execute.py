@@ -1,5 +1,8 @@
 """Does one run and stores its record, even if the run fails, unless it is done already."""
 
+import logging
+from pathlib import Path
+
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs import machine
@@ -7,6 +10,9 @@ from benchmark.runs.engines.distributed import perform_split
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, perform
 from benchmark.runs.store import Store
+from benchmark.training import checkpoints
+
+LOGGER = logging.getLogger("benchmark")
 
 
 def execute_or_leave(job: Job, listener: Listener) -> Record | None:
@@ -31,8 +37,21 @@ def execute(job: Job, listener: Listener) -> Record:
         if earlier and _contradicts(earlier, outcome.record):
             said = f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}"
             outcome = noted(outcome, said)
+        return settle(store, folder, job, earlier, outcome)
+
+
+def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome: Outcome) -> Record:
+    """Stores what came of a run that works in `folder`, and returns it; where there is an earlier record that is
+    better, and as today's code makes it, that one stays and is returned."""
+    now = outcome.record
+    if earlier is None or earlier.status != "done" or now.status == "done" or job.outdated(earlier):
         store.finish(*outcome)
-        return outcome.record
+        return now
+    checkpoints.discard(folder)
+    last = (now.error or now.status).strip().rpartition("\n")[2]
+    flag, row = job.lacks(earlier), f"{job.asked.dataset}/{job.asked.source} {job.asked.row} seed {job.asked.seed}"
+    LOGGER.error("%s: run again for %s, it %s: %s; its earlier record is kept", row, flag, now.status, last)
+    return earlier
 
 
 def noted(outcome: Outcome, what: str) -> Outcome:

@@ -20,6 +20,8 @@ from benchmark.core.recipe import Recipe
 from benchmark.runs import arithmetic, load
 
 PACKAGE = Path(__file__).resolve().parents[1]
+SECONDS = 10.0
+"""How long git and nvidia-smi may take to answer."""
 PACKAGES = (
     "torch",
     "torchvision",
@@ -93,7 +95,7 @@ def describe(device: torch.device) -> dict[str, Any]:
             "memory_mib": properties.total_memory // 2**20,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "",
             "tf32": torch.backends.cuda.matmul.allow_tf32,
         }
     return described
@@ -120,12 +122,13 @@ def other_versions(machine: dict[str, Any]) -> str:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this package runs from and whether it has uncommitted changes; None outside one."""
+    """Commit of the checkout that this package runs from and whether it has uncommitted changes; None outside one, and
+    where git does not say."""
     if not (PACKAGE.parent / ".git").exists():
         return None, None
     commit = _output("git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD")
     changed = _output("git", "-C", str(PACKAGE.parent), "status", "--porcelain", "--untracked-files=no")
-    return commit or None, bool(changed) if commit else None
+    return commit or None, bool(changed) if commit and changed is not None else None
 
 
 @cache
@@ -149,10 +152,15 @@ def _processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _output(*command: str) -> str:
-    """Standard output of a command, or an empty text where it is absent or fails."""
+def _output(*command: str) -> str | None:
+    """Standard output of a command, or None where it is absent, fails or takes too long."""
     program = shutil.which(command[0])
     if program is None:
-        return ""
-    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False, timeout=10)  # noqa: S603
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603
+            [program, *command[1:]], capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -138,6 +138,8 @@ def ask(
 
 def expand_all(methods: Sequence[str]) -> list[str]:
     """`everything` becomes every registered method that is not experimental, `all` those of them that say so."""
+    if not {"everything", "all"} & set(methods):  # which of them each method is in, its file says
+        return list(dict.fromkeys(methods))
     every = [name for name in registry.names("method") if not registry.find("method", name).experimental]
     groups = {"everything": every, "all": [name for name in every if registry.find("method", name).in_all]}
     return list(dict.fromkeys(name for text in methods for name in groups.get(text, [text])))
@@ -160,7 +162,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     """'owner.field=value' texts -> settings by owner. Raises UsageError."""
     found: dict[str, dict[str, str]] = {}
     for text in texts:
-        match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", text, flags=re.DOTALL)
+        match = re.fullmatch(r"([\w.+-]+)\.(\w+)=(.*)", text, flags=re.DOTALL)
         if match is None:
             raise UsageError(f"--set {text}: write it as METHOD.field=value or DATASET.field=value")
         owner, key, value = match.groups()

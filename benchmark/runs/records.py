@@ -43,6 +43,23 @@ class Records:
 
     def read(self, run_id: str) -> Record | None:
         """The record of a finished run, or None. Raises UsageError where the file is damaged or of another schema."""
+        while True:
+            before = self._stamp(run_id)
+            try:
+                return self._read(run_id)
+            except UsageError:
+                if self._stamp(run_id) == before:  # else a process put another in its place meanwhile
+                    raise
+
+    def _stamp(self, run_id: str) -> tuple[int, int] | None:
+        """What changes with a run's place; None where there is nothing."""
+        try:
+            found = self.place(run_id).path.lstat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _read(self, run_id: str) -> Record | None:
         place = self.place(run_id)
         record = read_record(place)
         if record is None and os.path.lexists(place.path):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record, canonical_json
+from benchmark.runs.command_line import home
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.store import Store
 
@@ -40,14 +41,14 @@ class Tracked:
 
 
 def trackers(texts: Sequence[str], out: Path) -> dict[str, Tracker]:
-    """The trackers of `--track`, by name. Raises UsageError for an unknown one and one that is not installed."""
+    """The trackers of `--track`, by its words. Raises UsageError for an unknown one and one that is not installed."""
     found: dict[str, Tracker] = {}
     for text in texts:
         name, colon, where = text.partition(":")
         if name == "tensorboard" and (where or not colon):
-            found[name] = tensorboard(Path(where) if where else out / "tensorboard")
+            found[text] = tensorboard(home(Path(where)) if where else out / "tensorboard")
         elif text == "wandb":
-            found[name] = wandb_shaped(_library(name, "wandb"))
+            found[text] = wandb_shaped(_library(name, "wandb"))
         else:
             raise UsageError(f"--track {text}: {did_you_mean(text, ['tensorboard', 'tensorboard:DIR', 'wandb'])}")
     return found

@@ -123,7 +123,10 @@ def speed() -> str:
 
 def newest(pattern: str) -> dict[str, Any]:
     """What the newest file of results/published/perf of such a name holds."""
-    found: dict[str, Any] = json.loads(max((PUBLISHED / "perf").glob(pattern)).read_text(encoding="utf-8"))
+    last = max(
+        (PUBLISHED / "perf").glob(pattern), key=lambda path: [int(part) for part in re.findall(r"\d+", path.stem)]
+    )
+    found: dict[str, Any] = json.loads(last.read_text(encoding="utf-8"))
     return found
 
 

@@ -230,6 +230,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--device", "cuda"], "no CUDA device"),
         (["--ray-address", "localhost:6379"], "--engine ray"),
         (["--nproc", "2", "--jobs", "2"], "--nproc splits one run"),
+        (["--nproc", "2", "--timeout", "9"], "--timeout, which ends a single process"),
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
         (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),

@@ -1,11 +1,13 @@
 """The reproduction report, from records and published numbers made by hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from benchmark import reproduce
-from benchmark.core.record import Record
+from benchmark import protocols, registry, reproduce
+from benchmark.core.record import Record, Trial
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.paper import Papers, Published
 from tests.handmade import fill, record, scored
@@ -32,10 +34,19 @@ def strict(
     *,
     protocol: str = "strict",
     source: str = "mnist",
-    variant: str = "",
     budget: str = "steps",
+    trial: Trial | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    data: Mapping[str, object] = MappingProxyType({}),
+    **recipe: object,
 ) -> Record:
-    made = record("gud", seed, dataset="digits", source=source, protocol=protocol, variant=variant, budget=budget)
+    released, own, files = protocols.recipe_for("strict", "gud", "digits")
+    made = record(
+        "gud", seed, dataset="digits", source=source, protocol=protocol, budget=budget, trial=trial,
+        settings=registry.make("method", "gud", own).settings() | dict(settings),
+        dataset_settings=registry.make("dataset", "digits", files).settings() | dict(data),
+        recipe=released.model_copy(update=recipe),
+    )  # fmt: skip
     return scored(made, dict.fromkeys(TARGETS, value) | {"mnist": 99.0}, ("mnist",))
 
 
@@ -59,14 +70,29 @@ def test_verdicts_at_the_edge_of_the_band() -> None:
 def test_only_plain_rows_of_the_strict_protocol_count() -> None:
     others = [
         strict(50.0, 0, protocol="common"),
-        strict(50.0, 1, variant="k=3"),
+        strict(50.0, 1, settings={"k": 3}),
         strict(50.0, 2, budget="passes"),
         strict(50.0, 3, source="svhn"),
+        strict(50.0, 4, steps=3),
+        strict(50.0, 5, batch_size=16),
+        strict(50.0, 6, network="mini_convnet"),
+        strict(50.0, 7, precision="tf32"),
+        strict(50.0, 8, data={"resize": "bilinear"}),
+        strict(50.0, 9, trial=Trial(number=0, of=4)),
     ]
     (found,) = reproduce.figures(others, papers(published()), ["gud"])
-    assert found.ours is None
+    assert (found.ours, found.left_out) == (None, 8)
+    assert "left out: 8 runs" in reproduce.report([found], papers(published()))
     assert reproduce.figures(others, papers(published(strict=False)), ["gud"]) == []
     assert reproduce.figures(others, papers(published()), ["sada"]) == []
+
+
+def test_a_seed_counts_once_and_the_map_not_at_all() -> None:
+    """On another device or with another map a seed is another run, and one more reading of the same thing."""
+    made = [strict(50.0, 0), strict(50.0, 0, sensitivity_images=7), strict(52.0, 1, sensitivity_images=7)]
+    (found,) = reproduce.figures(made, papers(published()), ["gud"])
+    assert found.ours is not None
+    assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 2, 1)
 
 
 def test_a_figure_that_two_papers_print_is_one() -> None:
@@ -122,6 +148,17 @@ def test_run_makes_what_is_missing_and_hands_failures_on(tmp_path: Path, monkeyp
     assert len(calls) == 1
     monkeypatch.setattr("benchmark.run.main", lambda words: 2)
     assert reproduce.main(["--out", str(tmp_path / "empty"), "--run"]) == 2
+
+
+@pytest.mark.parametrize(("codes", "code", "begun"), [([130, 0], 130, 1), ([2, 0], 2, 1), ([1, 0], 1, 2)])
+def test_ctrl_c_ends_it_and_a_run_that_fails_does_not(
+    codes: list[int], code: int, begun: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "published_numbers", lambda: papers(published(), published(method="erm")))
+    left = iter(codes)
+    monkeypatch.setattr("benchmark.run.main", lambda words: next(left))
+    assert reproduce.main(["--out", str(tmp_path), "--run"]) == code
+    assert len([*left]) == len(codes) - begun
 
 
 def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_the_code_of_a_dataset_and_of_what_it_imports_counts(
         plugin.write_text(text + extra)
         registry.load_plugins([plugin])
         decoded._source_hash.cache_clear()
-        hashes.append(decoded._source_hash("dg_referee_plugin_plug"))
+        hashes.append(decoded._source_hash(registry.find("dataset", "plug").__module__))
     real = Path.read_bytes
 
     def read_bytes(path: Path) -> bytes:
@@ -176,7 +176,7 @@ def test_the_code_of_a_dataset_and_of_what_it_imports_counts(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     decoded._source_hash.cache_clear()
-    hashes.append(decoded._source_hash("dg_referee_plugin_plug"))
+    hashes.append(decoded._source_hash(registry.find("dataset", "plug").__module__))
     decoded._source_hash.cache_clear()
     registry.load_plugins([])
     assert len(set(hashes)) == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import tables
-from benchmark.runs import perform, plan
+from benchmark.runs import machine, perform, plan
 from benchmark.runs.store import Store
 from tests.faults.damage import damaged
 from tests.faults.harness import call, plugin, results, start, state, words
@@ -53,6 +53,19 @@ def test_memory_that_a_run_leaks_is_not_the_next_run_s(tmp_path: Path) -> None:
     assert found["leaks"].status == "failed"
     assert "memory" in str(found["leaks"].error)
     assert found["erm"].status == "done"
+
+
+@pytest.mark.parametrize("answer", ["sleep 60", "exit 1"])
+def test_git_that_does_not_answer_costs_no_run(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f'#!/bin/sh\ncase "$*" in *status*) {answer};; *) echo 0123abc;; esac\n')
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "SECONDS", 0.3)
+    assert call(words(tmp_path, tmp_path / "out", *ERM)).code == 0
+    (made,) = Store(tmp_path / "out").read_all()
+    assert made.ran.git_dirty is None  # not False: nobody knows
 
 
 def test_generated_input_gives_no_traceback_and_changes_nothing(tmp_path: Path) -> None:

@@ -173,6 +173,8 @@ def test_lines_of_a_curve_leave_the_source_out_of_the_targets() -> None:
     curve = [{"step": 5, "val": 90.0, "test": {"a": 10.0, "b": 30.0, "same": 99.0}}]
     assert learning_curves.lines_of(curve, ["same"]) == {"step": [5], "source": [90.0], "targets": [20.0]}
     assert learning_curves.lines_of(curve, ["a", "b", "same"])["targets"] == [pytest.approx(139 / 3)]
+    assert not learning_curves.has_line(curve)  # one evaluation: no line, and so no figure
+    assert learning_curves.has_line([*curve, *curve])
 
 
 def corrupted(method: str, seed: int) -> Record:

@@ -258,6 +258,14 @@ CLEAR, UNCLEAR = (60.0, 61.2, 59.1, 60.4, 59.6), (55.0, 43.0, 50.0, 62.0, 48.0)
 """AugMix ten points above ERM, and all over the place."""
 
 
+def test_a_row_that_is_shown_to_be_worse_is_named() -> None:
+    worse = verdict([*ERM, *seeds("randconv", *(40.0 + value / 10 for value in CLEAR)), *seeds("augmix", *UNCLEAR)])
+    assert [reason for reason in worse.reasons if "worse" in reason] == [
+        "Shown to be worse than ERM: randconv by 4.0 points."
+    ]
+    assert not any("worse" in reason for reason in verdict([*ERM, *seeds("augmix", *UNCLEAR)]).reasons)
+
+
 @pytest.mark.parametrize(
     ("values", "n", "answer", "deciding"),
     [
@@ -314,7 +322,11 @@ def test_erm_is_kept_only_where_it_leads() -> None:
 
 def test_too_little_to_judge_is_said_to_be_so() -> None:
     assert "without a spread" in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
-    assert verdict(ERM).answer == "Only ERM was run: there is nothing to compare it with."
+    assert verdict(ERM).answer == "Only ERM has an accuracy: there is nothing to compare it with."
     assert verdict([failed("gud", 0)]).answer == "No run of this comparison has reached an accuracy."
+    lost = verdict([*(failed("erm", seed) for seed in range(5)), *seeds("augmix", 50.0, 51.0, 49.0, 50.0, 50.0)])
+    assert lost.answer == "Only augmix has an accuracy: there is nothing to compare it with."
     unsure = verdict([*seeds("gud", 50.0, 51.0, 49.0, 50.0, 50.0), *seeds("augmix", 50.1, 50.8, 49.2, 50.2, 49.9)])
-    assert unsure.answer.startswith("Undecided: no row is shown to be better than all others, and ERM")
+    assert unsure.answer.endswith(
+        "no row is shown to be better than all others, and ERM, the yardstick, has no accuracy."
+    )

@@ -80,8 +80,8 @@ def test_seeds_to_settle_by_hand() -> None:
     )
 )
 def test_interval_test_and_seeds_to_settle_agree(rows: list[list[float]]) -> None:
-    """On five seeds: 0 is outside the simultaneous interval exactly where Holm's test rejects it, and a Bonferroni test
-    that rejects asks for no more seeds."""
+    """On five seeds: 0 is outside the simultaneous interval exactly where Holm's test rejects it, and exactly there no
+    more seeds are asked for."""
     values = {"erm": dict.fromkeys(range(5), 0.0)} | {str(i): dict(enumerate(row)) for i, row in enumerate(rows)}
     for pair in stats.compare(values, "erm"):
         assert pair.interval is not None
@@ -91,7 +91,7 @@ def test_interval_test_and_seeds_to_settle_agree(rows: list[list[float]]) -> Non
         assert pair.settled == (pair.p_holm < 0.05) == (low >= 0 or high <= 0)
         assert low <= pair.difference.mean <= high
         if abs(pair.p * len(rows) - 0.05) > 1e-6:
-            assert (pair.more_seeds == 0) == (pair.p * len(rows) < 0.05)
+            assert (pair.more_seeds == 0) == pair.settled
 
 
 def test_the_simultaneous_interval_is_bonferronis() -> None:
@@ -121,6 +121,24 @@ def test_ranks_need_two_rows_and_two_blocks() -> None:
     assert stats.average_ranks([]) is None
     assert stats.average_ranks([{"a": 1.0, "b": 2.0}]) is None
     assert stats.average_ranks([{"a": 1.0, "b": 2.0}, {"a": 1.0}]) is None
+
+
+def test_bold_needs_what_the_differences_from_erm_show() -> None:
+    """Among the best row's two tests Holm takes p against ERM as it is, among ERM's two it is doubled."""
+    values = {"a": (3.2, 3.3, 2.3, 0.3, 2.0), "b": (-0.8, -1.4, 0.3, -0.6, -1.0), "erm": (-0.6, 0.2, 0.2, 0.8, 0.0)}
+    rows = {row: dict(enumerate(found)) for row, found in values.items()}
+    assert [pair.settled for pair in stats.compare(rows, "a")] == [True, True]
+    assert not any(pair.settled for pair in stats.compare(rows, "erm"))
+    assert stats.supported_best(rows) is None
+    assert stats.supported_best({"another" if row == "erm" else row: found for row, found in rows.items()}) == "a"
+
+
+def test_a_settled_pair_needs_no_more_seeds() -> None:
+    """Also where Holm's test settles it, and the interval for all rows at once alone would not."""
+    values = {"a": (5.0, 5.1, 4.9, 5.0, 5.2), "b": (1.9, 0.3, 1.5, 0.1, 1.3), "erm": (0.0, 0.1, 0.0, -0.1, 0.0)}
+    pairs = {p.row: p for p in stats.compare({row: dict(enumerate(v)) for row, v in values.items()}, "erm")}
+    assert stats.seeds_to_settle(pairs["b"].difference, 2) == 1
+    assert (pairs["b"].settled, pairs["b"].more_seeds) == (True, 0)
 
 
 def test_bold_needs_the_best_to_beat_every_other() -> None:

@@ -15,6 +15,7 @@ from benchmark.core import durable
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Asked, canonical_json
+from benchmark.runs import places
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
 from tests import toy
@@ -46,6 +47,32 @@ def test_a_second_record_of_a_run_replaces_the_first(tmp_path: Path) -> None:
         store.finish(better, [])
     assert store.read_all() == [better]
     assert not list(store.runs.glob(".old-*"))
+
+
+@pytest.mark.parametrize("changes", ["replaced", "packed", "nothing"])
+def test_a_run_that_is_replaced_while_it_is_read_is_read_anew(
+    changes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, run_id = stored(tmp_path)
+    better, read, times = record("erm", 0).model_copy(update={"steps": 99}), places.Folder.read, []
+
+    def meanwhile(place: places.Folder, name: str) -> bytes:
+        times.append(name)
+        if len(times) == 3:
+            if changes == "replaced":
+                with store.working(run_id):
+                    store.finish(better, [])
+            if changes == "packed":
+                store.pack(run_id)
+            raise ValueError("half of the file is the other's")
+        return read(place, name)
+
+    monkeypatch.setattr(places.Folder, "read", meanwhile)
+    if changes == "nothing":
+        with pytest.raises(UsageError, match="half of the file"):
+            store.read(run_id)
+    else:
+        assert store.read(run_id) == (better if changes == "replaced" else record("erm", 0))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 from benchmark import run
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
+from benchmark.runs.trackers import trackers
 from tests.faults.harness import light, plugin
+from tests.handmade import record
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
 
@@ -121,6 +123,15 @@ def test_tensorboard_lies_beside_the_tables_by_default(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     assert call(tmp_path, "--methods", "erm", "--track", "tensorboard") == 0
     assert len(list((tmp_path / "tensorboard").glob("*/events.out.tfevents.*"))) == 1
+
+
+def test_each_folder_that_is_named_has_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = trackers(["tensorboard:~/a", f"tensorboard:{tmp_path}/b"], tmp_path / "out")
+    for track in found.values():
+        track(record("erm", 0), [])
+    assert all(len([*(tmp_path / name).glob("*/events.out.tfevents.*")]) == 1 for name in "ab")
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])

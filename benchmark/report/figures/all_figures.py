@@ -175,7 +175,7 @@ def _draw(store: Store, runs: Sequence[Record], stem: str) -> list[Picture]:
             "in both.",
         )
     curves = store.curves(runs)
-    if any(curves[run.run_id] for members in rows.values() for run in members):
+    if any(learning_curves.has_line(curves[run.run_id]) for members in rows.values() for run in members):
         drawn.add(
             f"learning_{stem}",
             partial(learning_curves.learning_curves, runs, curves),

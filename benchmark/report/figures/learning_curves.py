@@ -19,6 +19,11 @@ Curve = Sequence[Mapping[str, Any]]
 """The points of one run: step, val and test, the accuracies in percent."""
 
 
+def has_line(curve: Curve) -> bool:
+    """Whether there are two points to draw a line between."""
+    return len(curve) > 1
+
+
 def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
     """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over those that are not
     the source, or over all where there is no other."""
@@ -33,9 +38,12 @@ def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
 
 def learning_curves(records: Sequence[Record], curves: Mapping[str, Curve], path: Path) -> Path:
     """A panel for each row: its seeds thin, their mean thick, the targets solid and the source dashed; ERM's means in
-    grey in every panel. The mean is taken evaluation by evaluation, steps too, which differ under some budgets."""
+    grey in every panel. Runs that were evaluated once have no line and are left out. The mean is taken evaluation by
+    evaluation, steps too, which differ under some budgets."""
     found = {
-        row: [lines_of(curves[r.run_id], r.accuracy.in_domain) for r in runs if r.accuracy and curves[r.run_id]]
+        row: [
+            lines_of(curves[r.run_id], r.accuracy.in_domain) for r in runs if r.accuracy and has_line(curves[r.run_id])
+        ]
         for row, runs in by_row(records).items()
     }
     found = {row: lines for row, lines in found.items() if lines}

@@ -29,8 +29,8 @@ class Wording:
 
     over: str = "the shifted domains"
     nothing: str = "No run of this comparison has reached an accuracy."
-    there: str = "was run"
-    absent: str = "was not run"
+    there: str = "has an accuracy"
+    absent: str = "has no accuracy"
     every: str = "every row"
 
 
@@ -77,7 +77,7 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdi
     better = [pair.row for pair in pairs if pair.settled and pair.difference.mean > 0]
     lead = _lead(first, reference, pairs)
     evidence = _evidence(rows, first, reference, lead, words)
-    reasons = [evidence, *_deciding(rows, lead, words), *_price(members, first, better)]
+    reasons = [evidence, *_worse(pairs, reference), *_deciding(rows, lead, words), *_price(members, first, better)]
     return Verdict(_answer(rows, members, reference, lead, better, words), reasons)
 
 
@@ -117,6 +117,13 @@ def _answer(
     else:
         answer = f"Undecided: {_led(lead)}, but {fewest} seeds do not separate the two."
     return answer
+
+
+def _worse(pairs: Sequence[Pair], reference: str) -> list[str]:
+    """The rows that are shown to be worse than ERM; empty where none is, or ERM is absent."""
+    worse = [pair for pair in pairs if pair.settled and pair.difference.mean < 0 and reference == "erm"]
+    told = ", ".join(f"{pair.row} by {-pair.difference.mean:.1f} points" for pair in worse)
+    return [f"Shown to be worse than ERM: {told}."] if told else []
 
 
 def _others(count: int) -> str:

@@ -5,7 +5,7 @@ differences within a seed.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
@@ -130,13 +130,14 @@ def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -
             found[row, versus] = estimate([rows[row][seed] - rows[versus][seed] for seed in common])
     p = {pair: value for pair, difference in found.items() if (value := p_value(difference)) is not None}
     adjusted, family = holm(p), max(1, len(p))
-    return [
+    pairs_found = [
         Pair(
             *pair, difference, p.get(pair), adjusted.get(pair),
             simultaneous(difference, family, adjusted.get(pair)), seeds_to_settle(difference, family),
         )
         for pair, difference in found.items()
     ]  # fmt: skip
+    return [replace(pair, more_seeds=0) if pair.settled else pair for pair in pairs_found]
 
 
 def best(rows: Mapping[str, Seeds]) -> str:
@@ -146,11 +147,14 @@ def best(rows: Mapping[str, Seeds]) -> str:
 
 def supported_best(rows: Mapping[str, Seeds]) -> str | None:
     """The best row if it beats every other one after Holm's correction, on ENOUGH_SEEDS: the only one that a table may
-    print bold. None where no row does."""
+    print bold. Where there is ERM it is also settled against ERM among all rows, which the tables of differences show.
+    None where no row does."""
     first = best(rows)
     pairs = compare(rows, first)
     beaten = [pair for pair in pairs if pair.settled and pair.difference.mean < 0]
-    return first if pairs and len(beaten) == len(rows) - 1 else None
+    shown = {pair.row for pair in compare(rows, "erm") if pair.settled} if "erm" in rows else set()
+    told = first == "erm" or "erm" not in rows or first in shown
+    return first if pairs and len(beaten) == len(rows) - 1 and told else None
 
 
 @dataclass(frozen=True)

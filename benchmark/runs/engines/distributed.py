@@ -3,7 +3,6 @@
 Each process has a GPU or a share of the cores. The first does all that a run does; the others only train with it.
 """
 
-import os
 import signal
 import tempfile
 import traceback
@@ -98,7 +97,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     if cuda:
         torch.cuda.set_device(rank)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.nproc))
+        torch.set_num_threads(max(1, torch.get_num_threads() // job.nproc))
     registry.load_plugins(job.plugins)
     dist.init_process_group(
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}/here", rank=rank, world_size=job.nproc

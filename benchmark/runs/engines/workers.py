@@ -22,9 +22,9 @@ from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs.command_line import leave_at_once
 from benchmark.runs.engines import spawn
-from benchmark.runs.execute import execute_or_leave
+from benchmark.runs.execute import execute_or_leave, settle
 from benchmark.runs.job import Job, Listener
-from benchmark.runs.perform import record_of
+from benchmark.runs.perform import Outcome, record_of
 from benchmark.runs.store import Store
 from benchmark.training import signals
 
@@ -65,7 +65,7 @@ class Crew:
 
     def __init__(self, waiting: deque[Job], workers: int, listener: Listener, timeout: float | None):
         self.waiting, self.listener, self.timeout = waiting, listener, timeout
-        self.threads = max(1, (os.cpu_count() or 1) // workers)
+        self.threads = max(1, torch.get_num_threads() // workers)
         self.retried: set[str] = set()
         self.workers = [self.hire(waiting[0]) for _ in range(min(workers, len(waiting)))]
 
@@ -126,13 +126,16 @@ class Crew:
 
 
 def _failed(job: Job, error: str) -> Record | None:
-    """Stores the record of a run whose process is gone; None where another process has taken it up."""
+    """Stores that a run failed whose process is gone, unless it was done by then; None where another process has taken
+    it up."""
     store = Store(job.out)
     try:
-        with store.working(job.asked.run_id):
-            record = record_of(job, "failed", None, 0.0, error=error)
-            store.finish(record, [])
-            return record
+        with store.working(job.asked.run_id) as folder:
+            earlier = store.read(job.asked.run_id)
+            if earlier and job.settled(earlier):
+                return earlier
+            failed = Outcome(record_of(job, "failed", None, 0.0, error=error), [], {})
+            return settle(store, folder, job, earlier, failed)
     except BusyError:
         return None
 
