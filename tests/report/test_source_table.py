@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -327,7 +328,7 @@ def test_the_picture_says_its_means_in_words_and_is_named_by_what_sets_it_apart(
 
 def test_the_terminal_ends_with_it_in_short(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=160)
-    jobs = [type("J", (), {"asked": one.asked})() for one in RUNS]
+    jobs = [mock.Mock(asked=one.asked, **{"lacks.return_value": ""}) for one in RUNS]
     terminal.show_results(jobs, RUNS, tmp_path / "index.html", console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
