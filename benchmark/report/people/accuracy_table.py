@@ -117,7 +117,7 @@ def _printed(runs: Sequence[Record]) -> list[float]:
 
 
 def _mixed(row: str, runs: Sequence[Record]) -> str:
-    """What is to be done about runs of one name whose settings differ; empty where they do not, or a search drew them."""
+    """What is to be done about runs of one name whose settings differ; empty where none do but what a search drew."""
     kinds = {canonical_json(r.asked.settings) for r in runs if r.asked.trial is None}
     return (
         f"{row}: its runs have {len(kinds)} kinds of settings, because a default changed between them, and its numbers "
