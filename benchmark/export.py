@@ -20,7 +20,7 @@ from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, leave, program
+from benchmark.runs.command_line import arguments, leave, program, quoted
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
@@ -117,7 +117,8 @@ def _record(run_dir: Path) -> tuple[Record, Weights]:
     if record is None:
         raise UsageError(f"{run_dir}: there is no record.json; name the folder of a run, OUT/runs/RUN_ID")
     if record.weights is None:
-        kept = "it did not end well" if record.status != "done" else f"{record.ran.command} --save-weights keeps them"
+        again = f"{record.ran.command} --out {quoted(str(run_dir.parent.parent))} --save-weights keeps them"
+        kept = again if record.status == "done" else "it did not end well"
         raise UsageError(f"{run_dir}: run {record.run_id} kept no weights; {kept}")
     return record, record.weights
 

@@ -172,7 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report(found, papers))
     for words in todo:
         absent = "" if words[5] in registry.names("dataset") else "  # this version has no such dataset"
-        print(f"to run what is missing: {program('run')} {shlex.join(words)}{absent}")
+        folder = (
+            "" if args.data_dir or absent or not registry.find("dataset", words[5]).needs_files else " --data-dir DIR"
+        )
+        print(f"to run what is missing: {program('run')} {shlex.join(words)}{folder}{absent}")
     return 1 if any(f.verdict == "outside" for f in found) else 0
 
 

@@ -114,6 +114,8 @@ def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
     known = "" if args.search else f"{RUN_IDS} = [\n{ids}]\n"  # a search has yet to choose the runs
     text = f"{HEAD.format(name=path.name)}\n" + "\n".join(lines) + f"\n{known}"
     try:
+        if path.exists() and path.read_bytes() != text.encode():
+            raise UsageError(f"--save-plan {path}: it is there and says otherwise; name another file, or delete it")
         write_atomically(path, text.encode())
     except OSError as problem:
         raise UsageError(f"--save-plan {path}: cannot be written ({describe(problem)})") from problem

@@ -200,7 +200,9 @@ def test_what_does_not_belong_together_is_refused(
 def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:
     assert call(tmp_path, "--methods", "erm") == 0
     folder = tmp_path / "runs" / only(tmp_path).run_id
-    with pytest.raises(UsageError, match=r"kept no weights; python -m benchmark\.run .* --save-weights keeps them"):
+    with pytest.raises(
+        UsageError, match=rf"kept no weights; python -m benchmark\.run .* --out {tmp_path} --save-weights"
+    ):
         benchmark.load_model(folder)
 
 

@@ -127,6 +127,7 @@ def test_exit_code_and_the_command_for_what_is_missing(
     assert reproduce.main(["--out", str(tmp_path)]) == code
     shown = capsys.readouterr().out
     assert "--protocol strict --methods gud --datasets digits --sources mnist --seeds 0 1 2 3 4" in shown
+    assert f"--out {tmp_path} --data-dir DIR\n" in shown
     fill(tmp_path, [strict(value, seed) for seed in (3, 4)])
     reproduce.main(["--out", str(tmp_path)])
     assert "to run what is missing" not in capsys.readouterr().out

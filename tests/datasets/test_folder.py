@@ -14,6 +14,7 @@ from PIL import Image
 from benchmark import data, registry
 from benchmark.core.errors import UsageError
 from benchmark.data import class_folders, image_files
+from benchmark.data.remote import verify
 
 
 def make(**settings: Any) -> data.Dataset:
@@ -55,6 +56,13 @@ def test_a_source_is_split_and_scored_on_its_held_out_part(root: Path) -> None:
     pooled = data.load(make(val_share=0.3), "clay+ink", root)
     assert len(pooled.train) + len(pooled.val) == 80
     assert pooled.in_domain == ["clay", "ink"]
+
+
+def test_verify_names_the_fingerprints_that_runs_have(root: Path) -> None:
+    """Where a domain is tested on all its images, and as the source on its validation part."""
+    found = verify.fingerprints(make(), root, list(verify.parts(make(), root)))
+    assert found == {source: data.load(make(), source, root).fingerprint for source in make().layout(root).sources}
+    assert len(set(found.values())) == len(found) > 1
 
 
 def test_the_split_depends_on_the_name_alone(root: Path, tmp_path: Path) -> None:

@@ -328,6 +328,8 @@ def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
     assert "worst: 60.0" in tables.trace(store, "accuracy:augmix")
     with pytest.raises(UsageError, match="no such cell"):
         tables.trace(store, "accuracy:nobody")
+    with pytest.raises(UsageError, match=r"did you mean 'accuracy:erm:mean'\? known: accuracy:erm:"):
+        tables.trace(store, "accuracy:erm:meen")
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,18 @@ def test_a_written_plan_plans_the_same_runs(
     assert not written.keys() & set(plan_file.BESIDE)
 
 
+def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
+    args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=tmp_path / "plan.toml")
+    for _ in range(2):  # the same plan is
+        comparison.prepare(args)
+    before = (tmp_path / "plan.toml").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"--save-plan .*plan\.toml: it is there and says otherwise; name another file"
+    ):
+        comparison.prepare(replace(args, seeds=(1,)))
+    assert (tmp_path / "plan.toml").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -74,5 +74,7 @@ def fingerprints(dataset: data.Dataset, root: Path | None, found: list[PartState
     for source in dataset.layout(root).sources:
         own = [f"{split}/{name}" for name in source.split("+") for split in ("train", "val")]
         if tests and all(name in digests for name in own):
-            result[source] = data.fingerprint_of(tests | {name: digests[name] for name in own})
+            held = {f"test/{name}": digests[f"val/{name}"] for name in source.split("+") if f"test/{name}" in tests}
+            used = tests | held if dataset.test_is_all else tests  # as data.load takes them
+            result[source] = data.fingerprint_of(used | {name: digests[name] for name in own})
     return result
