@@ -147,12 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage."""
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
-    known = dict.fromkeys(p.method for p in papers.published if p.strict)
+    printed = dict.fromkeys(p.method for p in papers.published if p.strict)
     try:
         for name in args.method:
-            if name not in known:
-                raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, known)}")
-        methods = args.method or tuple(known)
+            if name not in printed:
+                raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, printed)}")
+        methods = args.method or tuple(printed)
         found = figures(store.read_all(), papers, methods)
         todo = commands(found, args)
         if args.run:
@@ -171,11 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(report(found, papers))
     for words in todo:
-        absent = "" if words[5] in registry.names("dataset") else "  # this version has no such dataset"
-        folder = (
-            "" if args.data_dir or absent or not registry.find("dataset", words[5]).needs_files else " --data-dir DIR"
-        )
-        print(f"to run what is missing: {program('run')} {shlex.join(words)}{folder}{absent}")
+        known = words[5] in registry.names("dataset")
+        unsaid = known and not args.data_dir and registry.find("dataset", words[5]).needs_files
+        more = " --data-dir DIR" if unsaid else "" if known else "  # this version has no such dataset"
+        print(f"to run what is missing: {program('run')} {shlex.join(words)}{more}")
     return 1 if any(f.verdict == "outside" for f in found) else 0
 
 

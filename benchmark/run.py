@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmark import registry
 from benchmark.core.errors import UsageError, describe
 from benchmark.report.listing import show_list
-from benchmark.runs.args import Args, check_numbers
+from benchmark.runs.args import PATHS, Args, check_numbers
 from benchmark.runs.command_line import arguments, leave, program, versions
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
@@ -26,7 +26,7 @@ def parse(argv: Sequence[str] | None) -> Args:
 
     Raises UsageError for a plan file that cannot be read.
     """
-    read = functools.partial(arguments, Args, argv, program("run"), paths=("weights", "track"))
+    read = functools.partial(arguments, Args, argv, program("run"), paths=PATHS)
     args: Args = read()
     if args.plan is None:
         return args

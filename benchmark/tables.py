@@ -164,9 +164,10 @@ def trace(store: Store, what: str) -> str:
         found = [(f"{w}, {c}", cell) for t, line, w in lines for c, cell in line.cells.items()
                  if what in (f"{t}:{line.label}", f"{t}:{line.label}:{c}")]  # fmt: skip
         if not found:
-            rows = {f"{t}:{line.label}": line for t, line, _ in lines}
-            of_row = {f"{row}:{c}" for row, line in rows.items() for c in line.cells if what.startswith(f"{row}:")}
-            raise UsageError(f"--trace {what}: no such cell; {did_you_mean(what, of_row or rows)}")
+            rows = [(f"{table}:{line.label}", line.cells) for table, line, _ in lines]
+            of_row = {f"{row}:{column}" for row, cells in rows for column in cells if what.startswith(f"{row}:")}
+            known_names = of_row or {row for row, _ in rows}
+            raise UsageError(f"--trace {what}: no such cell; {did_you_mean(what, known_names)}")
         shown = [f"{where}: {cell.text}  <- {' '.join(cell.runs) or cell.source}" for where, cell in found]
         used = dict.fromkeys(run_id for _, cell in found for run_id in cell.runs)
         return "\n".join([*shown, "", "made by:", *(f"  {run_id}  {known[run_id].ran.command}" for run_id in used)])

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record, canonical_json
-from benchmark.report.figures.learning_curves import Curve, lines_of
+from benchmark.report.figures.learning_curves import Curve, has_line, lines_of
 
 
 def coded(text: str) -> Markup:
@@ -21,7 +21,7 @@ def coded(text: str) -> Markup:
 def spark(curve: Curve, record: Record) -> dict[str, str] | None:
     """A run's curve as points of an SVG polyline 200 wide and 60 high, 0 to 100 %: `targets` and `source`. None below
     two points."""
-    if len(curve) < 2 or record.accuracy is None:
+    if not has_line(curve) or record.accuracy is None:
         return None
     lines = lines_of(curve, record.accuracy.in_domain)
     end = lines["step"][-1]

@@ -155,6 +155,10 @@ class Args(Other, Performance, Output, Machine, Length, Experiment):
     """
 
 
+PATHS = ("weights", "track")
+"""Fields whose texts may be a path, or WORD:PATH."""
+
+
 def check_numbers(args: Args) -> None:
     """Raises UsageError for a number out of its range or flags that do not go together."""
     for flag, value, least in (

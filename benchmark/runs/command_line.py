@@ -156,6 +156,13 @@ def home(path: Path) -> Path:
         raise UsageError(f"{path}: {problem} Write the whole path for a folder of that name") from problem
 
 
+def expanded(text: str) -> str:
+    """A path, or WORD:PATH, as a text, with the home folder in the place of a `~` that begins the path. Raises
+    UsageError where there is none."""
+    start, tilde, rest = re.fullmatch(r"((?:\w+:)?)(~?)(.*)", text, flags=re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"{start}{home(Path(tilde + rest))}" if tilde else text
+
+
 def _lists(kind: Any) -> set[str]:
     """The flags of a dataclass, or of the subcommands of a union, that take any number of values."""
     members: Iterable[Any] = get_args(kind) if get_origin(kind) is types.UnionType or not is_dataclass(kind) else [kind]
@@ -175,8 +182,7 @@ def _checked(name: str, value: Any, paths: Collection[str]) -> Any:
     if isinstance(value, Path):
         return home(value)
     if isinstance(value, str) and name in paths:
-        start, tilde, rest = re.fullmatch(r"((?:\w+:)?)(~?)(.*)", value, flags=re.DOTALL).groups()  # type: ignore[union-attr]
-        return f"{start}{home(Path(tilde + rest))}" if tilde else value
+        return expanded(value)
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.escaping import one_line
-from benchmark.runs.args import Args
-from benchmark.runs.command_line import home
+from benchmark.runs.args import PATHS, Args
+from benchmark.runs.command_line import expanded, home
 
 KINDS = {str: "a text", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -46,9 +46,7 @@ def _prepared(value: Any, hint: Any, name: str) -> Any:
         return value.item()
     if isinstance(value, str | Path) and Path in (hint, *get_args(hint)):
         return home(Path(value))
-    if name == "weights" and isinstance(value, Path):
-        return str(home(value))
-    return str(home(Path(value))) if name == "weights" and str(value).startswith("~") else value
+    return expanded(str(value)) if name in PATHS and isinstance(value, str | Path) else value
 
 
 def _wanted(hint: Any) -> str:

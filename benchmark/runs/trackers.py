@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record, canonical_json
-from benchmark.runs.command_line import home
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.store import Store
 
@@ -46,7 +45,7 @@ def trackers(texts: Sequence[str], out: Path) -> dict[str, Tracker]:
     for text in texts:
         name, colon, where = text.partition(":")
         if name == "tensorboard" and (where or not colon):
-            found[text] = tensorboard(home(Path(where)) if where else out / "tensorboard")
+            found[text] = tensorboard(Path(where) if where else out / "tensorboard")
         elif text == "wandb":
             found[text] = wandb_shaped(_library(name, "wandb"))
         else:

@@ -24,7 +24,7 @@ from benchmark.sensitivity import fourier
 from benchmark.sensitivity.map import SensitivityMap, summaries
 from docs.site.published import FOLDERS
 from tests.conftest import ROOT
-from tests.handmade import error_map, failed, fill, record
+from tests.handmade import error_map, failed, fill, record, scored
 
 RUNS = [record("erm", 0, 50.0), record("erm", 1, 54.0), record("augmix", 0, 60.0, speed=25.0), failed("augmix", 1)]
 
@@ -330,6 +330,9 @@ def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
         tables.trace(store, "accuracy:nobody")
     with pytest.raises(UsageError, match=r"did you mean 'accuracy:erm:mean'\? known: accuracy:erm:"):
         tables.trace(store, "accuracy:erm:meen")
+    other = scored(record("erm", 0, dataset="folder"), {"attic": 50.0, "cellar": 60.0}, ("cellar",))
+    with pytest.raises(UsageError, match=r"accuracy:erm:attic, .*accuracy:erm:shifted"):  # of both comparisons
+        tables.trace(fill(tmp_path, [*RUNS, other]), "accuracy:erm:nowhere")
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmark import run
 from benchmark.core.record import Record
+from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import trackers
 from tests.faults.harness import light, plugin
@@ -128,7 +129,8 @@ def test_tensorboard_lies_beside_the_tables_by_default(tmp_path: Path) -> None:
 def test_each_folder_that_is_named_has_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = trackers(["tensorboard:~/a", f"tensorboard:{tmp_path}/b"], tmp_path / "out")
+    given = checked({"track": ["tensorboard:~/a", f"tensorboard:{tmp_path}/b"]}, {}, "compare")
+    found = trackers(given["track"], tmp_path / "out")
     for track in found.values():
         track(record("erm", 0), [])
     assert all(len([*(tmp_path / name).glob("*/events.out.tfevents.*")]) == 1 for name in "ab")

@@ -5,7 +5,7 @@ differences within a seed.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
@@ -82,17 +82,25 @@ def simultaneous(difference: Estimate, family: int, p_holm: float | None) -> tup
     return low, high
 
 
-def seeds_to_settle(difference: Estimate, family: int = 1) -> int | None:
+def seeds_to_settle(difference: Estimate, family: int = 1, p_holm: float | None = None) -> int | None:
     """How many more seeds would settle a pair if mean and spread stayed as they are.
 
     The smallest m >= n, and at least ENOUGH_SEEDS, with t(1 - 0.025/family, m-1) sd / sqrt(m) < |mean|, less n: then
-    the simultaneous interval leaves 0 out. None where the spread is unknown or m would exceed MOST_SEEDS.
+    the simultaneous interval leaves 0 out. 0 where Holm's test settles it already (p_holm). None where the spread is
+    unknown or m would exceed MOST_SEEDS.
     """
     if difference.standard_error is None or difference.sd is None:
         return None
+    if settles(p_holm, difference.n):
+        return 0
     m = np.arange(max(difference.n, ENOUGH_SEEDS), max(MOST_SEEDS, difference.n) + 1)
     enough = stats.t.ppf(1 - ALPHA / 2 / family, m - 1) * difference.sd / np.sqrt(m) < abs(difference.mean)
     return int(m[np.argmax(enough)]) - difference.n if enough.any() else None
+
+
+def settles(p_holm: float | None, n: int) -> bool:
+    """Whether Holm's test on n seeds tells two rows apart, and n is what a claim needs."""
+    return p_holm is not None and p_holm < ALPHA and n >= ENOUGH_SEEDS
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Pair:
     @property
     def settled(self) -> bool:
         """Whether Holm's test tells the two apart, on as many seeds as a claim needs."""
-        return self.p_holm is not None and self.p_holm < ALPHA and self.difference.n >= ENOUGH_SEEDS
+        return settles(self.p_holm, self.difference.n)
 
 
 def compare(rows: Mapping[str, Seeds], versus: str) -> list[Pair]:
@@ -130,14 +138,14 @@ def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -
             found[row, versus] = estimate([rows[row][seed] - rows[versus][seed] for seed in common])
     p = {pair: value for pair, difference in found.items() if (value := p_value(difference)) is not None}
     adjusted, family = holm(p), max(1, len(p))
-    pairs_found = [
+    return [
         Pair(
             *pair, difference, p.get(pair), adjusted.get(pair),
-            simultaneous(difference, family, adjusted.get(pair)), seeds_to_settle(difference, family),
+            simultaneous(difference, family, adjusted.get(pair)),
+            seeds_to_settle(difference, family, adjusted.get(pair)),
         )
         for pair, difference in found.items()
     ]  # fmt: skip
-    return [replace(pair, more_seeds=0) if pair.settled else pair for pair in pairs_found]
 
 
 def best(rows: Mapping[str, Seeds]) -> str:
@@ -152,9 +160,11 @@ def supported_best(rows: Mapping[str, Seeds]) -> str | None:
     first = best(rows)
     pairs = compare(rows, first)
     beaten = [pair for pair in pairs if pair.settled and pair.difference.mean < 0]
-    shown = {pair.row for pair in compare(rows, "erm") if pair.settled} if "erm" in rows else set()
-    told = first == "erm" or "erm" not in rows or first in shown
-    return first if pairs and len(beaten) == len(rows) - 1 and told else None
+    if not pairs or len(beaten) < len(rows) - 1:
+        return None
+    if first == "erm" or "erm" not in rows:
+        return first
+    return first if any(pair.row == first and pair.settled for pair in compare(rows, "erm")) else None
 
 
 @dataclass(frozen=True)
