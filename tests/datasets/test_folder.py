@@ -97,6 +97,14 @@ def test_the_fingerprint_changes_with_a_byte_a_split_and_a_filter(root: Path, tm
     assert data.load(make(size=6, resize="lanczos"), "clay", copy).fingerprint != changed
 
 
+def test_a_class_that_another_domain_brings_changes_the_labels_of_what_was_cached(root: Path) -> None:
+    assert data.load(make(), "oil", root).test["ink"].y.unique().tolist() == [0, 1]
+    for i in range(20):
+        save(root / "oil" / "ant" / f"{i:02}.png")
+    class_folders.scan.cache_clear()  # as in another process
+    assert data.load(make(), "oil", root).test["ink"].y.unique().tolist() == [1, 2]
+
+
 def test_resizing_is_pillows(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)

@@ -216,6 +216,14 @@ def test_loss_by_hand(x: Tensor) -> None:
     assert [len(images) for images in net.shown] == [5]
 
 
+@pytest.mark.parametrize(("how", "sizes"), [("joint", [15]), ("separate", [5, 5, 5])])
+def test_forward_passes(x: Tensor, how: str, sizes: list[int]) -> None:
+    net = Recorder()
+    net.norm = nn.BatchNorm2d(3)  # without one, the numbers are the same
+    make(bn_batching=how).loss(net, x, torch.zeros(5, dtype=torch.int64), Rng(0), {})
+    assert [len(images) for images in net.shown] == sizes
+
+
 @pytest.mark.parametrize(
     "setting",
     [

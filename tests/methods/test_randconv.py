@@ -328,6 +328,12 @@ def test_steps_and_views_have_their_own_draws() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again, views[3:], strict=True))
 
 
+def test_a_bias_changes_the_views() -> None:
+    x, y, net = torch.rand(2, 3, 12, 12), torch.zeros(2, dtype=torch.int64), build("mini_convnet", 4, 0)
+    plain, biased = (make(bias=bias).views(net, x, y, Rng(0), {})[0] for bias in (False, True))
+    assert not torch.allclose(plain, biased)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

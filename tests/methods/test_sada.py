@@ -148,10 +148,31 @@ def test_setup_maps_an_erm_model_and_leaves_the_network_alone(attacks: Recorder)
     assert attacks.calls[0][0][-1] is state["w"]
 
 
+def test_the_map_is_of_the_held_out_images() -> None:
+    """A helper that says 3 of every image errs on none of those that are held out."""
+
+    def fit_erm(helper: nn.Module, rng: Rng) -> None:
+        helper.load_state_dict({name: torch.zeros_like(value) for name, value in helper.state_dict().items()})
+        with torch.no_grad():
+            helper.get_parameter("head.bias")[3] = 1
+
+    net = build(MINI, 10, 0)
+    source = small_source(net, fit_erm)
+    source = replace(source, val=Images(source.val.x, torch.full_like(source.val.y, 3)))
+    assert torch.equal(sada.Method().setup(net, source, Rng(0))["w"], torch.ones(32, 32))
+
+
 def test_setup_without_a_map_does_nothing() -> None:
     net, fit_erm = build(MINI, 10, 0), Recorder(lambda helper, rng: None)
     assert UNWEIGHTED.setup(net, small_source(net, fit_erm), Rng(0)) == {}
     assert not fit_erm.calls
+
+
+def test_alpha_weighs_the_chains_of_the_augmented_view() -> None:
+    x, y = batch()
+    net = build(MINI, 10, 0)
+    even, single = (sada.Method(weight_map="none", alpha=a).views(net, x, y, Rng(0), {})[0] for a in (1.0, 0.01))
+    assert not torch.equal(even, single)
 
 
 def test_setup_refuses_an_asymmetric_map(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,12 @@ def test_a_row_that_beats_all_is_named_with_its_evidence_and_price() -> None:
     assert len(found.reasons) == 2  # five seeds make a claim
 
 
+def test_the_cheapest_of_the_better_is_named_whatever_its_name() -> None:
+    dear = seeds("augmix", 60.0, 62.0, 59.5, 60.0, 61.0, passes=20.0)
+    found = verdict([*ERM, *dear, *seeds("sada", 60.5, 61.0, 60.0, 59.5, 61.2)])
+    assert found.answer == "Use sada: it is the cheapest of those shown to be better than ERM (augmix, sada)."
+
+
 def test_of_rows_that_are_not_told_apart_the_cheapest_is_named() -> None:
     dear = seeds("sada", 60.0, 62.0, 59.5, 60.0, 61.0, passes=20.0)
     cheap = seeds("augmix", 60.5, 61.0, 60.0, 59.5, 61.2)

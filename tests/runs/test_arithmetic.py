@@ -39,6 +39,13 @@ def test_another_processor_makes_no_record_older() -> None:
     assert "of another kind" in machine.comparable(there, "a processor")
 
 
+@pytest.mark.parametrize("version", ["0.1", "99.0"])
+def test_an_older_and_a_newer_package_are_said(version: str) -> None:
+    there = machine.describe(torch.device("cpu"))
+    there["packages"] = there["packages"] | {"numpy": version}
+    assert machine.other_versions(there).startswith(f"numpy {version}, now ")
+
+
 def test_a_record_from_before_is_judged_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     old = machine.describe(torch.device("cpu"))

@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.runs import code_hash
 from benchmark.runs.code_hash import file_hash, referee_files
+from benchmark.runs.job import code_of
 
 SOURCE = '''"""A module."""
 
@@ -77,5 +78,10 @@ def test_what_is_hashed_is_what_a_number_can_depend_on() -> None:
     names = {path.relative_to(code_hash.PACKAGE).as_posix() for path in referee_files()}
     assert {"method.py", "training/loop.py", "core/rng.py", "ops/attacks/spectrum.py", "data/cache.py"} <= names
     tops = {name.partition("/")[0] for name in names}
-    assert tops == set(code_hash.HASHED)
+    assert tops == {"core", "networks", "ops", "sensitivity", "corruptions", "data", "training", "method.py"}
     assert not [name for name in names if name.startswith("data/remote") or name.endswith("__main__.py")]
+
+
+def test_a_run_depends_on_its_method_and_on_its_dataset() -> None:
+    found = {code_of(method, dataset) for method in ("erm", "augmix") for dataset in ("minidigits", "digits")}
+    assert len(found) == 4

@@ -1,6 +1,7 @@
 """What becomes of a run's record, and how many runs share the machine."""
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -8,10 +9,13 @@ import pytest
 import torch
 
 from benchmark import registry, run
-from benchmark.runs import plan
+from benchmark.runs import perform, plan
 from benchmark.runs.engines import workers
+from benchmark.runs.job import Job
 from benchmark.runs.store import Store
+from tests import toy
 from tests.faults.harness import call, plugin, words
+from tests.handmade import record
 
 ERM = ["--methods", "erm", "--steps", "4", "--seeds"]
 
@@ -46,6 +50,29 @@ def test_a_worker_that_is_ended_once_its_run_is_stored_failed_nothing(tmp_path: 
         (job,) = plan.plan(run.parse(given))
         assert workers._failed(job, "it took too long") == before
     assert Store(tmp_path / "out").read_all() == [before]
+
+
+@pytest.mark.parametrize("switch", ["launch", "deterministic"])
+def test_a_record_lacks_a_switch_that_it_was_made_without(switch: str, tmp_path: Path) -> None:
+    made = record("erm", 0)
+    plain = Job(asked=made.asked, command="", session="", out=tmp_path, data_dir=None)
+    assert plain.lacks(made) == ""
+    job = replace(plain, launch=True) if switch == "launch" else replace(plain, deterministic=True)
+    assert job.lacks(made) == f"--{switch}"
+    machine = made.ran.machine | {switch: True}
+    assert job.lacks(made.model_copy(update={"ran": made.ran.model_copy(update={"machine": machine})})) == ""
+
+
+def test_data_that_changed_since_the_plan_end_the_run(tmp_path: Path) -> None:
+    """What the toy's data are is sixteen zeros."""
+    for fingerprint in ("0" * 16, "1" * 16):
+        job = Job(asked=toy.asked(fingerprint=fingerprint), command="", session="", out=tmp_path, data_dir=None)
+        made = perform.perform(job, tmp_path, mock.Mock(), lambda job: (toy.loaded(), ("a", "b", "c", "d"))).record
+        if fingerprint == "0" * 16:
+            assert (made.status, made.error) == ("done", None)
+        else:
+            assert made.status == "failed"
+            assert f"the data changed while the benchmark ran: {'1' * 16} is {'0' * 16}" in str(made.error)
 
 
 def test_a_run_that_is_left_alone_shares_the_machine_with_none(tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ def test_the_best_on_source_validation_is_chosen_whatever_the_targets_say(
         assert search.choose([search.score(each) for each in records]) == chosen
 
 
+def test_the_score_is_by_the_rule_that_was_asked_for() -> None:
+    assert search.score(record("erm", 0, selection="last")) == 94
+
+
 def test_the_choice_reads_nothing_of_a_record_but_its_status_and_source_validation(tmp_path: Path) -> None:
     """The runs planned from two stores that differ in every target accuracy alone are the same."""
     args = replace(USUAL, methods=("augmix",), search=3, out=tmp_path)

@@ -285,3 +285,10 @@ def test_shares_by_hand() -> None:
     assert row["of_floor"] == pytest.approx(0.5)
     assert row["gflops"] == pytest.approx(50.0)
     assert row["of_matrix_rate"] == pytest.approx(0.25)
+
+
+def test_rates_of_a_device_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were each to take a second: two operations a multiplication of 1024 x 1024; 128 MiB read and as many written."""
+    monkeypatch.setattr(floors, "_seconds", lambda work, device: 1.0)
+    rates = device_rates.__wrapped__(torch.device("cpu"), 1, "fp32")
+    assert rates == (2 * 1024**3 / 1e9, 0.25)

@@ -13,9 +13,12 @@ from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.core.recipe import Recipe
 from benchmark.core.settings import frozen
+from benchmark.core.stream import take
 from benchmark.method import Method, Rng, Source, State
-from benchmark.training.evaluate import accuracy, select
-from benchmark.training.loop import DivergedError, train
+from benchmark.training import optimise
+from benchmark.training.budget import Budget
+from benchmark.training.evaluate import VIEWS, Evaluator, accuracy, select
+from benchmark.training.loop import DivergedError, grow, source_of, train
 from benchmark.training.measurements import accuracy_of, throughput_of
 from benchmark.training.optimise import Sampler, make_optimizer, set_rate
 from benchmark.training.progress import Training, begin
@@ -70,10 +73,36 @@ def test_a_run_resumed_anywhere_ends_with_the_bits_of_an_undisturbed_one(tmp_pat
         assert (resumed.meter.images, resumed.meter.forwards) == (whole.meter.images, whole.meter.forwards)
 
 
+def test_the_selected_weights_are_in_the_checkpoint(tmp_path: Path) -> None:
+    method = registry.make("method", "erm", {})
+    first, again = (begin(toy.asked(), method, toy.loaded()) for _ in range(2))
+    first.best = {name: value + 1 for name, value in first.net.state_dict().items()}
+    first.save(tmp_path, "c")
+    assert again.resume(tmp_path, "c", torch.device("cpu"))
+    assert again.best.keys() == first.best.keys()
+    assert all(torch.equal(again.best[name], value) for name, value in first.best.items())
+
+
 def test_the_pool_grows_as_the_method_says(tmp_path: Path) -> None:
     trained = run(tmp_path, Growing())
     assert trained.state["sizes"] == [64, 64, 64] + [128] * 5
     assert trained.pool.x.min() < 0
+
+
+def test_a_grown_pool_is_shuffled_and_begins_an_epoch() -> None:
+    @frozen()
+    class Doubling(Method):
+        def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> Images:
+            return source.images
+
+    asked, loaded, method = toy.asked(), toy.loaded(), Doubling()
+    trained, sampler = begin(asked, method, loaded), Sampler(0, toy.RECIPE)
+    trained.step = 2
+    grow(trained, method, source_of(trained, method, Budget(asked), loaded.val), Rng(0, 2), sampler)
+    in_order = torch.cat([loaded.train.y, loaded.train.y])
+    assert torch.equal(trained.pool.y.sort().values, in_order.sort().values)
+    assert not torch.equal(trained.pool.y, in_order)
+    assert (trained.grown, sampler.start) == (2, 2)
 
 
 def test_steps_passes_and_time_budgets(tmp_path: Path) -> None:
@@ -89,6 +118,16 @@ def test_steps_passes_and_time_budgets(tmp_path: Path) -> None:
 def test_evaluations_are_even_and_the_last_is_at_the_end(tmp_path: Path) -> None:
     assert [point["step"] for point in run(tmp_path, steps=10, evaluations=5).curve] == [2, 4, 6, 8, 10]
     assert [point["step"] for point in run(tmp_path, steps=3, evaluations=10).curve] == [1, 2, 3]
+
+
+def test_the_loss_of_a_point_is_the_mean_over_the_steps_since_the_last(tmp_path: Path) -> None:
+    @frozen()
+    class Counting(Method):
+        def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+            loss: Tensor = 0 * net(x).sum() + rng.step
+            return loss
+
+    assert [point["loss"] for point in run(tmp_path, Counting(), steps=4, evaluations=2).curve] == [0.5, 2.5]
 
 
 def test_selection_takes_the_latest_of_ties_and_targets_only_for_oracle() -> None:
@@ -126,6 +165,33 @@ def test_the_rule_on_views_scores_the_methods_own_views(tmp_path: Path) -> None:
     assert all(0 <= point["val_views"] <= 100 for point in trained.curve)
     found = accuracy_of(trained, toy.loaded(), "source-val-views")
     assert set(found.source_val) == {"source-val", "last", "oracle", "source-val-views"}
+
+
+def test_each_scoring_on_views_has_draws_of_its_own_and_scores_nothing_else(tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    @frozen()
+    class Black(Method):
+        def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
+            seeds.append(rng.seed)
+            return [torch.zeros_like(x)]
+
+        def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+            return nn.functional.cross_entropy(net(x), y)
+
+    (point,) = run(tmp_path, Black(), selection="source-val-views", steps=30, evaluations=1).curve
+    assert len(set(seeds)) == VIEWS
+    assert point["val_views"] == 25 < point["val"]  # four classes, one of which a black image is taken for
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("last", True), ("source-val", False)])
+def test_the_runs_own_rule_says_whose_weights_are_kept(rule: Any, kept: bool) -> None:
+    asked, method = toy.asked(selection=rule), registry.make("method", "erm", {})
+    trained = begin(asked, method, toy.loaded())
+    trained.curve.append({"step": 0, "val": 101.0})
+    trained.step = 8
+    Evaluator(trained, method, toy.loaded(), Budget(asked)).score(1.0)
+    assert trained.best.keys() == (trained.net.state_dict().keys() if kept else set())
 
 
 def test_the_selected_weights_are_those_of_the_selected_point(tmp_path: Path) -> None:
@@ -241,3 +307,30 @@ def test_data_that_no_run_can_use_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown source domain 'hree'.*did you mean 'here'"):
         data.load(Wrong(), "hree", None)
     assert data.load(Wrong(), "here", None).in_domain == ["here"]
+
+
+def test_the_helper_is_trained_under_the_recipe_with_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    orders: list[Tensor] = []
+
+    def noted(images: Images, index: Tensor, on: torch.device) -> Images:
+        orders.append(index)
+        return take(images, index, on)
+
+    monkeypatch.setattr(optimise, "set_rate", lambda optimizer, recipe, share: shares.append(share))
+    monkeypatch.setattr(optimise, "take", noted)
+    net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    optimise.fit_erm(net, toy.images(64, 0), toy.RECIPE, 4, Rng(0))
+    assert shares == [0, 0.25, 0.5, 0.75]
+    assert net.training
+    assert net.get_buffer("1.num_batches_tracked") == 4
+    assert sorted(torch.cat(orders).tolist()) == list(range(64))
+    assert not torch.equal(orders[0], Sampler(0, toy.RECIPE).index(0, 64))  # what the run itself would take
+
+
+def test_the_speed_of_a_run_counts_its_set_up(tmp_path: Path) -> None:
+    trained = run(tmp_path)
+    trained.meter.seconds.update({"setup": 100.0})
+    found = throughput_of(trained, 16, torch.device("cpu"))
+    assert found.setup_seconds == pytest.approx(100)
+    assert found.images_per_second == pytest.approx(8 * 16 / (found.setup_seconds + found.train_seconds))

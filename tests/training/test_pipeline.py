@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.core import capture
+from benchmark.core.images import Images
+from benchmark.core.record import Asked
 from benchmark.core.settings import frozen
-from benchmark.method import Method, Rng, State
+from benchmark.method import Method, Rng, Source, State
 from benchmark.networks import precision
 from benchmark.ops import kernels
-from benchmark.training import pipeline
+from benchmark.training import measurements, pipeline
 from benchmark.training.pipeline import Measured, Options, train_along, train_and_measure
+from benchmark.training.progress import Training, begin
 from tests import test_layout, toy
 
 CLASSES = ("a", "b", "c", "d")
@@ -106,3 +109,68 @@ def test_what_stands_above_holds_nothing_that_trains_or_measures() -> None:
     found = {name: graph[name] & trains for name in graph if name.startswith("benchmark.runs.") and name != TRIAL}
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
     assert graph["benchmark.training.pipeline"] >= trains - {"benchmark.training.steps", "benchmark.training.optimise"}
+
+
+@frozen()
+class Writing(Method):
+    """Writes into what it is given."""
+
+    part: str = "images"
+    tensor: str = "x"
+
+    def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
+        getattr(getattr(source, self.part), self.tensor).zero_()
+        return {}
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+        return nn.functional.cross_entropy(net(x), y)
+
+
+@pytest.mark.parametrize("part", ["images", "val"])
+@pytest.mark.parametrize("tensor", ["x", "y"])
+def test_images_and_labels_that_were_written_into_end_the_run(part: str, tensor: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="wrote into the images"):
+        measured(tmp_path, Writing(part, tensor), Options())
+
+
+def constant(net: nn.Module, label: int) -> dict[str, Tensor]:
+    """Weights with which the network says the same of every image."""
+    made = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    made["head.bias"][label] = 1
+    return made
+
+
+def test_the_map_and_the_views_are_of_the_network_that_was_chosen() -> None:
+    said: list[list[int]] = []
+
+    @frozen()
+    class Saying(Method):
+        def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
+            said.append(net(x).argmax(dim=1).tolist())
+            return []
+
+    asked, method = toy.asked(sensitivity_images=8), Saying()
+    for shown in (False, True):
+        run = begin(asked, method, toy.loaded())
+        run.best = constant(run.net, 1)
+        run.net.load_state_dict(constant(run.net, 2))
+        if shown:
+            measurements.views_of(run, asked, method, toy.loaded().train)
+        else:
+            val = Images(toy.images(8, 1).x, torch.ones(8, dtype=torch.int64))
+            found, _ = measurements.sensitivity_of(run, asked, val)
+            assert found is not None
+            assert found.clean_error == 0
+    assert said == [[1] * 8]
+
+
+def test_the_map_is_of_validation_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Images] = []
+
+    def noted(run: Training, asked: Asked, images: Images) -> tuple[None, None]:
+        given.append(images)
+        return None, None
+
+    monkeypatch.setattr(pipeline, "sensitivity_of", noted)
+    measured(tmp_path, Telling(), Options())
+    assert [torch.equal(images.x, toy.loaded().val.x) for images in given] == [True]
