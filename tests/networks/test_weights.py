@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from benchmark import networks, run
 from benchmark.core.errors import UsageError
@@ -49,6 +49,17 @@ def test_a_local_file_gives_its_weights_and_a_head_where_it_fits(file: Path, cla
     seen: torch.Tensor = original.eval()((x - net.mean) / net.std)
     features = net.eval()(x, features=True)[1]
     torch.testing.assert_close(torch.nn.functional.linear(features, *original.get_classifier().parameters()), seen)
+
+
+def test_counters_of_batches_are_those_of_the_file(file: Path, tmp_path: Path) -> None:
+    """A momentum of None would weigh by them; a file without them leaves them at none."""
+    stored, counter = load_file(file), "num_batches_tracked"
+    for name, value in {"with": 7, "without": 0}.items():
+        kept = {k: torch.tensor(7) if k.endswith(counter) else v for k, v in stored.items()}
+        kept = {k: v for k, v in kept.items() if value or not k.endswith(counter)}
+        save_file(kept, tmp_path / f"{name}.safetensors")
+        net = loaded(tmp_path / f"{name}.safetensors", 7)
+        assert {int(v) for k, v in net.state_dict().items() if k.endswith(counter)} == {value}
 
 
 def test_a_file_of_the_suites_own_network(tmp_path: Path) -> None:
