@@ -25,6 +25,7 @@ from benchmark.report.figures import all_figures, palette
 from benchmark.report.people import summaries
 from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.frames import run_rows, typed
+from benchmark.report.tidy.groups import told_apart
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
 from benchmark.runs import plan_file
 from benchmark.runs.args import Args
@@ -54,7 +55,7 @@ class Results:
         self._store = Store(out)
         if not self._store.runs.is_dir():
             raise UsageError(f"{out}: no runs there; benchmark.compare(out={str(out)!r}) makes some")
-        self._all = self._store.read_all()
+        self._all = told_apart(self._store.read_all())
         self._mine = [each for each in self._all if run_ids is None or each.run_id in run_ids]
 
     @cached_property

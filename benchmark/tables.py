@@ -29,6 +29,7 @@ from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.campaigns import source_rows
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
 from benchmark.report.tidy.corruption_metrics import corruption_rows
+from benchmark.report.tidy.groups import told_apart
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
 from benchmark.report.tidy.search_rows import search_rows
@@ -43,6 +44,7 @@ TABLES = ("corruption", "calibration", "search", "sources")
 
 def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ()) -> dict[str, bytes]:
     """Every table as the contents of a file, by file name. maps: sensitivity maps by run id. trials: of searches."""
+    records = told_apart(records)
     accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "differences": lambda: difference_rows(records),

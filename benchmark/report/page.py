@@ -25,7 +25,7 @@ from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, hardware, length
-from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.groups import by_group, by_row, group_of, told_apart
 from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store
 
@@ -82,6 +82,7 @@ def render(
 ) -> str:
     """The page as text. maps, curves: by run id. trials: those of searches, which lie in a store of their own. links:
     from the page to the files of runs, by run id; where there is none, to a record in its folder."""
+    records = told_apart(records)
     tables = summarise(records, maps, trials)
     tried = tables.get("search", [])  # their runs are not on the page
     tables["search"] = [replace(table, lines=[replace(line, runs=()) for line in table.lines]) for table in tried]

@@ -20,8 +20,8 @@ from benchmark.report.figures import all_figures, palette, source_means
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import summarise
 from benchmark.report.people.verdict import over_sources
-from benchmark.report.tidy.campaigns import campaign_of, campaigns, source_rows
-from benchmark.report.tidy.groups import group_of
+from benchmark.report.tidy.campaigns import campaigns, source_rows
+from benchmark.report.tidy.groups import campaign_of, group_of
 from tests.handmade import error_map, failed, fill, record, scored
 
 DOMAINS = ("art", "photo", "sketch9")

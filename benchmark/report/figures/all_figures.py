@@ -14,7 +14,7 @@ from benchmark.report.figures.sensitivity_maps import slug
 from benchmark.report.people.summaries import why_not
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import length, rankings, seeds_of
-from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.groups import by_group, by_row, group_of, told_apart
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 from benchmark.runs.store import Store
@@ -59,6 +59,7 @@ def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
     """Draws every group of comparable runs, PNG and PDF: accuracy in each domain, gains over ERM, accuracy against its
     price, ranks, learning curves, views, and the sensitivity maps together, one by one, and as radial profiles; and of
     every campaign the means over its sources. What cannot be drawn has a `problem` and no file."""
+    records = told_apart(records)
     groups = by_group(records)
     stems = _stems({group: runs[0] for group, runs in groups.items()})
     drawn = [_drawn(partial(_draw, store, runs, stems[group]), group) for group, runs in groups.items()]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.core.recipe import Selection
-from benchmark.core.record import Record, canonical_json
+from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, count, ids, interval, spread, why_empty
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.comparisons import seeds_of
@@ -116,17 +116,6 @@ def _printed(runs: Sequence[Record]) -> list[float]:
     return paper.like_ours(runs, "mean") if paper.ours(runs, "mean") else []
 
 
-def _mixed(row: str, runs: Sequence[Record]) -> str:
-    """What is to be done about runs of one name whose settings differ; empty where none do but what a search drew."""
-    kinds = {canonical_json(r.asked.settings) for r in runs if r.asked.trial is None}
-    return (
-        f"{row}: its runs have {len(kinds)} kinds of settings, because a default changed between them, and its numbers "
-        "mix them: move the runs of all kinds but one away"
-        if len(kinds) > 1
-        else ""
-    )
-
-
 def notes(rows: Rows) -> list[str]:
     """Footnotes: missing data, runs that ended badly or were never made, several versions of the code, overlaps."""
     found: dict[str, str] = {}
@@ -144,7 +133,6 @@ def notes(rows: Rows) -> list[str]:
         absent = sorted(seeds - {r.asked.seed for r in runs})
         if runs and absent:
             found[f"seeds {row}"] = f"{row}: not run with seed {', '.join(map(str, absent))}"
-    found |= {f"settings {row}": told for row, runs in rows.items() if (told := _mixed(row, runs))}
     codes: dict[str, list[str]] = {}
     for record in members:
         codes.setdefault(record.asked.method, [])

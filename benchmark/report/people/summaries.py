@@ -11,9 +11,8 @@ from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.report.tidy.campaigns import campaign_of
 from benchmark.report.tidy.comparisons import best_of, hardware, length, network
-from benchmark.report.tidy.groups import by_group, by_row, group_of
+from benchmark.report.tidy.groups import by_group, by_row, campaign_of, group_of, told_apart
 from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
@@ -29,7 +28,8 @@ DETAILS = ["source val", *(f"mean ({rule})" for rule in accuracy_table.RULES), "
 def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ()) -> dict[str, list[Summary]]:
     """All tables for people by name; most have one for every group of runs that may be compared. trials: the records of
     searches, which have a table of their own where there are any, and stand in no other."""
-    ordered = sorted(records, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
+    apart = told_apart(records)
+    ordered = sorted(apart, key=lambda r: (r.asked.dataset, r.asked.protocol, r.asked.source, group_of(r)))
     found: dict[str, list[Summary]] = {
         name: []
         for name in ("accuracy", "differences", "calibration", "ranks", "cost", "paper", "sensitivity", "throughput")

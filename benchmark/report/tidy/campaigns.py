@@ -12,17 +12,9 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
+from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
-
-PLACE = ("source", "fingerprint")
-"""What groups of one campaign may differ in."""
-
-
-def campaign_of(record: Record) -> str:
-    """The hash of what groups share that differ in their source alone."""
-    return name_of({name: value for name, value in shared(record).items() if name not in PLACE})
 
 
 @dataclass(frozen=True)

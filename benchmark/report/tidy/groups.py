@@ -4,7 +4,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmark.core.record import Record, canonical_json
+from benchmark.core.record import Asked, Record, canonical_json
+from benchmark.runs.repeat import spell
+
+PLACE = ("source", "fingerprint")
+"""What groups of one campaign may differ in."""
+LONGEST = 24
+"""Characters of a setting's value in the name of a row; a longer one is cut."""
 
 
 def shared(record: Record) -> dict[str, Any]:
@@ -20,6 +26,11 @@ def shared(record: Record) -> dict[str, Any]:
 def group_of(record: Record) -> str:
     """The hash of what rows of one table must share."""
     return name_of(shared(record))
+
+
+def campaign_of(record: Record) -> str:
+    """The hash of what groups share that differ in their source alone."""
+    return name_of({name: value for name, value in shared(record).items() if name not in PLACE})
 
 
 def name_of(asked: Mapping[str, Any]) -> str:
@@ -48,6 +59,40 @@ def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         groups.setdefault(group_of(record), []).append(record)
     return groups
+
+
+def told_apart(records: Sequence[Record]) -> list[Record]:
+    """The records, with rows told apart whose settings differ though their names do not: where a default changed
+    between runs of one campaign, the variant of each says which it had, as `default k=1`. What a search drew is left
+    as it is. Told apart again, they stay as they are."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None and r.asked.settings}
+    for record in records:
+        if record.run_id in names:
+            settings = record.asked.settings
+            found.setdefault(names[record.run_id], {})[canonical_json(settings)] = settings
+    several = {name: [*kinds.values()] for name, kinds in found.items() if len(kinds) > 1}
+    if not several:
+        return list(records)
+    return [
+        record.model_copy(update={"asked": _with_defaults(record.asked, kinds)})
+        if (kinds := several.get(names.get(record.run_id, ("", ""))))
+        else record
+        for record in records
+    ]
+
+
+def _with_defaults(asked: Asked, kinds: Sequence[Mapping[str, Any]]) -> Asked:
+    """kinds: the settings that runs of this name have."""
+    absent = object()
+    fields = sorted({name for kind in kinds for name in kind})
+    differ = [f for f in fields if any(kind.get(f, absent) != kinds[0].get(f, absent) for kind in kinds)]
+    parts = [f"default {f}={_short(spell(asked.settings[f]))}" if f in asked.settings else f"no {f}" for f in differ]
+    return asked.model_copy(update={"variant": ",".join([*filter(None, [asked.variant]), *parts])})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 7]}..{hashlib.sha256(text.encode()).hexdigest()[:5]}"
 
 
 def by_row(records: Sequence[Record]) -> dict[str, list[Record]]:

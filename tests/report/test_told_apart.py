@@ -1,0 +1,85 @@
+"""Runs of one name whose settings differ, because a default changed between them: a row for each."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark import results, tables
+from benchmark.core.record import Record, Trial
+from benchmark.report import page
+from benchmark.report.figures import all_figures, palette
+from benchmark.report.people.summaries import summarise
+from benchmark.report.tidy.groups import told_apart
+from tests.handmade import error_map, fill, record
+
+ERM = [record("erm", seed, 50.0) for seed in (0, 1)]
+OLD = [record("cutout", seed, 40.0, settings={"side": 8, "p": 0.5}) for seed in (0, 1)]
+NEW = [record("cutout", seed, 60.0, settings={"side": 16, "p": 0.5}) for seed in (0, 1)]
+NAMES = ["cutout[default side=8]"] * 2 + ["cutout[default side=16]"] * 2
+
+
+def rows(*made: Record) -> list[str]:
+    return [each.asked.row for each in told_apart(made)]
+
+
+def cutout(**settings: Any) -> Record:
+    return record("cutout", 0, settings=settings)
+
+
+def test_each_default_has_a_row_of_its_own_in_every_table() -> None:
+    files = tables.render([*ERM, *OLD, *NEW], {run.run_id: error_map(run) for run in (*ERM, *OLD, *NEW)})
+    means = {line.label: line.cells["mean"].text for line in summarise([*ERM, *OLD, *NEW], {})["accuracy"][0].lines}
+    assert means == {"erm": "50.0 ± 0.0", NAMES[2]: "60.0 ± 0.0", NAMES[0]: "40.0 ± 0.0"}
+    for name in ("accuracy", "differences", "throughput"):
+        frame = pd.read_csv(io.BytesIO(files[f"{name}.csv"]), keep_default_na=False)
+        assert set(frame["variant"]) - {""} == {"default side=8", "default side=16"}, name
+        assert all(label.encode() in files[f"{name}.md"] for label in set(NAMES)), name
+
+
+def test_the_page_the_figures_and_python_have_the_rows_of_the_tables(tmp_path: Path) -> None:
+    store = fill(tmp_path, [*ERM, *OLD, *NEW])
+    with palette.collecting(tmp_path / "figures"):
+        drawn = all_figures.draw(store, store.read_all())
+    assert all(any(label in picture.alt for picture in drawn) for label in set(NAMES))
+    text = page.write(store, store.read_all()).read_text(encoding="utf-8")
+    assert all(text.count(label) > 2 for label in set(NAMES))
+    assert set(results(tmp_path).accuracy["variant"]) == {"", "default side=8", "default side=16"}
+
+
+def test_a_name_says_what_differs_and_nothing_else() -> None:
+    assert rows(*OLD, *NEW) == NAMES
+    assert rows(*OLD) == ["cutout"] * 2
+    assert rows(cutout(side=8), cutout(side=8, p=0.5)) == ["cutout[no p]", "cutout[default p=0.5]"]
+    long = [cutout(ops=["shear_x", "shear_y", "rotate", end]) for end in ("one", "two")]
+    one, two = rows(*long)
+    assert one != two
+    assert max(map(len, (one, two))) < 50
+
+
+def test_a_variant_that_was_asked_for_stays_in_the_name() -> None:
+    asked = [record("cutout", 0, settings={"side": side, "p": 1.0}, variant="p=1.0") for side in (8, 16)]
+    assert rows(*asked) == ["cutout[p=1.0,default side=8]", "cutout[p=1.0,default side=16]"]
+
+
+def test_comparisons_of_other_data_budgets_and_searches_are_not_told_apart() -> None:
+    other = record("cutout", 0, settings={"side": 16, "p": 0.5}, dataset="digits")
+    longer = record("cutout", 0, settings={"side": 16, "p": 0.5}, steps=99)
+    assert rows(*OLD, other, longer) == ["cutout"] * 4
+    drawn = [record("cutout", 0, settings={"side": s}, trial=Trial(number=1, of=3)) for s in (1, 2)]
+    assert {row.partition(" ")[0] for row in rows(*drawn)} == {drawn[0].asked.row}
+
+
+def test_sources_of_one_campaign_have_the_names_of_all() -> None:
+    """Else the mean over them would be of two methods."""
+    art = record("cutout", 0, settings={"side": 8}, source="art", fingerprint="1" * 16)
+    photo = record("cutout", 0, settings={"side": 16}, source="photo", fingerprint="2" * 16)
+    assert rows(art, photo) == ["cutout[default side=8]", "cutout[default side=16]"]
+
+
+def test_what_was_told_apart_stays_as_it_is() -> None:
+    once = told_apart([*ERM, *OLD, *NEW])
+    assert told_apart(once) == once
+    assert [run.run_id for run in once] == [run.run_id for run in (*ERM, *OLD, *NEW)]
+    assert told_apart([]) == []
