@@ -33,7 +33,8 @@ def checked(given: Mapping[str, Any], refused: Mapping[str, str], where: str) ->
             found[name] = TypeAdapter(hints[name]).validate_python(_prepared(value, hints[name], name), strict=True)
         except ValidationError as problem:
             shown = one_line(repr(value))
-            raise UsageError(f"{where}: {name} = {shown}: it has to be {_wanted(hints[name])}") from problem
+            like = ", like 'sada.lam=5' or 'pacs.size=112'" if name == "set" else ""
+            raise UsageError(f"{where}: {name} = {shown}: it has to be {_wanted(hints[name])}{like}") from problem
     return found
 
 

@@ -154,6 +154,7 @@ def test_a_folder_without_runs_is_named_and_an_empty_one_has_the_same_columns(
     [
         ({"method": "erm"}, r"benchmark\.compare: unknown name 'method': did you mean 'methods'"),
         ({"methods": 3}, r"methods = 3: it has to be a list, each part of it a text"),
+        ({"set": {"lam": 3}}, r"set = {'lam': 3}: it has to be a list, each part of it a text, like 'sada\.lam=5'"),
         ({"steps": "many"}, r"steps = 'many': it has to be a whole number"),
         ({"steps": True}, r"steps = True: it has to be a whole number"),
         ({"budget": "money"}, r"budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
