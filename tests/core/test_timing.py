@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from benchmark.core import timing
+from benchmark.core.peak_memory import PROC, peak_memory_mib, reset_peak_memory
 from benchmark.core.timing import Meter
 from benchmark.networks.classifiers import build
 from tests import toy
@@ -32,6 +34,36 @@ def test_a_meter_is_restored_whole() -> None:
     assert (again.forwards, again.backwards) == (24, 16)
     assert again.read() == meter.read() != {}
     assert again.total() > 0
+
+
+def test_the_time_of_an_inner_span_is_not_the_outer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of 10 s, of which an attack takes 6 s, and within it an augmentation 1 s."""
+    now = iter([0.0, 2.0, 3.0, 4.0, 8.0, 10.0])
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(now))
+    net, meter = build("mini_convnet", 4, 0), Meter(CPU)
+    with meter.running(net), meter.step(8), timing.span("attack"), timing.span("augment"):
+        pass
+    assert meter.read() == {"forward_backward": 4, "attack": 5, "augment": 1}
+    assert meter.total() == 10
+    assert meter.step_seconds == [10]
+
+
+def test_quartiles_are_a_quarter_from_each_end() -> None:
+    meter = Meter(CPU)
+    meter.step_seconds = [1.0] * 5 + [1 / rate for rate in range(1, 10)]
+    median, quartiles = meter.steady(1)
+    assert (median, *quartiles) == pytest.approx((5, 3, 7))
+
+
+def test_the_peak_of_memory_is_the_most_and_begins_anew() -> None:
+    if not PROC.exists():
+        pytest.skip("a new peak can be begun on Linux alone")
+    reset_peak_memory(CPU)
+    before = peak_memory_mib(CPU)
+    torch.ones(64 * 2**20)  # 256 MiB, gone at once
+    assert 200 < peak_memory_mib(CPU) - before < 400
+    reset_peak_memory(CPU)
+    assert peak_memory_mib(CPU) - before < 100
 
 
 @pytest.mark.parametrize(

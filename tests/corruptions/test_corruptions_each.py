@@ -1,6 +1,8 @@
 """Each corruption is what its formula says."""
 
+import hashlib
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -228,3 +230,51 @@ def test_spatter_parts() -> None:
     assert not spatter.edges(step / 20).any()
     level = torch.tensor([[[[3.0, 3.0], [9.0, 200.0]]]], dtype=torch.float64)
     assert spatter.equalised(level).flatten().tolist() == [0, 0, 128, 255]
+
+
+def test_fog_over_a_coloured_image_is_grey_and_scaled_by_its_brightest_value() -> None:
+    x = torch.tensor([0.2, 0.4, 0.8], dtype=torch.float64)[None, :, None, None].expand(1, 3, 8, 8)
+    draws = {"uniform": counter_rng.stream(0, "fog", 1, torch.arange(1)).uniform("wibble", -1, 1, 8, 8)}
+    cloud = weather.plasma(draws["uniform"], 2.5)[:, None]
+    torch.testing.assert_close(weather.fog(x, (0.75, 2.5), draws), (x + 0.75 * cloud) * 0.8 / (0.8 + 0.75))
+
+
+def test_frost_lies_over_the_image_as_published() -> None:
+    """0.75 of the image and 0.45 of the frost: together more than one."""
+    white, black = (corrupt(flat(v), "frost", 5, torch.arange(1)).double() for v in (100, 0))
+    assert (white - black).mean().item() == pytest.approx(75, abs=1)
+
+
+def test_snow_bleaches_colours_by_their_luminance_and_falls_downwards() -> None:
+    x = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, 4, 4) / 5  # red, green and blue
+    draws = {"normal": torch.full((3, 1, 4, 4), -9.0, dtype=torch.float64), "angle": torch.full((3,), -90.0)}
+    c = (0.1, 0.2, 1, 0.6, 8, 3, 0.5)  # no flake reaches 0.6
+    grey = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None, None] / 5
+    torch.testing.assert_close(weather.snow(x, c, draws), 0.5 * x + 0.5 * torch.maximum(x, 1.5 * grey + 0.5))
+    angle = weather.snow_draws(counter_rng.stream(0, "snow", 1, torch.arange(500)), 4, 4, c)["angle"]
+    assert -135 <= angle.min() < -130
+    assert -50 < angle.max() <= -45
+
+
+@pytest.mark.parametrize(("severity", "colour"), [(1, (175, 238, 238)), (5, (63, 42, 20))])
+def test_spatter_is_of_water_or_mud(severity: int, colour: tuple[int, int, int]) -> None:
+    y = corrupt(flat(0, 20), "spatter", severity, torch.arange(20)).double()
+    most = y.amax((0, 2, 3))
+    assert most[0] > 0
+    np.testing.assert_allclose(most / most[1], np.array(colour) / colour[1], atol=0.05)
+
+
+def test_constants_are_the_published_ones() -> None:
+    """Read off make_cifar_c.py and make_imagenet_c.py once, and compared with the installed oracle where there is one;
+    a number that changes by mistake is another dataset."""
+    tables = {"cifar": severities.CIFAR, "imagenet": severities.IMAGENET}
+    text = json.dumps(tables, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "891b7ba0e1ab89e8"
+
+
+def test_another_seed_gives_other_images() -> None:
+    x, ids = photographs(4, 32, 32), torch.arange(4)
+    for name in ("gaussian_noise", "fog", "elastic_transform"):
+        first, again, other = (corrupt(x, name, 3, ids, seed=seed) for seed in (0, 0, 1))
+        assert torch.equal(first, again), name
+        assert not torch.equal(first, other), name

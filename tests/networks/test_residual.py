@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmark.core.errors import UsageError
 from benchmark.networks.classifiers import NETWORKS, Classifier, build
+from benchmark.networks.residual import BasicBlock, PreActBlock
 
 RESIDUAL = {"wrn_40_2": 40, "wrn_16_4": 16, "resnet18_cifar": 18}
 
@@ -166,3 +167,33 @@ def subprocess_modules() -> list[str]:
 
     code = "import sys, benchmark.networks; print(*sys.modules)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [("digits_convnet", 0.5), ("digits_convnet_01", 0.0), ("digits_convnet_tf", 0.0), ("mini_convnet", 0.5),
+     ("wrn_40_2", 0.5), ("wrn_40_2_01", 0.0), ("wrn_16_4", 0.5), ("resnet18_cifar", 0.5)],
+)  # fmt: skip
+def test_inputs_are_scaled_or_left(name: str, mean: float) -> None:
+    net = build(name, 4, 0)
+    assert net.mean.flatten().tolist() == [mean] * 3
+    assert net.std.flatten().tolist() == [1 - mean] * 3
+
+
+def test_every_network_has_its_scaling_in_a_test() -> None:
+    (marks,) = test_inputs_are_scaled_or_left.pytestmark  # type: ignore[attr-defined]
+    assert {name for name, _ in marks.args[1]} == set(NETWORKS)
+
+
+def test_blocks_are_their_formulas() -> None:
+    relu, x = nn.functional.relu, torch.randn(3, 4, 8, 8)
+    basic = BasicBlock(4, 4, 1).eval()
+    want = relu(basic.bn2(basic.conv2(relu(basic.bn1(basic.conv1(x))))) + x)
+    torch.testing.assert_close(basic(x), want)
+    wider = BasicBlock(4, 6, 2).eval()
+    assert wider.shortcut is not None
+    want = relu(wider.bn2(wider.conv2(relu(wider.bn1(wider.conv1(x))))) + wider.shortcut(x))
+    torch.testing.assert_close(wider(x), want)
+    before = PreActBlock(4, 4, 1).eval()
+    want = x + before.conv2(relu(before.bn2(before.conv1(relu(before.bn1(x))))))
+    torch.testing.assert_close(before(x.clone()), want)

@@ -280,3 +280,27 @@ def test_saved_maps_are_plain_float32_arrays(tmp_path: Path) -> None:
     back = sensitivity.load_map(tmp_path / "sensitivity.npy", **about)
     assert torch.equal(back.error, found.error)
     assert summaries(back) == summaries(found)
+
+
+def test_a_network_with_batch_norm_is_mapped_in_evaluation_mode() -> None:
+    """By its own statistics: with those of each batch it would say otherwise, and learn them."""
+    images = random_images(6, 8)
+    trunk = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Classifier(nn.Conv2d(3, 4, 3), trunk, nn.Linear(4 * 36, 5), mean=0.5, std=0.5)
+        for _ in range(3):
+            net(3 * torch.rand(8, 3, 8, 8))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = measure(net.train(), images, seed=0)
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert torch.equal(found.error, measure(net.eval(), images, seed=0).error)
+    wrong = (net(images.unit()).argmax(dim=1) != images.y).double().mean().item()
+    assert found.clean_error == pytest.approx(wrong)
+
+
+def test_the_standard_error_of_an_increase_is_that_of_the_rate() -> None:
+    plain, increase = (measure(small_net(), random_images(9, 8), seed=0, subtract_clean=s) for s in (False, True))
+    assert increase.clean_error > 0
+    torch.testing.assert_close(increase.standard_error, plain.standard_error)

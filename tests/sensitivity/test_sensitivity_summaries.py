@@ -185,3 +185,21 @@ def test_comparison_names_the_file_that_is_missing(tmp_path: Path, capsys: pytes
     np.save(tmp_path / "sada_sample_map.npy", np.zeros((31, 31)))
     assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
     assert "fetch digits" in capsys.readouterr().err
+
+
+def test_points_of_a_correlation_are_means_of_methods_and_r_is_not_rho() -> None:
+    """x: 1, 2, 4 and 16, as means of two seeds that differ; y rises with x, not on a line: rho is 1, r is not."""
+    rates = {"a": (0.0, 0.02), "b": (0.03, 0.01), "c": (0.0, 0.08), "d": (0.3, 0.02)}
+    errors = {"a": 10.0, "b": 11.0, "c": 30.0, "d": 31.0}
+    place = {"dataset": "d", "protocol": "p", "source": "s"}
+    runs = [(name, seed, f"{name}{seed}") for name in rates for seed in (0, 1)]
+    bands = pd.DataFrame([{"run_id": r, "band": "low", "error_rate": rates[name][seed]} for name, seed, r in runs])
+    scored = pd.DataFrame(
+        [place | {"run_id": r, "target": "t", "method": name, "accuracy": 100 - errors[name]} for name, _, r in runs]
+    )
+    (found,) = sensitivity.band_target_correlation(bands, scored).to_dict("records")
+    x, y = [0.01, 0.02, 0.04, 0.16], [10.0, 11.0, 30.0, 31.0]
+    assert found["n"] == 4
+    assert found["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert found["spearman"] == pytest.approx(1)
+    assert found["pearson"] < 0.9

@@ -153,3 +153,24 @@ def test_a_domain_where_the_network_is_broken_is_named_and_the_others_have_numbe
     run.curve.append({"step": 1, "val": 25.0, "test": {}, "calibration": kept})
     assert calibration_of(run).domains == found
     assert run.notes == ["no calibration where the network's outputs are not all finite: bright"]
+
+
+def normed() -> nn.Module:
+    """A network whose statistics are not those of any batch, in training mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 4))
+        for _ in range(3):
+            net(torch.rand(8, 3, 32, 32))
+    return net.train()
+
+
+def test_a_network_is_scored_in_evaluation_mode_and_left_as_it_was() -> None:
+    net, images = normed(), toy.images(150, 0)  # more than a chunk
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found, plain = scores(net, images), accuracy(net, images)
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    said = net.eval()(images.unit())
+    assert found.accuracy == plain == pytest.approx(100 * (said.argmax(dim=1) == images.y).double().mean().item())
+    assert found.calibrated.nll == pytest.approx(nn.functional.cross_entropy(said, images.y).item(), rel=1e-5)
