@@ -191,7 +191,13 @@ def test_a_network_that_does_not_take_the_images_is_refused(name: str, height: i
 
 
 @pytest.mark.parametrize(
-    ("size", "name"), [((32, 32), "digits_convnet"), ((48, 32), "resnet18_cifar"), ((64, 96), "timm:resnet18")]
+    ("size", "name"),
+    [
+        ((32, 32), "digits_convnet"),
+        ((48, 32), "resnet18_cifar"),
+        ((32, 96), "resnet18_cifar"),
+        ((64, 96), "timm:resnet18"),
+    ],
 )
 def test_the_network_for_a_size(size: tuple[int, int], name: str) -> None:
     assert networks.by_size(*size) == name

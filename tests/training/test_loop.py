@@ -334,3 +334,17 @@ def test_the_speed_of_a_run_counts_its_set_up(tmp_path: Path) -> None:
     found = throughput_of(trained, 16, torch.device("cpu"))
     assert found.setup_seconds == pytest.approx(100)
     assert found.images_per_second == pytest.approx(8 * 16 / (found.setup_seconds + found.train_seconds))
+
+
+def test_forward_and_backward_passes_are_told_apart(tmp_path: Path) -> None:
+    @frozen()
+    class Looking(Method):
+        def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+            with torch.no_grad():
+                net(x)
+            net(x).detach()
+            return nn.functional.cross_entropy(net(x), y)
+
+    found = throughput_of(run(tmp_path, Looking()), 16, torch.device("cpu"))
+    assert (found.forwards_per_image, found.backwards_per_image) == (3, 1)
+    assert found.passes_per_image == pytest.approx(5 / 3)

@@ -14,7 +14,7 @@ from benchmark.core.settings import frozen
 from benchmark.method import Method, Rng, Source, State
 from benchmark.networks import precision
 from benchmark.ops import kernels
-from benchmark.training import measurements, pipeline
+from benchmark.training import measurements, pipeline, progress
 from benchmark.training.pipeline import Measured, Options, train_along, train_and_measure
 from benchmark.training.progress import Training, begin
 from tests import test_layout, toy
@@ -174,3 +174,47 @@ def test_the_map_is_of_validation_images(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pipeline, "sensitivity_of", noted)
     measured(tmp_path, Telling(), Options())
     assert [torch.equal(images.x, toy.loaded().val.x) for images in given] == [True]
+
+
+def test_the_views_are_shown_as_late_in_the_training_as_can_be() -> None:
+    shares: list[float] = []
+
+    @frozen()
+    class Scheduled(Method):
+        def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
+            shares.append(rng.progress)
+            return [x]
+
+    asked, method = toy.asked(), Scheduled()
+    run = begin(asked, method, toy.loaded())
+    run.best = run.net.state_dict()
+    measurements.views_of(run, asked, method, toy.loaded().train)
+    assert 1 - 1e-9 < shares[0] < 1
+
+
+@pytest.mark.parametrize(("side", "grid"), [(32, None), (40, 32)])
+def test_a_map_records_its_error_and_whether_it_was_interpolated(side: int, grid: int | None) -> None:
+    asked, loaded = toy.asked(sensitivity_images=6, network="resnet18_cifar"), toy.loaded()
+    run = begin(asked, Telling(), loaded)
+    run.best = run.net.state_dict()
+    images = Images(torch.nn.functional.pad(loaded.val.x, (0, side - 32, 0, side - 32)), loaded.val.y)
+    found, content = measurements.sensitivity_of(run, asked, images)
+    assert found is not None
+    assert content is not None
+    assert (found.grid, found.n_images, found.radius) == (grid, 6, side / 4)
+    assert found.mean_standard_error is not None
+    assert 0 < found.mean_standard_error < 0.5
+
+
+def test_a_run_normalises_as_its_weights_were_trained_and_says_how() -> None:
+    """timm's weights of this network were trained with 0.5; from scratch it takes ImageNet's numbers."""
+    for network, weights, wanted in (
+        ("timm:tf_efficientnet_lite0", "scratch", ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])),
+        ("timm:tf_efficientnet_lite0", "timm:tf_efficientnet_lite0.in1k", ([0.5] * 3, [0.5] * 3)),
+        ("digits_convnet_01", "scratch", ([0.0] * 3, [1.0] * 3)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(progress, "load_weights", lambda *about: None)
+            run = begin(toy.asked(network=network, weights=weights), Telling(), toy.loaded())
+        mean, std = run.normalisation
+        assert (mean, std) == (pytest.approx(wanted[0]), pytest.approx(wanted[1])), network
