@@ -12,6 +12,7 @@ from benchmark import augmentation, networks
 from benchmark.core.errors import UsageError
 from benchmark.core.timing import Meter
 from benchmark.method import Rng
+from benchmark.ops.attacks import amplitude as amplitude_attacks
 from benchmark.ops.attacks.amplitude import (
     StatisticDraws,
     attack_statistics,
@@ -20,7 +21,9 @@ from benchmark.ops.attacks.amplitude import (
     mirrored,
     sample_statistics,
 )
+from benchmark.ops.attacks.spectrum import recon
 from tests import toy
+from tests.methods.sada_cases import batch_norm_net
 
 aaua: Any = importlib.import_module("benchmark.methods.aaua")
 
@@ -191,6 +194,49 @@ def test_a_symmetric_mask_keeps_images_real(net: nn.Module) -> None:
     assert folded_is_signed(False) > 1e-3
 
 
+def test_a_symmetric_mask_drops_no_more_than_another(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each pair of mirror frequencies one decides for both."""
+    x, y = batch()
+    p = torch.rand(1, *x.shape, generator=torch.Generator().manual_seed(3))
+    kept: list[Tensor] = []
+
+    def spy(amplitude: Tensor, *others: Any) -> Tensor:
+        kept.append(amplitude.detach() != 0)
+        return recon(amplitude, *others)
+
+    monkeypatch.setattr(amplitude_attacks, "recon", spy)
+    for symmetric in (False, True):
+        drop_amplitudes(net, x, y, p, aaua.Method(symmetric=symmetric))
+    one, both = kept[1], kept[3]
+    assert torch.equal(both, mirrored(both))
+    assert ((both == one) | (both == mirrored(one))).all()
+    assert 0.2 < one.double().mean() < 0.8
+    assert both.double().mean() == pytest.approx(float(one.double().mean()), abs=0.02)
+
+
+@pytest.mark.parametrize(("norm", "divisor"), [("none", 1.0), ("batch_max", 0.5)])
+def test_amplitudes_are_judged_by_the_image_that_the_norm_gives(net: nn.Module, norm: str, divisor: float) -> None:
+    x, y = batch()
+    x = 0.5 * x / x.max()
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    drop_amplitudes(
+        net, x, y, torch.rand(1, *x.shape, generator=torch.Generator().manual_seed(3)), aaua.Method(recon_norm=norm)
+    )
+    torch.testing.assert_close(seen[0], x / divisor, rtol=0, atol=1e-12)
+
+
+def test_an_attacked_image_may_be_the_real_part(net: nn.Module) -> None:
+    """The square is not its own mirror, so that the transform is complex: its magnitude exceeds its real part."""
+    x, y = batch()
+    folded, real = (
+        attack_statistics(net, x, y, draws(4, 0.1), aaua.Method(steps=0, recon_norm="none", magnitude=how))
+        for how in ("abs", "real")
+    )
+    assert (real <= folded + 1e-12).all()
+    assert (folded - real).max() > 1e-3
+
+
 # --- draws, cost, BatchNorm -------------------------------------------------------------------------------------------
 
 
@@ -233,6 +279,21 @@ def test_batch_norm_moves_in_each_pass_of_a_train_mode_attack(loss: str, attack_
     assert int(norm.num_batches_tracked or 0) == moves
     assert norm.training
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize(("bn_batching", "sizes"), [("separate", [4, 4, 4, 4]), ("joint", [16])])
+def test_forward_passes_with_batch_norm(bn_batching: str, sizes: list[int]) -> None:
+    """Of the loss: the attack's own are in eval mode here."""
+    (x, y), trained, seen = batch(), batch_norm_net(), []
+    trained.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])) if module.training else None)
+    aaua.Method(loss="paper", steps=1, attack_in="eval", bn_batching=bn_batching).loss(trained, x, y, Rng(0), {})
+    assert seen == sizes
+
+
+def test_both_images_of_dropout_have_a_mask_of_their_own(net: nn.Module) -> None:
+    x, y = batch()
+    _, second, third = aaua.Method(loss="paper", steps=1).views(net, x, y, Rng(0), {})
+    assert ((second - third).abs().amax(dim=(1, 2, 3)) > 0.01).all()
 
 
 def test_it_learns_by_the_released_loss_alone() -> None:

@@ -134,6 +134,7 @@ def by_default() -> nn.Module:
     ("fields", "loop", "attacked"),
     [
         ({}, {}, {}),
+        ({"beta": 5.0}, {}, {"beta": 5}),
         ({"kl": "shrinks", "beta": 5.0}, {}, {"sign": 1, "beta": 5}),
         ({"ascend": "all"}, {}, {"moving": tuple(range(9))}),
         ({"adam": "reset"}, {}, {"adam": "reset"}),

@@ -1,6 +1,7 @@
 """AdvST: the ascent and the loss against float64 formulas, and the bookkeeping of its ring."""
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from benchmark.core.timing import Meter
 from benchmark.method import Method, Rng, Source, State
 from benchmark.ops.attacks.parameters import SemanticAttack, SemanticDraws, attack_images, attack_semantic
 from benchmark.ops.contrastive import supervised_contrastive
-from benchmark.ops.semantic import NAMES
+from benchmark.ops.semantic import NAMES, OPERATIONS
 
 advst: Any = importlib.import_module("benchmark.methods.advst")
 
@@ -128,6 +129,26 @@ def test_each_batch_has_its_own_draws_and_the_last_may_be_smaller() -> None:
     assert len({tuple(image.flatten()[:200].tolist()) for image in found}) >= 6
 
 
+def test_batch_norm_and_dropout_stay_still_while_images_are_made(batch: Images) -> None:
+    net, modes = networks.build("timm:test_resnet", 4, 0).train(), []
+    x = torch.rand(4, 3, 32, 32, generator=generator())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    attack_semantic(net, x, batch.y, draws("rotate", "contrast"), SemanticAttack(adv_steps=2, tolerance=0.0))
+    assert set(modes) == {False}
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training
+
+
+@pytest.mark.parametrize(("share", "angle"), [(0.0, -0.3), (0.5, 0.0), (1.0, 0.3)])
+def test_shear_starts_to_either_side(batch: Images, share: float, angle: float) -> None:
+    x, given = batch.x.double(), draws("shear")
+    start = replace(given, start=torch.full_like(given.start, share))
+    found = attack_semantic(Smooth(108), x, batch.y, start, SemanticAttack(adv_steps=1, adv_lr=1e-14))
+    want = OPERATIONS["shear"](x, torch.full((4, 2), angle, dtype=torch.float64), given.squares)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-10)
+
+
 # --- the loss ---------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +192,15 @@ def test_the_projection_is_trained_and_another_for_each_seed() -> None:
     assert without.projection.weight.grad is None
     other: Any = method.wrap(networks.build("mini_convnet", 4, 1))
     assert not torch.equal(other.projection.weight, net.projection.weight)
+
+
+def test_the_projection_has_the_outputs_that_are_set_and_starts_as_torchs_linear_layers() -> None:
+    """U(-1/sqrt(fan in), 1/sqrt(fan in)), 64 features being its inputs."""
+    _, net = wrapped(projection=200)
+    assert (net.projection.in_features, net.projection.out_features) == (64, 200)
+    for weights in (net.projection.weight.detach(), net.projection.bias.detach()):
+        assert weights.max().item() == pytest.approx(1 / 8, rel=0.05)
+        assert weights.min().item() == pytest.approx(-1 / 8, rel=0.05)
 
 
 # --- the ring ---------------------------------------------------------------------------------------------------------
@@ -236,6 +266,13 @@ def test_released_order_is_the_rings_own_and_shuffled_rounds_take_each_image_onc
         assert one != sorted(one)
 
 
+def test_each_shuffled_round_has_an_order_of_its_own(marked: list[int]) -> None:
+    _, labels, _ = rounds(make(k=1, shuffle=True), 21)
+    assert marked == [3, 9, 15]
+    first, second, third = (torch.cat(labels[at : at + 6]).tolist() for at in (0, 6, 12))
+    assert first != second != third != first
+
+
 def test_an_interval_of_its_own_goes_round_and_round(marked: list[int]) -> None:
     seen, _, _ = rounds(make(k=1, interval=7), 14)
     assert marked == [7]
@@ -287,7 +324,8 @@ def test_strict_is_fifty_epochs_of_a_growing_ring_and_pacs_has_its_own_settings(
     recipe, settings, _ = protocols.recipe_for("strict", "advst", "digits")
     assert recipe.steps == sum(min(epoch, 6) * (10_000 // 32) for epoch in range(1, 51))
     assert settings == {}
-    assert protocols.recipe_for("common", "advst", "pacs")[1]["adv_steps"] == 50
+    released = {"k": 3, "lam": 10, "eta": 10, "eta_min": 0.01, "adv_lr": 5, "adv_steps": 50}
+    assert protocols.recipe_for("common", "advst", "pacs")[1] == released
 
 
 def test_augments_images_of_another_loop() -> None:

@@ -101,6 +101,16 @@ def test_the_gain_follows_the_size() -> None:
     assert (strong.min().item(), strong.max().item()) == (0, 1)
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 64), (64, 16)])
+@pytest.mark.parametrize(("highest", "most"), [("reference", 64), ("nyquist", 32)])
+def test_frequencies_go_up_to_the_longer_side(height: int, width: int, highest: Any, most: int) -> None:
+    last, strength = torch.full((1, 3), 0.9999).double(), torch.full((1, 3), 0.1).double()
+    grey = torch.full((1, 3, height, width), 0.5, dtype=torch.float64)
+    added = add_waves(grey, WaveDraws(last, torch.full_like(last, 0.3), strength), mean=1.0, highest=highest) - 0.5
+    angle = torch.full_like(last, (448 * 3 // 10 / 447 - 1) * math.pi)
+    torch.testing.assert_close(added, 0.1 * planar_waves(height, width, torch.full_like(last, most), angle))
+
+
 def test_frequencies_and_angles_are_a_grid_with_both_ends() -> None:
     places, thetas = (torch.arange(k).double() / k + 0.5 / k for k in (N, 448))
     half = torch.full_like(places, 0.5)

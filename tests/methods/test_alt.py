@@ -1,6 +1,7 @@
 """ALT: five training steps of the released loop in float64, what each setting changes, and what is kept meanwhile."""
 
 import importlib
+import math
 from typing import Any
 
 import pytest
@@ -112,6 +113,20 @@ def test_five_steps_are_those_of_the_released_loop(
         assert cases.deviation(one, by_default) > 1e-5
 
 
+def test_law_of_the_network() -> None:
+    """Weights N(0, 2 / fan in), biases as torch begins a convolution: U(-1,1) / sqrt(fan in)."""
+    drawn = [sample_weights(torch.Generator().manual_seed(seed)) for seed in range(10)]
+    for i, fan in enumerate((27, 162, 162, 162, 162)):
+        layer = torch.stack([weights.layers()[i] for weights in drawn])
+        assert layer.std().item() == pytest.approx(math.sqrt(2 / fan), rel=0.05)
+        assert abs(layer.mean().item()) < 0.05 * math.sqrt(2 / fan)
+    rows = torch.stack([sample_biases(torch.Generator().manual_seed(seed)) for seed in range(100)])
+    for part, fan in zip(rows.split([18, 18, 18, 18, 3], dim=1), (27, 162, 162, 162, 162), strict=True):
+        assert part.max().item() == pytest.approx(fan**-0.5, rel=0.03)
+        assert part.min().item() == pytest.approx(-(fan**-0.5), rel=0.03)
+        assert part.std().item() == pytest.approx((3 * fan) ** -0.5, rel=0.1)
+
+
 @pytest.mark.parametrize("w", [0.0, 0.5, 1.0])
 def test_consistency_cuts_the_mean_where_all_are_sure(w: float) -> None:
     rows = [[30.0, 0, 1], [2.0, 0, 1]], [[20.0, 1, 0], [0.0, 1, 3]]
@@ -175,7 +190,9 @@ def test_kinds_and_cost_follow_the_rounds() -> None:
 def test_its_settings_by_dataset_and_its_own_recipe() -> None:
     recipe, settings, _ = protocols.recipe_for("strict", "alt", "pacs")
     assert (recipe.optimizer, recipe.lr, recipe.steps, recipe.loader) == ("sgd", 0.004, 2000, "crop_flip")
+    assert (recipe.network, recipe.weights) == ("timm:resnet18", "timm:resnet18.tv_in1k")
     assert settings == {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
+    assert protocols.recipe_for("common", "alt", "folder")[1] == settings
     assert protocols.recipe_for("common", "alt", "pacs")[1] == settings
     assert protocols.recipe_for("common", "alt", "minidigits")[1] == {"round_steps": 4}
     with pytest.raises(UsageError, match="no recipe for alt on digits"):

@@ -351,6 +351,21 @@ def test_forward_passes_are_as_documented() -> None:
         assert sum(images) == 2 * make().passes
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"step_size": 0.4}, {"tau": 1}, {"severity": 6.0}, {"all_ops": True}, {"depth": 1}, {"width": 2}, {"steps": 1},
+        {"attacker": "pgd"},
+    ],
+)  # fmt: skip
+def test_each_setting_changes_the_attacked_image(setting: dict[str, Any]) -> None:
+    """The network is wrong about all images from the start, so that an attack of tau 3 ends at its third sight."""
+    x, net, plain = torch.rand(4, 3, 32, 32), build("mini_convnet", 4, 0), {"tau": 3}
+    y = net(x).argmin(dim=1)
+    first, other = (make(**plain | options).views(net, x, y, Rng(0), {})[0] for options in ({}, setting))
+    assert not torch.equal(first, other)
+
+
 def test_the_two_views_come_from_different_chains() -> None:
     """With m forced to one and the same weights, equal chains would give equal views."""
     x, y, net = torch.rand(4, 3, 32, 32), torch.zeros(4).long(), build("mini_convnet", 4, 0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +114,37 @@ def test_training_is_keyed_and_takes_its_size_from_the_images() -> None:
     assert wae.restore(first)(images.unit()).shape == images.x.shape
     with pytest.raises(ValueError, match="full batch of 8 images, not 7"):
         wae.train(images[:7], fields, torch.Generator())
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What each update of `train` is given; none is done."""
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(wae, "update", lambda *given: seen.append(given))
+    return seen
+
+
+def test_both_networks_have_the_widths_and_the_rate_that_are_set(updates: list[tuple[Any, ...]]) -> None:
+    fields = mada.Method(**SMALL | {"wae_hidden": 7, "wae_code": 3, "wae_critic": 5, "wae_lr": 0.03})
+    wae.train(toy_images(8, size=6), fields, torch.Generator().manual_seed(0))
+    (autoencoder, critic), optimizers, *_ = updates[0]
+    assert [tuple(p.shape) for p in critic.parameters()] == [(5, 3), (5,), (1, 5), (1,)]
+    assert [tuple(p.shape) for p in autoencoder.encoder.parameters()] == [(7, 108), (7,), (3, 7), (3,)]
+    for optimizer, net in zip(optimizers, (autoencoder, critic), strict=True):
+        (group,) = optimizer.param_groups
+        assert group["lr"] == 0.03
+        assert all(a is b for a, b in zip(group["params"], net.parameters(), strict=True))
+
+
+def test_each_epoch_has_an_order_and_prior_codes_of_its_own(updates: list[tuple[Any, ...]]) -> None:
+    fields = mada.Method(**SMALL | {"wae_epochs": 3})
+    wae.train(toy_images(20, size=6), fields, torch.Generator().manual_seed(0))
+    assert len(updates) == 3 * 2  # two full batches of 8
+    images = [torch.cat([updates[at][2], updates[at + 1][2]]) for at in (0, 2, 4)]
+    codes = [torch.cat([updates[at][3], updates[at + 1][3]]) for at in (0, 2, 4)]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(images[i], images[j])
+        assert not torch.equal(codes[i], codes[j])
 
 
 def test_epochs_are_full_batches_of_a_permutation() -> None:

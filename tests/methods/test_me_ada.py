@@ -13,6 +13,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.method import Rng
 from benchmark.ops.attacks.pixel import Anchor, ascend_pixels, attack_pixels
+from benchmark.protocols import recipe_for
 from benchmark.registry import make
 from tests.methods.test_gud import Linear, blank, source_of, toy_images, toy_net
 
@@ -105,6 +106,11 @@ def test_a_source_without_a_batch_to_attack_is_refused() -> None:
     with pytest.raises(UsageError, match=r"of 32, less the last .*, and the source has 32 images: lower me_ada\.batch"):
         me_ada.Method().setup(toy_net(), source_of(toy_images(32)), Rng(0))
     assert me_ada.Method(skip_last=False).setup(toy_net(), source_of(toy_images(32)), Rng(0)) == {}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10c", "cifar100c"])
+def test_on_cifar_it_has_the_two_released_phases(dataset: str) -> None:
+    assert recipe_for("common", "me_ada", dataset)[1] == {"phases": 2}
 
 
 # --- GUD's own records ------------------------------------------------------------------------------------------------

@@ -118,6 +118,13 @@ def test_a_primitive_alone_is_its_formula(x: Tensor, name: str) -> None:
     assert 0 <= view.min() < view.max() <= 1
 
 
+@pytest.mark.parametrize("frequencies", [1, 2, 7, 12, 50])
+def test_colour_is_its_formula_at_every_number_of_frequencies(x: Tensor, frequencies: int) -> None:
+    curve = 0.1 * torch.randn(5, 3, frequencies, generator=generator(1))
+    want = [coloured(image, a) for image, a in zip(x.double().numpy(), curve.double().numpy(), strict=True)]
+    assert np.abs(prime.colour(x, curve).double().numpy() - np.stack(want)).max() < 1e-5
+
+
 # --- identities -------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +183,20 @@ def test_draws_have_the_laws_of_the_source() -> None:
     ninth = 2 / math.pi * math.asin(1 / 3)  # the share of Beta(1/2, 1/2) below 1/9, and above 8/9
     assert (cut < 3).float().mean() == pytest.approx(ninth, abs=0.02)
     assert (cut > 10).float().mean() == pytest.approx(ninth, abs=0.02)
+
+
+def test_a_fine_displacement_has_its_least_strength() -> None:
+    """From a cut of 2n/pi on, which is 20.4 at 32 pixels, T2 would be below T1, so both are T1."""
+    draws = sample_prime(20, generator(), size=32, frequencies=1, cut_max=100, per_image=True)
+    i = torch.arange(1, 101).float()
+    length = (i[:, None] ** 2 + i**2).sqrt()
+    cut = torch.where(draws.wave != 0, length, 0.0).amax(dim=(-3, -2, -1)).floor()  # that of the wave (1, cut)
+    fine = cut > 20
+    assert fine.sum() > 90
+    assert (~fine).sum() > 30
+    lowest = 1 / (math.pi * 32**2 * cut.log())
+    torch.testing.assert_close(draws.strength.square()[fine], lowest[fine])
+    assert (draws.strength.square() >= 0.999 * lowest).all()
 
 
 def test_one_displacement_serves_the_batch_unless_each_image_has_its_own() -> None:
@@ -249,3 +270,8 @@ def test_augments_images_of_another_loop(x: Tensor) -> None:
     view = augment(x)
     assert view.shape == x.shape
     assert not torch.equal(view, x)
+
+
+def test_both_views_of_an_image_are_drawn_apart(x: Tensor) -> None:
+    first, second = make().views(Recorder(), x, torch.zeros(5, dtype=torch.int64), Rng(0), {})
+    assert ((first - second).abs().amax(dim=(1, 2, 3)) > 0.01).all()

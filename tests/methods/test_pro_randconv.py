@@ -131,6 +131,14 @@ def test_law_of_the_draws() -> None:
     assert offsets.std().item() == pytest.approx(1, rel=0.01)
 
 
+def test_smoothing_and_offsets_are_drawn_apart() -> None:
+    """sigma_g shows in the corners of a kernel, which it scales by exp(-1 / sigma_g^2): 0.02 to 0.37 of them."""
+    draws = sample_block(4000, generator(), k=3, smooth=(0.5, 1.0), offset=(0.0, 1.0), style=0.5)
+    corners = draws.weight[..., ::2, ::2].flatten(1).square().mean(dim=1)
+    wide = draws.sigma_offset > draws.sigma_offset.median()
+    assert (corners[wide].mean() / corners[~wide].mean()).item() == pytest.approx(1, abs=0.15)
+
+
 # The method.
 
 
@@ -140,6 +148,23 @@ def test_every_number_of_repetitions_has_the_same_chance() -> None:
     assert set(kinds) == set(range(1, 11))
     assert max(abs(kinds.count(one) - 300) for one in range(1, 11)) < 70  # four standard deviations
     assert {make(lam=0.0).kind(Rng(0, step)) for step in range(9)} == {0}
+
+
+@pytest.mark.parametrize("setting", [{}, {"sigma_style": 0.2}, {"eps_g": 0.5}, {"k": 5}, {"L_max": 3}])
+def test_the_view_is_the_block_applied_as_often_as_the_step_says(setting: dict[str, Any]) -> None:
+    given, method = {"k": 3, "eps_g": 0.01, "sigma_style": 0.5, **setting}, make(**setting)
+    x, net, kinds, k = images(), build("mini_convnet", 4, 0), set(), given["k"]
+    for step in range(6):
+        rng = Rng(0, step)
+        smooth, style = (given["eps_g"], 1.0), given["sigma_style"]
+        draws = rng.draw("block", sample_block, 1, k=k, smooth=smooth, offset=(1e-3, 0.2), style=style)
+        times = method.kind(rng)
+        assert isinstance(times, int)
+        (view,) = method.views(net, x, torch.tensor([0, 1]), rng, {})
+        dp = sample_offsets(2, k, 7, 9, rng.generator("offsets"))
+        torch.testing.assert_close(view, progressive_conv(x, draws, dp, times))
+        kinds.add(times)
+    assert len(kinds) > 1
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -182,7 +207,8 @@ def test_per_image_draws_a_style_for_each_image() -> None:
 
 
 @pytest.mark.parametrize(("side", "given", "bounds"), [
-    (32, "by_size", (1e-3, 0.2)), (224, "by_size", (1e-3, 0.5)), (32, 0.7, (1e-3, 0.7)), (32, 0.0, (0.0, 0.0)),
+    (32, "by_size", (1e-3, 0.2)), (127, "by_size", (1e-3, 0.2)), (128, "by_size", (1e-3, 0.5)),
+    (224, "by_size", (1e-3, 0.5)), (32, 0.7, (1e-3, 0.7)), (32, 0.0, (0.0, 0.0)),
 ])  # fmt: skip
 def test_offsets_go_by_the_size_of_images(
     monkeypatch: pytest.MonkeyPatch, side: int, given: Any, bounds: tuple[float, float]

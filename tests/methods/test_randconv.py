@@ -328,6 +328,19 @@ def test_steps_and_views_have_their_own_draws() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again, views[3:], strict=True))
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"mixing": False}, {"kernel_sizes": (5,)}, {"clamp_output": "true"}, {"clamp_output": "norm"},
+        {"distribution": "kaiming_uniform"}, {"identity_prob": 1.0}, {"per_image": True},
+    ],
+)  # fmt: skip
+def test_each_setting_changes_the_views(setting: dict[str, Any]) -> None:
+    x, y, net = torch.rand(4, 3, 12, 12), torch.zeros(4, dtype=torch.int64), build("mini_convnet", 4, 0)
+    first, other = (make(**options).views(net, x, y, Rng(0), {}) for options in ({}, setting))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
 def test_a_bias_changes_the_views() -> None:
     x, y, net = torch.rand(2, 3, 12, 12), torch.zeros(2, dtype=torch.int64), build("mini_convnet", 4, 0)
     plain, biased = (make(bias=bias).views(net, x, y, Rng(0), {})[0] for bias in (False, True))

@@ -22,6 +22,7 @@ from benchmark.ops.attacks.spectrum import (
     Draws,
     attack_spectrum,
 )
+from benchmark.ops.augmix import OPS, augmix_view, sample_mix
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from tests.methods.sada_cases import batch_norm_net, dense, make, sada
 
@@ -173,6 +174,20 @@ def test_alpha_weighs_the_chains_of_the_augmented_view() -> None:
     net = build(MINI, 10, 0)
     even, single = (sada.Method(weight_map="none", alpha=a).views(net, x, y, Rng(0), {})[0] for a in (1.0, 0.01))
     assert not torch.equal(even, single)
+
+
+@pytest.mark.parametrize("setting", [{"severity": 5.0}, {"ops": ("rotate", "color")}, {"depth": 1}, {"width": 2}])
+def test_each_setting_of_the_chains_changes_the_views(setting: dict[str, Any]) -> None:
+    (x, y), net = batch(), build(MINI, 10, 0)
+    first, other = (sada.Method(weight_map="none", **given).views(net, x, y, Rng(0), {})[0] for given in ({}, setting))
+    assert not torch.equal(first, other)
+
+
+def test_views_of_the_warm_up_mix_all_operations_at_severity_two() -> None:
+    x, y = batch()
+    views = UNWEIGHTED.views(build(MINI, 10, 0), x, y, Rng(3), {})
+    draws = Rng(3).draw("augmix", sample_mix, 12, ops=OPS, severity=2.0)
+    assert torch.equal(torch.cat(views), augmix_view(x.repeat(3, 1, 1, 1), draws))
 
 
 def test_setup_refuses_an_asymmetric_map(monkeypatch: pytest.MonkeyPatch) -> None:

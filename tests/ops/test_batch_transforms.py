@@ -100,6 +100,12 @@ def test_draws() -> None:
     assert found.filtered.float().mean().item() == pytest.approx(0.6, abs=0.02)
 
 
+def test_draws_of_the_jitter_are_independent() -> None:
+    found = sample_jitter_log(20_000, torch.Generator().manual_seed(0))
+    parts = (found.brightness, found.contrast, found.contrast_first.float(), found.filtered.float())
+    torch.testing.assert_close(torch.corrcoef(torch.stack(parts)), torch.eye(4), rtol=0, atol=0.03)
+
+
 def test_images_do_not_depend_on_their_neighbours_and_plain_changes_nothing() -> None:
     grey = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).floor().div(255)
     x, rng = grey.expand(4, 3, 8, 8), Rng(0, 5)
@@ -142,6 +148,17 @@ def test_draws_of_crops() -> None:
     assert (tall.width == 20).all()
 
 
+def test_corners_and_flips_of_crops_are_drawn_apart() -> None:
+    """Where the room on both sides is 40 of 224 pixels or more."""
+    drawn = sample_crop_flip(20_000, 224, 224, torch.Generator().manual_seed(0))
+    rooms = 224 - drawn.height, 224 - drawn.width
+    wide = (rooms[0] >= 40) & (rooms[1] >= 40)
+    assert wide.sum() > 2000
+    parts = (drawn.top / rooms[0], drawn.left / rooms[1], drawn.flipped.float())
+    found = torch.corrcoef(torch.stack([part[wide] for part in parts]))
+    torch.testing.assert_close(found, torch.eye(3), rtol=0, atol=0.06)
+
+
 def test_a_crop_does_not_depend_on_its_neighbours() -> None:
     x, rng = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), Rng(0, 5)
     other = x.clone()
@@ -168,6 +185,7 @@ def test_crop_flip_draws_reach_every_place() -> None:
     for places in (found.top, found.left):
         assert places.unique().tolist() == list(range(9))
     assert found.flipped.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert len(set(zip(found.top.tolist(), found.left.tolist(), found.flipped.tolist(), strict=True))) == 9 * 9 * 2
     x = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     assert torch.equal(transform_batch(x, "pad_crop_flip", Rng(0, 5)), transform_batch(x, "pad_crop_flip", Rng(0, 5)))
     assert transform_batch(x, "pad_crop_flip", Rng(0, 5)).shape == x.shape

@@ -193,3 +193,11 @@ def test_starts_cover_their_ranges() -> None:
     assert 0 <= start.min() < 0.001
     assert 0.999 < start.max() < 1
     assert int(0.2 * 84) == semantic.SIDE
+
+
+def test_centres_of_squares_lie_all_over_the_image() -> None:
+    centres = torch.cat([sample_semantic(1, generator(seed)).squares for seed in range(250)])
+    assert centres.shape == (2000, 2)
+    counts = Counter(tuple(place) for place in (3 * centres).long().tolist())  # of the nine ninths of an image
+    assert len(counts) == 9
+    assert all(count == pytest.approx(2000 / 9, abs=60) for count in counts.values())
