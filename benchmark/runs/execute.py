@@ -34,15 +34,15 @@ def execute(job: Job, listener: Listener) -> Record:
         if earlier and job.settled(earlier):
             return earlier
         outcome = (perform_split if job.nproc > 1 else perform)(job, folder, listener)
-        if earlier and _contradicts(earlier, outcome.record):
-            said = f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}"
-            outcome = noted(outcome, said)
         return settle(store, folder, job, earlier, outcome)
 
 
 def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome: Outcome) -> Record:
     """Stores what came of a run that works in `folder`, and returns it; where there is an earlier record that is
-    better, and as today's code makes it, that one stays and is returned."""
+    better, and as today's code makes it, that one stays and is returned. A record that disagrees with an earlier one
+    says so."""
+    if earlier and _contradicts(earlier, outcome.record):
+        outcome = noted(outcome, f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}")
     now = outcome.record
     if earlier is None or earlier.status != "done" or now.status == "done" or job.outdated(earlier):
         store.finish(*outcome)

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +124,32 @@ def test_a_node_with_other_code_is_refused(tmp_path: Path, plugin: Path) -> None
     parcel = Parcel(job.code, tmp_path, {plugin: plugin.read_bytes() + b"another = 1\n"})
     with pytest.raises(UsageError, match="has other code"):
         ray_task.work(job, parcel, None, Mail())
+
+
+def test_a_good_record_outlives_a_failed_rerun_on_a_cluster(tmp_path: Path) -> None:
+    """And one that reaches other accuracies is said to be not repeatable, as on this machine."""
+    (job,) = jobs(tmp_path / "out", methods=("erm",))
+    store = Store(job.out)
+    first = perform.perform(job, tmp_path, Heard())
+    with store.working(job.asked.run_id):
+        store.finish(*first)
+    failed = first.record.model_copy(update={"status": "failed", "error": "lost", "accuracy": None})
+    scores = dict.fromkeys(first.record.accuracy.source_val, 1.0)  # type: ignore[union-attr]
+    other = first.record.accuracy.model_copy(update={"source_val": scores})  # type: ignore[union-attr]
+    for record, kept in ((failed, True), (first.record.model_copy(update={"accuracy": other}), False)):
+        driver = ray._Driver.__new__(ray._Driver)
+        driver.ray = SimpleNamespace(exceptions=SimpleNamespace(RayTaskError=(), RayError=()))
+        driver.listener, driver.records = Heard(), []
+        with ExitStack() as lock:
+            folder = lock.enter_context(store.working(job.asked.run_id))
+            outcome = first._replace(record=record)
+            driver.flights = {"reference": ray._Flight(job, folder, lock.pop_all())}
+            driver.ray.get = {"reference": outcome}.__getitem__
+        driver.land("reference")
+        (said,) = driver.records
+        assert store.read(job.asked.run_id) == said
+        assert (said == first.record) is kept
+        assert any("not repeatable" in warning for warning in said.warnings) is not kept
 
 
 class Mail:

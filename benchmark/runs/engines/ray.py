@@ -23,7 +23,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs.engines.ray_task import Parcel, pack, work
-from benchmark.runs.execute import noted
+from benchmark.runs.execute import noted, settle
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, inputs, record_of
 from benchmark.runs.store import Store
@@ -169,8 +169,9 @@ class _Driver:
         if flight.lost:
             outcome = noted(outcome, flight.lost)
         with flight.lock:
-            Store(job.out).finish(*outcome)
-        self.end(job, outcome.record)
+            store = Store(job.out)
+            record = settle(store, flight.folder, job, store.read(job.asked.run_id), outcome)
+        self.end(job, record)
 
     def start(self, flight: _Flight) -> None:
         if not flight.started:
