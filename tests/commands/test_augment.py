@@ -367,7 +367,7 @@ def test_the_documented_example_runs_and_learns() -> None:
     assert names["net"].training
 
 
-@USABLE
+@pytest.mark.parametrize("name", sorted(name for name in ALONE if CLASSES[name].uncoupled))
 def test_what_would_couple_the_images_may_be_set_back(name: str) -> None:
     released = CLASSES[name]().settings()
     for key, alone in (CLASSES[name].uncoupled or {}).items():
