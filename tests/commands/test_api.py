@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import signal
 import threading
 from pathlib import Path
@@ -16,10 +17,14 @@ from PIL import Image
 
 import benchmark
 from benchmark import api
+from benchmark.api import Results
+from benchmark.comparison import Comparison
 from benchmark.core.errors import UsageError
+from benchmark.report.figures import all_figures
 from benchmark.runs import plan_file
 from benchmark.runs.store import Store
 from tests.faults.harness import plugin
+from tests.handmade import failed, fill, record, scored
 
 TINY: dict[str, Any] = {
     "seeds": 0, "steps": 3, "evaluations": 1, "sensitivity_images": 1, "device": "cpu", "progress": False,
@@ -210,3 +215,52 @@ def test_names_are_found_lazily() -> None:
     assert benchmark.results is api.results
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(benchmark, "nothing")  # noqa: B009
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Results:
+    """Two of three runs of a folder: AugMix, and one that failed, without the ERM that ran beside them."""
+    made = [record("erm", 0, 40.0), record("augmix", 0, 60.0, speed=25.0), failed("gud", 0)]
+    fill(tmp_path, made)
+    return Results(tmp_path, {run.run_id for run in made[1:]})
+
+
+def test_a_speed_is_relative_to_an_erm_that_was_not_asked_for(beside: Results) -> None:
+    assert beside.throughput["method"].tolist() == ["augmix"]
+    assert beside.throughput["relative_to_erm"].tolist() == [0.25]
+
+
+def test_what_is_shown_is_of_the_runs_asked_for(beside: Results) -> None:
+    assert repr(beside).splitlines()[0].endswith(": 2 runs, 1 of them failed")
+    assert repr(beside).endswith("mean accuracy in %: augmix 60.0, gud failed")
+    assert "<td>erm</td>" not in beside._repr_html_()
+    assert "<td>augmix</td>" in beside._repr_html_()
+
+
+def test_its_figures_are_of_the_runs_asked_for(beside: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(all_figures, "draw", lambda store, records: drawn.extend(r.asked.method for r in records))
+    assert dict(beside.figures) == {}
+    assert sorted(drawn) == ["augmix", "gud"]
+
+
+def test_the_mean_that_is_printed_is_that_over_the_shifted_domains(tmp_path: Path) -> None:
+    fill(tmp_path, [scored(record("erm", 0), {"a": 20.0, "b": 80.0})])
+    assert repr(Results(tmp_path)).endswith("; mean accuracy in %: erm 50.0")
+
+
+@pytest.mark.parametrize(("rule", "value"), [("source-val", 95.0), ("last", 94.0)])
+def test_accuracies_of_a_run_are_under_its_own_rule(rule: str, value: float, tmp_path: Path) -> None:
+    fill(tmp_path, [record("erm", 0, 50.0, selection=rule)])
+    (row,) = Results(tmp_path).runs.to_dict("records")
+    assert (row["source_val_accuracy"], row["mean_accuracy"]) == (value, 50.0 - (rule == "last"))
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_row_whose_search_found_nothing_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill(tmp_path, [])
+    nothing = "gud: none of its 2 trials ended well, so it is not run."
+    monkeypatch.setattr(api, "prepare", lambda args: Comparison(args, store, {}, [], [], problems=[nothing]))
+    with pytest.warns(UserWarning, match=re.escape(nothing)):
+        found = benchmark.compare(methods="gud", search=2, out=tmp_path, progress=False)
+    assert len(found.runs) == 0

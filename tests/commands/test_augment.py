@@ -365,3 +365,11 @@ def test_the_documented_example_runs_and_learns() -> None:
     assert names["hard"].shape == (32, 3, 24, 32)
     assert torch.equal(names["labels"], names["y"][:32])
     assert names["net"].training
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ALONE if CLASSES[name].uncoupled))
+def test_what_would_couple_the_images_may_be_set_back(name: str) -> None:
+    released = CLASSES[name]().settings()
+    for key, alone in (CLASSES[name].uncoupled or {}).items():
+        assert make(name).method.settings()[key] == alone != released[key]
+        assert make(name, **{key: released[key]}).method.settings()[key] == released[key]

@@ -264,3 +264,14 @@ def test_the_package_itself_stays_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     with pytest.raises(AttributeError, match="no attribute 'load_models'"):
         _ = benchmark.load_models  # type: ignore[attr-defined]
+
+
+def test_what_does_not_reproduce_its_record_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[export.Args] = []
+    monkeypatch.setattr(export, "exported", sent.append)
+    for good, code, count in ((False, 1, 0), (True, 0, 1)):
+        monkeypatch.setattr(export, "checked", lambda run_dir, data_dir, good=good: good)
+        for words in (["--folder", str(tmp_path / "new")], ["--push-to-hub", "someone/mini"]):
+            sent.clear()
+            assert export.main([str(tmp_path), "--check", *words]) == code
+            assert len(sent) == count

@@ -165,3 +165,20 @@ def test_ctrl_c_ends_it_and_a_run_that_fails_does_not(
 def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert reproduce.main(["--method", "sadda", "--out", str(tmp_path)]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_only_the_methods_asked_for_are_reported_and_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "published_numbers", lambda: papers(published(), published(method="erm")))
+    ran: list[str] = []
+
+    def run(words: list[str]) -> int:
+        ran.append(words[words.index("--methods") + 1])
+        return 0
+
+    monkeypatch.setattr("benchmark.run.main", run)
+    assert reproduce.main(["--method", "gud", "--out", str(tmp_path), "--run"]) == 0
+    shown = capsys.readouterr().out
+    assert ("gud on digits" in shown, "erm on digits" in shown) == (True, False)
+    assert ran == ["gud"]

@@ -74,3 +74,18 @@ def test_runs_that_shared_a_gpu_give_no_rate(tmp_path: Path, capsys: pytest.Capt
     assert "those that shared a GPU do not count: run them with --jobs 1" in capsys.readouterr().err
     fill(tmp_path, [made])
     assert scaling.main(words) == 0
+
+
+@pytest.mark.parametrize(("seeds", "gflops"), [(5, 0.01), (20, 0.01), (5, 0.002)])
+def test_hours_follow_the_seeds_and_the_assumed_rate(
+    seeds: int, gflops: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ERM makes 150 steps of 32 images; three passes an image in its record give it three times the rate."""
+    fill(tmp_path, [record("erm", 0)])
+    words = ["--out", str(tmp_path), "--methods", "erm", "--datasets", "minidigits", "--devices", "1"]
+    assert scaling.main([*words, "--seeds", str(seeds), "--gflops", str(gflops)]) == 0
+    shown = capsys.readouterr().out
+    each = 150 * 32 * scaling.gflop("minidigits", "mini_convnet") / (3 * gflops)
+    assert f"| erm      | 3.00    | {each / 60:.1f}" in shown
+    assert f"reaches {gflops:g} GFLOP/s (assumed)" in shown
+    assert f"{seeds} runs take {seeds * each / 3600:.1f} device-hours" in shown

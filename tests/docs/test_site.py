@@ -14,8 +14,11 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from docs.site import pictures
+from benchmark.report.figures import gains
+from benchmark.report.tidy.stats import Pair
+from docs.site import pictures, published
 from tests.conftest import ROOT
+from tests.handmade import record, scored
 
 NEEDS = pytest.mark.skipif(find_spec("material") is None, reason="no mkdocs-material: `make docs` installs it")
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -105,6 +108,24 @@ def test_broken_links_end_the_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "results" / "published").is_dir(), reason="an installation without published results")
+def test_the_readme_s_chart_shows_gains_in_the_mean_over_targets_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AugMix gains 20 points in one target of either source and loses 2 in the other, the worse one."""
+    targets = {"erm": {"a": 60.0, "b": 40.0}, "augmix": {"a": 80.0, "b": 38.0}, "augmix[k=3]": {"a": 90.0, "b": 90.0}}
+    runs = [
+        scored(record(row.partition("[")[0], seed, source=source, variant="k=3" * ("[" in row)), values)
+        for row, values in targets.items()
+        for source in ("one", "other")
+        for seed in (0, 1)
+    ]
+    drawn: list[dict[str, list[Pair]]] = []
+    monkeypatch.setattr(pictures, "PANELS", {("minidigits", "8 steps"): "a panel"})
+    monkeypatch.setattr(published, "records", lambda dataset, length: runs)
+    monkeypatch.setattr(gains, "gains", lambda panels, path: drawn.append(panels))
+    pictures.chart(Path())
+    ((found,),) = (panels["a panel"] for panels in drawn)
+    assert (found.row, found.versus, found.difference.mean) == ("augmix", "erm", 9.0)
+
+
 def test_the_readme_s_pictures_are_made_from_the_published_records() -> None:
     expected = pictures.hashed(pictures.records())
     for path in pictures.PICTURES:

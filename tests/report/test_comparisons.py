@@ -1,9 +1,11 @@
 """Comparisons, targets of several parts, overlaps and published numbers, from records made by hand."""
 
+from typing import Any
+
 import pytest
 
 from benchmark import tables
-from benchmark.core.record import Record
+from benchmark.core.record import Record, Trial
 from benchmark.corruptions.severities import GROUPS
 from benchmark.registry import make, names
 from benchmark.report.people.accuracy_table import lines, notes
@@ -151,6 +153,51 @@ def test_ranks_over_datasets_and_targets() -> None:
     assert rank_rows([*longer, *made]).set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}
 
 
+def test_searched_comparisons_are_ranked_apart_from_those_at_default_settings() -> None:
+    """AugMix wins both comparisons after a search and loses both without one."""
+    made = [
+        scored(record(method, 0, dataset=dataset, trial=trial), {"a": value})
+        for dataset in ("minidigits", "digits")
+        for trial, method, value in (
+            (None, "erm", 60.0), (None, "augmix", 50.0),
+            (Trial(number=1, of=4), "erm", 70.0), (Trial(number=2, of=4), "augmix", 80.0),
+        )
+    ]  # fmt: skip
+    found = {
+        budget: rows.set_index("method")["average_rank"].to_dict() for budget, rows in rank_rows(made).groupby("budget")
+    }
+    searched = "steps, each method's best of 4 settings on source validation"
+    assert found == {"steps": {"erm": 1.0, "augmix": 2.0}, searched: {"erm": 2.0, "augmix": 1.0}}
+
+
+def test_what_failed_makes_no_comparison_wider() -> None:
+    made = [
+        scored(record(method, 0, dataset=dataset), {"a": value})
+        for dataset in ("minidigits", "digits")
+        for method, value in (("erm", 50.0), ("augmix", 60.0))
+    ]
+    others = [scored(record("erm", 0, lr=0.5), {"a": 99.0})]
+    others += [failed(method, 0, lr=0.5) for method in ("augmix", "gud", "sada")]
+    frame = rank_rows(made)
+    assert dict(zip(frame["method"], frame["average_rank"], strict=True)) == {"augmix": 1.0, "erm": 2.0}
+    assert rank_rows([*others, *made]).equals(frame)
+    assert rank_rows([*made, failed("gud", 0), failed("augmix", 1)]).equals(frame)  # nor do they stand behind a rank
+
+
+def test_the_dearest_is_looked_for_under_equal_steps() -> None:
+    def taking(paid: float, method: str, **changes: Any) -> Record:
+        made = record(method, 0, **changes)
+        assert made.throughput is not None
+        cost = made.throughput.model_copy(update={"setup_seconds": 0.0, "train_seconds": paid})
+        return made.model_copy(update={"throughput": cost})
+
+    made = [taking(2.0, "erm"), taking(8.0, "augmix"), taking(60.0, "erm", budget="time", seconds=60.0)]
+    (shown,) = summarise(made, {})["cost"]
+    (note,) = shown.footnotes
+    assert note.startswith("With 8 steps, augmix is the dearest: `--budget passes --steps 24` or")
+    assert "--seconds 8`" in note
+
+
 def test_costs_of_all_budgets_stand_side_by_side() -> None:
     dear = record("augmix", 0, 60.0)
     assert dear.throughput is not None
@@ -181,6 +228,8 @@ def test_overlaps_follow_the_settings() -> None:
     assert operations(record("sada", 0, loader="jitter_log")) == ("brightness", "contrast")
     touched = overlaps([record("augmix", 0, settings={"ops": "all"})], ["contrast", "fog", "zoom_blur"])
     assert touched == {"augmix": {"contrast": ["contrast"], "sharpness": ["zoom_blur"]}}
+    coloured = overlaps([record("augmix", 0, settings={"ops": ["color"]})], ["brightness", "contrast", "saturate"])
+    assert coloured == {"augmix": {"color": ["saturate"]}}  # Pillow's Color blends with grey
 
 
 def test_an_overlap_is_flagged_and_left_out_of_one_mean_for_all_rows() -> None:

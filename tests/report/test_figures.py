@@ -177,6 +177,33 @@ def test_lines_of_a_curve_leave_the_source_out_of_the_targets() -> None:
     assert learning_curves.has_line([*curve, *curve])
 
 
+def test_targets_are_solid_and_the_source_is_dashed(saved: list[Figure]) -> None:
+    """As the note below the figure has it, in the panel of each row, ERM's grey lines too."""
+    runs = [record("erm", 0), record("augmix", 0)]
+    level = {runs[0].run_id: 30.0, runs[1].run_id: 60.0}
+    curves = {
+        run_id: [{"step": s, "val": 95.0, "test": {"shifted": value, "same": 99.0}} for s in (4, 8)]
+        for run_id, value in level.items()
+    }
+    learning_curves.learning_curves(runs, curves, Path())
+    erm, augmix = saved[0].axes
+    for axes, targets in ((erm, {30.0}), (augmix, {30.0, 60.0})):
+        heights = {
+            style: {y for line in axes.lines if line.get_linestyle() == style for y in points(line)[1]}
+            for style in ("-", "--")
+        }
+        assert heights == {"-": targets, "--": {95.0}}
+
+
+def test_a_bar_joins_only_ranks_that_the_test_does_not_tell_apart(saved: list[Figure]) -> None:
+    """A critical difference of 1: neighbours are 0.8 apart, the first and the third 1.6, the last from all others 1.2
+    or more."""
+    accuracies.ranks({"erm": 1.0, "augmix": 1.8, "gud": 2.6, "sada": 3.8}, 1.0, Path())
+    bars = [points(line)[0] for line in saved[0].axes[0].lines if line.get_linewidth() == 2]
+    middles = [(round(low + 0.06, 6), round(high - 0.06, 6)) for low, high in bars]
+    assert middles == [(1.0, 1.8), (1.8, 2.6)]
+
+
 def corrupted(method: str, seed: int) -> Record:
     """A run tested on two corruptions at five severities each."""
     made = record(method, seed, 50.0 + seed)

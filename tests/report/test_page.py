@@ -336,3 +336,71 @@ def test_too_little_to_judge_is_said_to_be_so() -> None:
     assert unsure.answer.endswith(
         "no row is shown to be better than all others, and ERM, the yardstick, has no accuracy."
     )
+
+
+def test_of_a_row_that_is_better_and_a_noisy_one_above_it_the_better_one_is_named() -> None:
+    found = verdict([*ERM, *seeds("gud", 52.1, 53.0, 51.1, 52.4, 51.6), *seeds("augmix", 66.0, 43.0, 60.0, 48.0, 60.0)])
+    assert found.reasons[0].startswith("augmix has the highest mean over the shifted domains, 55.4 %")
+    assert found.answer == "Use gud: it alone is shown to be better than ERM, though not than every other row."
+
+
+def test_a_slow_method_has_a_fraction_of_the_speed_of_erm() -> None:
+    slow = [record("augmix", seed, value, speed=25.0) for seed, value in enumerate(CLEAR)]
+    found = verdict([*ERM, *slow])
+    assert found.reasons[-1] == "Cost: augmix 3.0 passes per source image and 0.25 of ERM's speed."
+
+
+def test_below_erm_the_best_of_the_others_comes_next() -> None:
+    near, far = seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5), seeds("gud", 30.0, 33.0, 29.0, 30.0, 31.0)
+    found = verdict([*ERM, *near, *far])
+    assert "; augmix comes next, 0.2 points below" in found.reasons[0]
+
+
+@pytest.mark.parametrize(("step", "said"), [(1.1, "1 more seed"), (1.3, "2 more seeds")])
+def test_more_seeds_are_those_beside_the_ones_that_are_there(step: float, said: str) -> None:
+    """Differences of 2 points in the mean, `step` apart: the paired t-test at 5 % asks for six and for seven seeds."""
+    gained = [2 + step * i for i in (-2, -1, 0, 1, 2)]
+    spread = float(np.std(gained, ddof=1))
+    enough = next(n for n in range(5, 20) if 2 / (spread / n**0.5) > stats.t.ppf(0.975, n - 1))
+    assert said.startswith(f"{enough - 5} more")
+    found = verdict([*seeds("erm", *[50.0] * 5), *seeds("augmix", *(50 + by for by in gained))])
+    assert found.answer.startswith("Undecided: augmix is 2.0 points ahead of ERM")
+    assert f"What would decide it: {said}, if mean and spread stay as they are." in found.reasons
+
+
+def test_the_mean_of_erm_is_named_only_where_both_have_the_same_seeds() -> None:
+    found = verdict([*ERM, *seeds("augmix", *CLEAR, 75.0)])
+    assert "62.6 %, 10.1 points above ERM over the seeds that both have (95 %" in found.reasons[0]
+    assert "10.1 points above ERM's 50.0 % (95 %" in verdict([*ERM, *seeds("augmix", *CLEAR)]).reasons[0]
+
+
+# --- the details of a run
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("source-val", "shifted 50.0, same 90.0 %; selected at step 4 of 8"),
+        ("last", "shifted 49.0, same 90.0 %; selected at step 8 of 8"),
+    ],
+)
+def test_the_details_of_a_run_are_those_of_the_network_that_was_selected(rule: str, said: str, tmp_path: Path) -> None:
+    store = fill(tmp_path, [record("erm", 0, selection=rule)])
+    assert said in Parsed(page.write(store, store.read_all()).read_text(encoding="utf-8")).text
+
+
+def test_runs_on_one_machine_have_one_environment_whatever_its_load() -> None:
+    def under(seed: int, **about: object) -> Record:
+        made = record("erm", seed)
+        ran = made.ran.model_copy(update={"machine": {**made.ran.machine, **about}})
+        return made.model_copy(update={"ran": ran})
+
+    made = [under(0, load_mean=0.5, load_max=1.0), under(1, load_mean=3.5, load_max=4.0), under(2, threads=8)]
+    assert [ids for _, ids in facts.environments(made)] == [[made[0].run_id, made[1].run_id], [made[2].run_id]]
+
+
+def test_the_small_curve_of_a_run_has_the_shifted_domains_without_the_source() -> None:
+    curve = [{"step": s, "val": 80.0, "test": {"shifted": 10.0 * s, "same": 100.0}} for s in (4, 8)]
+    drawn = facts.spark(curve, record("erm", 0))
+    assert drawn == {"targets": "100.0,36.0 200.0,12.0", "source": "100.0,12.0 200.0,12.0"}  # 60 high, 100 % on top

@@ -3,6 +3,7 @@
 import io
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from rich.console import Console
 from benchmark import run
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures
+from benchmark.report.people.summaries import summarise
 from benchmark.runs import shared
+from tests import toy
 from tests.handmade import record
 from tests.report.test_terminal import Clock, job
 
@@ -121,3 +124,32 @@ def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str], mo
     assert (shown.out.count("\n"), shown.err) == (1, "")
     assert run.main([*words, "-q", "-v"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_runs_at_a_time_divide_the_time_left() -> None:
+    """Two of four runs are half way after 100 s: 100 s more of each, and 200 s for each of the others."""
+    clock, jobs = Clock(), [job(seed) for seed in range(4)]
+    log = log_of(clock, jobs)
+    for each in jobs[:2]:
+        log.started(each)
+        log.progressed(each, "training", 0.5)
+    clock.now = 100.0
+    assert log.rest() == pytest.approx((2 * 100 + 2 * 200) / 2)
+
+
+def test_only_seeds_of_one_row_from_one_source_take_as_long() -> None:
+    def kind(**changes: Any) -> str:
+        (found,) = run_log.kinds_of([SimpleNamespace(asked=toy.asked(**changes))]).values()  # type: ignore[list-item]
+        return found
+
+    others = [kind(method="sada"), kind(variant="k=3"), kind(source="other"), kind(dataset="digits")]
+    assert len({kind(), *others}) == 5
+    assert kind(seed=1) == kind()
+
+
+@pytest.mark.parametrize(("rule", "shifted"), [("source-val", 50.0), ("last", 49.0)])
+def test_the_line_of_a_run_has_the_numbers_of_its_table(rule: str, shifted: float) -> None:
+    made = record("erm", 0, 50.0, selection=rule)
+    assert run_log.outcome(made).startswith(f"shifted {shifted}, same 90.0 %; ")
+    (table,) = summarise([made], {})["accuracy"]
+    assert table.lines[0].cells["shifted"].text == f"{shifted}"

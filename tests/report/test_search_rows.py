@@ -1,10 +1,13 @@
 """Searched runs in tables: what they share one with, and what was tried for them."""
 
+import pytest
+
 from benchmark.core.record import Record, Trial
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.comparisons import setting
 from benchmark.report.tidy.groups import group_of
 from benchmark.report.tidy.search_rows import search_rows
+from benchmark.runs import search
 from benchmark.runs.search import SEED
 from tests.handmade import record
 
@@ -63,3 +66,11 @@ def test_trials_that_no_run_followed_are_listed_too() -> None:
     (table,) = summarise([record("erm", 0)], {}, [failed])["search"]
     assert table.lines[0].cells["source validation"].text == "diverged"
     assert table.footnotes == ["erm: 1 trial took 3.0 s of training; none was chosen"]
+
+
+@pytest.mark.parametrize(("rule", "value"), [("source-val", 95.0), ("last", 94.0)])
+def test_a_trial_has_the_score_that_it_is_chosen_by(rule: str, value: float) -> None:
+    trial = searched("erm", 0, None, 1e-3, selection=rule)
+    assert search_rows([], [trial])["source_val"].tolist() == [value] == [search.score(trial)]
+    (table,) = summarise([record("erm", 0)], {}, [trial])["search"]
+    assert table.lines[0].cells["source validation"].text == f"{value:.1f}"

@@ -227,6 +227,21 @@ def test_trace_leads_from_a_mean_to_the_runs_of_all_sources(tmp_path: Path) -> N
     assert "sources.md: pacs, 3 sources" in back
 
 
+def test_a_difference_to_erm_is_of_the_seeds_that_both_have() -> None:
+    more = level("augmix", 2, 80.0)
+    (line,) = (line for line in shown([*ERM, *AUGMIX, *more]).lines if line.label == "augmix")
+    assert line.cells["minus ERM"].text == "+11.0"
+    assert set(line.cells["minus ERM"].runs) == {one.run_id for one in [*ERM, *AUGMIX]}
+    assert {one.run_id for one in more} < set(line.cells["mean"].runs)
+
+
+def test_a_state_of_the_data_on_which_all_failed_does_not_count() -> None:
+    lost = [failed(method, 0, dataset="pacs", source="art", fingerprint="f" * 16) for method in ("gud", "mada", "sada")]
+    (campaign,) = campaigns([*ERM, *AUGMIX, *lost])
+    assert {one.run_id for one in campaign.left_out} == {one.run_id for one in lost}
+    assert campaign.means == {"erm": 52.0, "augmix": 63.0}
+
+
 def test_the_verdict_is_over_all_sources() -> None:
     (campaign,) = campaigns(RUNS)
     found = over_sources(campaign)

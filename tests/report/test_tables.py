@@ -319,6 +319,15 @@ def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None
             tables.trace(store, wrong)
 
 
+def test_a_beginning_that_several_run_ids_share_names_none_of_them(tmp_path: Path) -> None:
+    made = {run.run_id[0]: run for run in (record("erm", seed) for seed in range(17))}  # 16 digits at most
+    twin = next(run for run in (record("erm", seed) for seed in range(17)) if run not in made.values())
+    store = fill(tmp_path, [made[twin.run_id[0]], twin])
+    with pytest.raises(UsageError, match=f"--trace {twin.run_id[0]}: ambiguous run id"):
+        tables.trace(store, twin.run_id[0])
+    assert twin.ran.command in tables.trace(store, twin.run_id)
+
+
 def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
     text = tables.trace(store, "accuracy:erm:mean")

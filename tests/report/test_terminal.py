@@ -65,3 +65,13 @@ def test_the_line_of_a_run_says_that_the_machine_was_loaded() -> None:
     assert (
         run_log.outcome(busy) == f"{run_log.outcome(made)}; the machine was loaded: 6.0 runnable processes on 2 cores"
     )
+
+
+def test_a_plan_says_how_many_minutes_are_to_be_done_in_all() -> None:
+    jobs = [SimpleNamespace(asked=toy.asked("erm", seed), sharing=1) for seed in range(3)]
+    out = io.StringIO()
+    seconds = {each.asked.run_id: cost for each, cost in zip(jobs, (90.0, 5400.0), strict=False)}
+    terminal.show_plan(jobs, seconds, Console(file=out, width=200))  # type: ignore[arg-type]
+    assert "2 of 3 runs to do; roughly 91.5 minutes, one at a time on this machine" in out.getvalue()
+    shown = [line.split()[-1] for line in out.getvalue().splitlines() if " steps " in line]
+    assert shown == ["s", "s", "done"]

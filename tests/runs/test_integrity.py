@@ -273,3 +273,14 @@ def test_a_folder_in_the_place_of_a_table_is_named(store: Store, capsys: pytest.
 @pytest.mark.parametrize("published", FOLDERS, ids=lambda folder: folder.name)
 def test_published_records_are_within_the_limits(published: Path) -> None:
     assert Records(published).read_all()
+
+
+@pytest.mark.parametrize(("shown", "wrong"), [((0, 1), False), ((0,), True), ((), True), ((0, 1, 2), True)])
+def test_a_page_of_other_runs_than_those_that_are_there_is_found(
+    shown: tuple[int, ...], wrong: bool, store: Store
+) -> None:
+    tables.write(store)
+    ids = [record(*of).run_id for of in (("erm", 0), ("augmix", 0), ("gud", 0))]
+    text = "".join(f'<a href="runs/{ids[i]}/record.json">' for i in shown)
+    (store.out / "index.html").write_text(text, encoding="utf-8")
+    assert tables.check(store) == ["../index.html"] * wrong

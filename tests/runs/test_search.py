@@ -8,13 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmark import registry, tables
+from benchmark import comparison, registry, tables
 from benchmark.core.errors import UsageError
 from benchmark.core.ranges import Choice, Range
 from benchmark.core.record import Asked, Record, Trial
+from benchmark.report.run_log import RunLog
 from benchmark.runs import search
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import arguments
+from benchmark.runs.engines import local
 from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
@@ -284,3 +286,12 @@ def test_the_documented_ranges_are_those_that_the_methods_declare() -> None:
     }
     assert {line for line in written if line[0] not in ("method", "all")} == declared
     assert ("all", "weight decay", str(search.DECAYS)) in written
+
+
+def test_trials_keep_to_the_time_that_a_run_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+    monkeypatch.setattr(local, "run_jobs", lambda todo, sharing, listener, timeout: given.append(timeout))
+    args = replace(USUAL, out=tmp_path, timeout=9.0)
+    todo = plan(args)
+    comparison.search(comparison.Comparison(args, Store(tmp_path), {}, todo, todo, untried=todo), RunLog({}))
+    assert given == [9.0]

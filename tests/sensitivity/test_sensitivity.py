@@ -100,6 +100,16 @@ def test_standard_errors_are_those_of_the_images() -> None:
     assert math.isnan(measure(net, images[:1], seed=0).mean_standard_error)
 
 
+def test_the_standard_error_of_the_mean_of_a_grid_is_that_of_the_images() -> None:
+    """Six of ten images are wrong under every wave and four under none, so the means of images are 1 and 0."""
+    wrong, size = torch.tensor([1.0] * 6 + [0.0] * 4), 24
+    net, images = step_net((1, 2), size, 1.0, identity_conv()), flat_images(torch.linspace(0.05, 0.95, 10), size)
+    found = measure(net, Images(images.x, wrong.long()), seed=0, rho=1e-6, grid=8)
+    assert found.grid == 8
+    assert found.clean_error == pytest.approx(0.6)
+    assert found.mean_standard_error == pytest.approx(float(wrong.std()) / 10**0.5)
+
+
 def test_standard_error_predicts_the_spread_of_sub_samples() -> None:
     net, images = small_net(), random_images(600, 8)
     found = [measure(net, images, seed=seed, limit=40) for seed in range(30)]

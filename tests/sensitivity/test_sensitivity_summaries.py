@@ -1,5 +1,6 @@
 """What is said of a map: summaries, correlations, pictures, comparison with the published one."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
-from benchmark import compare_map
-from benchmark.report.figures import sensitivity_maps
+from benchmark import compare_map, networks
+from benchmark.core.images import Images
+from benchmark.report.figures import palette, sensitivity_maps
 from benchmark.sensitivity import fourier
 from benchmark.sensitivity import map as sensitivity
 from benchmark.sensitivity.map import SensitivityMap, summaries, view31
+from benchmark.sensitivity.wave_errors import Released
 from tests.sensitivity.map_cases import disc
 
 
@@ -142,7 +147,47 @@ def test_pictures_share_one_scale_and_refuse_maps_of_different_kinds() -> None:
             sensitivity_maps._scale(bad)
 
 
+def test_the_picture_of_each_row_has_the_scale_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Figure] = []
+    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
+    robust = replace(pictured(0), error=pictured(0).error / 4)
+    sensitivity_maps.heat_maps({"erm": [pictured(0)], "robust": [robust]}, Path())
+    assert [figure.axes[0].images[0].get_clim() for figure in found] == [(0, 90)] * 2
+
+
 # --- the comparison with the published map
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """A folder of the published map, and no training: what the maps are asked for, each a ramp up to 10 % without a
+    factor and up to 30 % with one."""
+    asked: list[dict[str, Any]] = []
+    ramp = torch.linspace(0, 1, 31 * 31).view(31, 31)
+
+    def reference(net: nn.Module, images: Images, **given: Any) -> Released:
+        asked.append(given)
+        return Released(torch.empty(0), ramp * (10 if given["r_factor"] is None else 30))
+
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.randint(256, (128, 28, 28), generator=generator, dtype=torch.uint8), torch.zeros(128).long()
+    monkeypatch.setattr(compare_map, "grey", lambda data_dir, train: grey)
+    monkeypatch.setattr(compare_map, "train", lambda *_: (networks.build("mini_convnet", 10, 0), [50.0]))
+    monkeypatch.setattr(compare_map, "reference", reference)
+    monkeypatch.setattr(compare_map, "side_by_side", lambda maps, path: path)
+    np.save(tmp_path / "sada_sample_map.npy", ramp.numpy())
+    return asked
+
+
+def test_the_map_as_called_has_waves_of_one_norm_and_both_have_the_seed(
+    untrained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    words = ["--data-dir", str(tmp_path), "--images", "128", "--seed", "7", "--out", str(tmp_path / "out")]
+    assert compare_map.main(words) == 0
+    assert [given.get("seed") for given in untrained] == [7, 7]
+    found = json.loads((tmp_path / "out" / "record.json").read_text())["statistics"]
+    assert (found["as called"]["max"], found["enhanced"]["max"]) == pytest.approx((0.1, 0.3))
+    assert np.load(tmp_path / "out" / "maps.npy").max(axis=(1, 2)).tolist() == pytest.approx([0.1, 0.3])
 
 
 def test_comparison_of_maps_states_their_differences() -> None:
