@@ -159,9 +159,10 @@ def test_nothing_is_chosen_while_another_process_runs_a_trial(missing: int, tmp_
         for number, job in enumerate(rows[0].trials)
         if number != missing
     ]
-    jobs, (problem,) = search.settled(rows, fill(tmp_path / "search", made), args)
+    jobs, problems = search.settled(rows, fill(tmp_path / "search", made), args)
     assert jobs == []
-    assert problem.endswith("another process runs a trial of it; afterwards the same command goes on")
+    why = "another process runs a trial of it; afterwards the same command goes on"
+    assert problems == [f"{rows[0].name}: {why}"]
 
 
 def test_only_the_run_with_the_chosen_settings_keeps_its_network() -> None:
