@@ -52,6 +52,29 @@ def test_strict_gud_and_mada_take_the_other_ten_thousand() -> None:
     assert recipe_for("strict", "gud", "digits")[0].sampler == "sequential"
 
 
+def test_strict_randconv_is_chosen_by_its_own_views_as_its_code_does() -> None:
+    recipe, _, data_settings = recipe_for("strict", "randconv", "digits")
+    plain, _, same = recipe_for("strict", "erm", "digits")
+    assert (recipe.selection, plain.selection) == ("source-val-views", "source-val")
+    assert recipe == plain.model_copy(update={"selection": recipe.selection})
+    assert data_settings == same == {"mnist_m": "pickle10k"}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10c", "cifar100c"])
+def test_strict_augmix_and_augmax_are_tested_on_the_official_arrays(dataset: str) -> None:
+    for method in ("augmix", "augmax"):
+        assert recipe_for("strict", method, dataset)[2] == {"corrupted": "official"}
+        assert recipe_for("common", method, dataset)[2] == {}
+
+
+def test_strict_augmax_is_the_released_command() -> None:
+    """200 epochs of CIFAR's 50,000 images in batches of 256, attacked for 10 steps where 5 are the default."""
+    recipe, settings, _ = recipe_for("strict", "augmax", "cifar10c")
+    assert registry.make("method", "augmax", settings).settings()["steps"] == 10
+    assert registry.make("method", "augmax", {}).settings()["steps"] == 5
+    assert (recipe.steps, recipe.batch_size, recipe.selection) == (200 * -(-50_000 // 256), 256, "source-val")
+
+
 def test_glorot_initialisation_is_tensorflows_default() -> None:
     net = networks.build("digits_convnet_tf", 10, 0)
     weight = net.head.weight

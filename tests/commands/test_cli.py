@@ -231,6 +231,8 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--ray-address", "localhost:6379"], "--engine ray"),
         (["--nproc", "2", "--jobs", "2"], "--nproc splits one run"),
         (["--nproc", "2", "--timeout", "9"], "--timeout, which ends a single process"),
+        (["--nproc", "2", "--engine", "ray"], "leave out --jobs and --engine ray"),
+        (["--timeout", "9", "--engine", "ray"], "--timeout ends a process of this machine"),
         (["--plugin", "absent.py"], "no such file"),
         (["--weights", "pretrained"], "'mini_convnet' has no pretrained weights"),
         (["--weights", "absent.safetensors"], "--weights absent.safetensors: neither"),

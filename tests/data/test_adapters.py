@@ -13,10 +13,13 @@ from torch.utils.data import Dataset as TorchDataset
 from benchmark import data, run
 from benchmark.core.errors import UsageError
 from benchmark.data.adapters import from_torch
+from benchmark.data.image_files import Filter, Fit
 from benchmark.runs.store import Store
 from tests.faults.harness import light
 
 CLASSES = ["dark", "bright"]
+SPLITS: tuple[data.Split, ...] = ("val", "train")
+FITS: tuple[Fit, ...] = ("crop", "squash")
 
 
 class Items(TorchDataset[Any]):
@@ -60,6 +63,37 @@ def test_items_are_split_by_their_index_and_domain() -> None:
 def test_pil_images_are_scaled() -> None:
     made = from_torch({"a": Items("pil", (20, 10)), "b": Items("pil", (9, 12))}, CLASSES, size=8)()
     assert made.load("a", "test", None).x.shape == made.load("b", "test", None).x.shape == (40, 3, 8, 8)
+
+
+def test_fit_says_whether_sides_are_cut_off_or_squashed() -> None:
+    """Green is the middle square of an image twice as wide as it is high; red and blue stand beside it."""
+    striped = Image.new("RGB", (16, 8), "lime")
+    striped.paste("red", (0, 0, 4, 8))
+    striped.paste("blue", (12, 0, 16, 8))
+    green = torch.tensor([0, 255, 0], dtype=torch.uint8)[:, None, None]
+    cropped, squashed = (
+        from_torch({"a": [(striped, 0)]}, CLASSES, size=8, fit=fit)().load("a", "test", None).x[0] for fit in FITS
+    )
+    assert torch.equal(cropped, green.expand(3, 8, 8))
+    assert squashed[:, 0, 0].tolist() == [255, 0, 0]
+    assert squashed[:, 0, 7].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "bicubic", "lanczos"])
+def test_pil_images_are_scaled_by_the_filter_that_is_named(resize: Filter) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    made = from_torch({"a": [(Image.fromarray(noise), 0)]}, CLASSES, size=20, resize=resize)()
+    there = Image.fromarray(noise).resize((20, 20), Image.Resampling[resize.upper()])
+    assert np.array_equal(made.load("a", "test", None).x[0].permute(1, 2, 0).numpy(), np.asarray(there))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
+def test_val_share_is_the_share_of_items_that_are_held_out(share: float) -> None:
+    items = [(torch.zeros(3, 2, 2), 0)] * 1000
+    made = from_torch({"a": items}, CLASSES, val_share=share)()
+    held, left = (len(made.load("a", split, None)) for split in SPLITS)
+    assert held / 1000 == pytest.approx(share, abs=0.03)
+    assert held + left == 1000
 
 
 class Wrong(Items):

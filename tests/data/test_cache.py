@@ -182,6 +182,41 @@ def test_the_code_of_a_dataset_and_of_what_it_imports_counts(
     assert len(set(hashes)) == 3
 
 
+def test_the_code_of_a_module_that_is_imported_from_its_package_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every dataset imports what decodes its images."""
+    plugin = tmp_path / "plug.py"
+    plugin.write_text(
+        "from benchmark.data import Dataset as Base, image_files\nfrom benchmark.method import frozen\n"
+        "@frozen()\nclass Dataset(Base):\n    classes = domains = sources = ('a',)\n"
+    )
+    registry.load_plugins([plugin])
+    real, hashes = Path.read_bytes, []
+    for changed in ("", "image_files.py"):
+        monkeypatch.setattr(
+            Path, "read_bytes", lambda path, changed=changed: real(path) + b"#" * (path.name == changed)
+        )
+        decoded._source_hash.cache_clear()
+        hashes.append(decoded._source_hash(registry.find("dataset", "plug").__module__))
+    decoded._source_hash.cache_clear()
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize("package", ["pillow", "numpy", "scipy", "torchvision"])
+def test_what_another_version_of_a_decoder_made_is_made_again(
+    package: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(root)
+    now = decoded._versions()
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(decoded, "_versions", lambda: now | {package: f"{now[package]}.post1"})
+        load(root)
+        assert len(Dataset.decoded_parts) == 8
+        load(root)
+    assert len(Dataset.decoded_parts) == 8
+
+
 def test_images_may_be_written_to_and_the_file_stays(root: Path, cache: Path) -> None:
     load(root)
     before = kept(cache).read_bytes()

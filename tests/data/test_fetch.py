@@ -1,5 +1,6 @@
 """Downloads from a server on this machine: mirrors, resuming, damaged transfers and records."""
 
+import hashlib
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ import pytest
 from benchmark.core.errors import UsageError
 from benchmark.data.remote import fetch
 from benchmark.data.remote.fetch import FetchError
-from benchmark.data.remote.remote_file import record_path, states
+from benchmark.data.remote.remote_file import Remote, record_path, states
 from tests.data.fetching import CONTENT, SHA256, get, names, part, remote
 from tests.server import Site
 
@@ -27,6 +28,24 @@ def test_a_file_is_placed_whole_with_its_record(site: Site, tmp_path: Path) -> N
     assert record["date"].startswith("20")
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (CONTENT, "right", ""),
+        (b"packed anew", "copy", "the same lines, packed anew"),
+        (b"neither", "wrong", f"its hash must be {SHA256}"),
+    ],
+)
+def test_another_copy_that_circulates_is_told_from_a_damaged_file(
+    content: bytes, status: str, said: str, tmp_path: Path
+) -> None:
+    known = {f"sha256:{hashlib.sha256(b'packed anew').hexdigest()}": "the same lines, packed anew"}
+    wanted = Remote("file.bin", "free", "https://origin.example", hash=SHA256, copies=known)
+    (tmp_path / "file.bin").write_bytes(content)
+    (found,) = states(wanted, tmp_path)
+    assert (found.status, found.detail) == (status, said)
 
 
 def test_a_dead_mirror_gives_way_to_the_next(site: Site, tmp_path: Path) -> None:

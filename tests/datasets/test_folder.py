@@ -83,6 +83,11 @@ def test_the_split_depends_on_the_name_alone(root: Path, tmp_path: Path) -> None
     assert image_files.in_val(0.5, "caf\u00e9") == image_files.in_val(0.5, image_files.plain_name("cafe\u0301"))
 
 
+def test_the_split_is_the_same_on_every_machine_and_in_every_version() -> None:
+    assert [i for i in range(40) if image_files.in_val(0.1, "clay", f"{i:02}.png")] == [1, 2, 5, 11, 30, 34, 37, 39]
+    assert [i for i in range(40) if image_files.in_val(0.1, "caf\u00e9", i)] == [3]
+
+
 def test_the_fingerprint_changes_with_a_byte_a_split_and_a_filter(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)

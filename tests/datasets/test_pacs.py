@@ -10,6 +10,7 @@ import torch
 from benchmark import comparison, data, registry
 from benchmark.core.errors import UsageError
 from benchmark.runs.args import Args
+from benchmark.runs.plan import plan
 from tests.datasets.pacs_files import DOMAINS, lay_out
 
 
@@ -50,6 +51,15 @@ def test_single_source_and_leave_one_out(tmp_path: Path) -> None:
     assert loaded.in_domain == ["photo"]
     pooled = data.load(make(task="leave_one_out"), "art_painting+cartoon+sketch", root)
     assert (len(pooled.train), len(pooled.val), len(pooled.test["photo"])) == (63, 21, 28)
+
+
+@pytest.mark.parametrize("task", ["single", "leave_one_out"])
+def test_a_plan_has_the_sources_of_the_task(task: str, tmp_path: Path) -> None:
+    given = ("pacs.size=16", f"pacs.task={task}")
+    asked: dict[str, Any] = {"datasets": ("pacs",), "data_dir": lay_out(tmp_path), "set": given, "seeds": (0,)}
+    jobs = plan(Args(("erm",), **asked, network="resnet18_cifar", weights="scratch", dry_run=True))
+    assert tuple(job.asked.source for job in jobs) == make(task=task).layout(None).sources
+    assert {job.asked.dataset_settings["task"] for job in jobs} == {task}
 
 
 def test_counts_other_than_the_official_ones_are_a_warning(tmp_path: Path) -> None:

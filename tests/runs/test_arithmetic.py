@@ -11,7 +11,7 @@ from benchmark.runs import arithmetic, machine
 from benchmark.runs.args import Args
 from benchmark.runs.execute import _contradicts
 from benchmark.runs.job import outdated
-from tests.handmade import record, scored
+from tests.handmade import MACHINE, record, scored
 
 
 def test_the_record_says_what_selects_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,10 +40,25 @@ def test_another_processor_makes_no_record_older() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.1", "99.0"])
-def test_an_older_and_a_newer_package_are_said(version: str) -> None:
+@pytest.mark.parametrize("package", ["torch", "torchvision", "timm", "numba", "numpy", "scipy", "pillow"])
+def test_an_older_and_a_newer_package_are_said(package: str, version: str) -> None:
     there = machine.describe(torch.device("cpu"))
-    there["packages"] = there["packages"] | {"numpy": version}
-    assert machine.other_versions(there).startswith(f"numpy {version}, now ")
+    there["packages"] = there["packages"] | {package: version}
+    assert machine.other_versions(there).startswith(f"{package} {version}, now ")
+
+
+def test_a_package_that_draws_and_a_build_for_another_device_are_no_other_version() -> None:
+    there = machine.describe(torch.device("cpu"))
+    versions = {name: version.partition("+")[0] + "+cu999" for name, version in there["packages"].items()}
+    there["packages"] = versions | {"pandas": "0.1", "matplotlib": "0.1"}
+    assert machine.other_versions(there) == ""
+
+
+@pytest.mark.parametrize("change", [{"processes": 2}, {"deterministic": True}, {"launch": True}, {"threads": 3}])
+def test_what_changes_the_speed_sets_runs_apart(change: dict[str, object]) -> None:
+    plain = {"packages": {"torch": "2.14.0"}, "threads": 2, "processes": 1, "deterministic": False}
+    assert machine.comparable(plain, "a processor") == machine.comparable(MACHINE, "a processor")
+    assert machine.comparable(plain | change, "a processor") != machine.comparable(plain, "a processor")
 
 
 def test_a_record_from_before_is_judged_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from benchmark import registry, run
-from benchmark.runs import perform, plan
+from benchmark.runs import execute, perform, plan
 from benchmark.runs.engines import workers
 from benchmark.runs.job import Job
 from benchmark.runs.store import Store
 from tests import toy
 from tests.faults.harness import call, plugin, words
-from tests.handmade import record
+from tests.handmade import fill, record
 
 ERM = ["--methods", "erm", "--steps", "4", "--seeds"]
 
@@ -40,6 +40,66 @@ def test_a_run_that_fails_the_second_time_leaves_its_record(tmp_path: Path, more
     assert call([*given, "--save-weights"]).code == 0
     (after,) = Store(tmp_path / "out").read_all()
     assert (after.weights is not None, after.accuracy) == (True, before.accuracy)
+
+
+@pytest.mark.parametrize(("older", "status"), [("", "done"), ("other code", "failed")])
+def test_a_failure_stands_in_for_a_record_that_older_code_made_alone(
+    older: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = record("erm", 0)
+    store, job = (
+        fill(tmp_path, [earlier]),
+        Job(asked=earlier.asked, command="", session="", out=tmp_path, data_dir=None),
+    )
+    (before,) = store.read_all()
+    monkeypatch.setattr(Job, "outdated", lambda *_: older)
+    failed = perform.Outcome(perform.record_of(job, "failed", None, 0.0, error="broken"), [], {})
+    with store.working(before.run_id) as folder:
+        assert execute.settle(store, folder, job, before, failed).status == status
+    assert [made.status for made in store.read_all()] == [status]
+
+
+@pytest.mark.parametrize(("older", "again"), [("", False), ("other code", True)])
+def test_a_run_that_another_process_has_done_meanwhile_is_not_done_again(
+    older: str, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (done,) = fill(tmp_path, [record("erm", 0)]).read_all()
+    job = Job(asked=done.asked, command="", session="", out=tmp_path, data_dir=None)
+    monkeypatch.setattr(Job, "outdated", lambda *_: older)
+    anew = done.model_copy(update={"steps": 99, "sensitivity": None})
+    monkeypatch.setattr(execute, "perform", lambda *_: perform.Outcome(anew, [], {}))
+    assert execute.execute(job, mock.Mock()) == (anew if again else done)
+    assert Store(tmp_path).read_all() == [anew if again else done]
+
+
+def test_the_time_of_a_run_begins_with_the_run(tmp_path: Path) -> None:
+    """Not with the first that its worker was given."""
+    job = Job(asked=toy.asked(), command="", session="", out=tmp_path, data_dir=None)
+    worker = workers.Worker.__new__(workers.Worker)
+    worker.pipe, worker.since = mock.Mock(), None
+    for _ in range(2):
+        worker.give(job)
+        assert worker.since is None
+        worker.heard()
+        first = worker.since
+        worker.heard()
+        assert worker.since == first is not None
+
+
+def test_a_worker_takes_the_threads_that_are_its_share() -> None:
+    before, taken, pipe = torch.get_num_threads(), list[int](), mock.Mock()
+    pipe.recv.side_effect = EOFError  # there is no run for it
+
+    def leave(code: int) -> None:
+        taken.append(torch.get_num_threads())
+
+    around = {"LOGGER": mock.Mock(), "standard_streams": mock.Mock(), "_die_with_parent": mock.Mock()}
+    try:
+        with mock.patch.multiple(workers, leave_at_once=leave, **around):
+            workers._work(pipe, (), before + 2, 30)
+    finally:
+        torch.set_num_threads(before)
+    assert taken == [before + 2]
 
 
 def test_a_worker_that_is_ended_once_its_run_is_stored_failed_nothing(tmp_path: Path) -> None:

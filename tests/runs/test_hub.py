@@ -12,8 +12,10 @@ from huggingface_hub import constants, snapshot_download
 
 import benchmark
 from benchmark import export
+from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
-from benchmark.runs.card import card
+from benchmark.runs.card import card, hub_card
+from tests import handmade
 from tests.pretend_hub import Hub, metadata, serve
 from tests.runs.kept import normalised, run_of
 
@@ -92,6 +94,28 @@ def test_the_card_has_the_metadata_of_a_model_card(kept: Path, tmp_path: Path) -
     assert f'timm.create_model("hf_hub:OWNER/minidigits-erm-{record.run_id}", pretrained=True)' in text
     assert export.main([str(kept), "--folder", str(tmp_path / "b"), "--license", "cc-by-4.0"]) == 0
     assert metadata((tmp_path / "b" / "README.md").read_text())["license"] == "cc-by-4.0"
+
+
+@pytest.mark.parametrize(
+    ("rule", "step", "reached"), [("source-val", 4, (95.0, 50.0, 90.0)), ("last", 8, (94.0, 49.0, 90.0))]
+)
+def test_the_card_gives_what_the_network_that_was_kept_has_reached(
+    rule: str, step: int, reached: tuple[float, float, float]
+) -> None:
+    made = handmade.record("erm", 0, selection=rule)
+    made = made.model_copy(update={"weights": Weights(sha256="0" * 64, classes=("ant", "bee", "cat", "dog"))})
+    text = hub_card(made, "someone/mini", "another network", None)
+    parts = ("source validation", "shifted", "same")
+    for part, percent in zip(parts, reached, strict=True):
+        assert f"| {part} | 32 | {percent} |" in text
+    assert f"| selected at step | {step} |" in text
+    assert f"the rule `{rule}` chose" in text
+    (model,) = metadata(text)["model-index"]
+    found = [
+        (each["dataset"]["config"], each["dataset"]["split"], each["metrics"][0]["value"]) for each in model["results"]
+    ]
+    at, splits = ("same", "shifted", "same"), ("validation", "test", "test")
+    assert sorted(found) == sorted(zip(at, splits, [percent / 100 for percent in reached], strict=True))
 
 
 def test_the_configuration_is_what_timm_reads(kept: Path, tmp_path: Path) -> None:

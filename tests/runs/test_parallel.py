@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,11 +13,15 @@ from benchmark import networks, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.method import Rng, Source
 from benchmark.networks.classifiers import Classifier
+from benchmark.runs.engines import distributed
+from benchmark.runs.job import Job
+from benchmark.runs.perform import Outcome
 from benchmark.runs.store import Store
 from benchmark.training import data_parallel
 from benchmark.training.optimise import fit_erm
 from tests import toy
 from tests.faults.harness import forkserver, light, plugin
+from tests.handmade import record
 
 CASES = [(name, False) for name in ("erm", "augmix", "augmax", "gud", "mada", "randconv", "sada")]
 CASES += [(name, True) for name in ("erm", "augmix", "augmax", "mada")]
@@ -126,6 +131,29 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for a, b in zip(*(store.curve(one.run_id) for store in stores), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["test"] == pytest.approx(a["test"], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        (["died: process 1 of 2", "done"], "done"),
+        (["died: process 1 of 2", "died: process 0 of 2"], "failed"),
+        (["ValueError: broken"], "failed"),
+        (["done"], "done"),
+    ],
+)
+def test_a_run_whose_process_died_is_begun_once_more(
+    ends: list[str], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that failed otherwise is not."""
+    whole = Outcome(record("erm", 0), [], {})
+    job = Job(asked=whole.record.asked, command="", session="", out=tmp_path, data_dir=None, nproc=2)
+    tries = iter([whole if each == "done" else each for each in ends])
+    monkeypatch.setattr(distributed, "_attempt", lambda *_: next(tries))
+    found = distributed.perform_split(job, tmp_path, Mock()).record
+    assert found.status == status
+    assert found == whole.record or found.error == ends[-1]
+    assert list(tries) == []
 
 
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:

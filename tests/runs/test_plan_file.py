@@ -84,6 +84,14 @@ def test_a_written_plan_plans_the_same_runs(
     assert not written.keys() & set(plan_file.BESIDE)
 
 
+def test_the_first_weights_of_a_plan_lie_below_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for written, read in (("first.safetensors", "there/first.safetensors"), ("pretrained", "pretrained")):
+        Path("there/plan.toml").write_text(f"weights = '{written}'\n")
+        assert plan_file.read(Path("there/plan.toml"))["weights"] == read
+
+
 def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
     args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=tmp_path / "plan.toml")
     for _ in range(2):  # the same plan is

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -117,6 +118,43 @@ def test_a_task_needs_nothing_but_what_it_is_given(tmp_path: Path, plugin: Path)
     assert here.curve == there.curve
     assert here.files == there.files
     assert not (tmp_path / "nor here").exists()
+
+
+def test_a_task_begins_with_the_weights_that_came_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = jobs(tmp_path / "out", methods=("erm",))
+    absent = tmp_path / "first.safetensors"
+    monkeypatch.setattr(ray_task, "perform", lambda job, *_: job.weights.read_bytes())
+    given = replace(job, weights=absent), Parcel(job.code, tmp_path, {absent: b"weights"}), None, Mail()
+    assert ray_task.work(*given) == b"weights"  # type: ignore[comparison-overlap]
+
+
+def test_every_task_is_given_the_data_of_its_own_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = jobs(tmp_path / "out", methods=("erm",))
+    driver = ray._Driver.__new__(ray._Driver)
+    driver.ray, driver.news, driver.share, driver.data, driver.flights = Mock(), Mock(), 1.0, {}, {}
+    driver.ray.put = lambda packed: packed
+    send = driver.ray.remote.return_value.options.return_value.remote
+    send.side_effect = lambda *given: len(driver.flights)
+    asked: list[tuple[str, int]] = []
+
+    def read(job: Job) -> tuple[str, int]:
+        asked.append(of(job))
+        return of(job)
+
+    monkeypatch.setattr(ray, "pack", lambda found: found)
+    monkeypatch.setattr(ray, "inputs", read)
+    todo = [
+        replace(job, asked=job.asked.model_copy(update={"source": source, "dataset_settings": {"limit": limit}}))
+        for source, limit in [("uci", 1), ("digits", 1), ("uci", 2), ("uci", 1)]
+    ]
+    for each in todo:
+        driver.submit(ray._Flight(each, tmp_path, ExitStack()))
+    assert [call.args[2] for call in send.call_args_list] == [of(each) for each in todo]
+    assert asked == [of(each) for each in todo[:3]]  # each is read once
+
+
+def of(job: Job) -> tuple[str, int]:
+    return job.asked.source, job.asked.dataset_settings["limit"]
 
 
 def test_a_node_with_other_code_is_refused(tmp_path: Path, plugin: Path) -> None:

@@ -152,6 +152,28 @@ def test_the_choice_reads_nothing_of_a_record_but_its_status_and_source_validati
     assert planned[0][0].recipe.sensitivity_images == 100
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_nothing_is_chosen_while_another_process_runs_a_trial(missing: int, tmp_path: Path) -> None:
+    args = replace(USUAL, methods=("augmix",), search=3, out=tmp_path)
+    rows = search.rows(plan(args), args)
+    made = [
+        scored(90.0 + number).model_copy(update={"asked": job.asked, "run_id": job.asked.run_id, "sensitivity": None})
+        for number, job in enumerate(rows[0].trials)
+        if number != missing
+    ]
+    jobs, problems = search.settled(rows, fill(tmp_path / "search", made), args)
+    assert jobs == []
+    why = "another process runs a trial of it; afterwards the same command goes on"
+    assert problems == [f"{rows[0].name}: {why}"]
+
+
+def test_only_the_run_with_the_chosen_settings_keeps_its_network() -> None:
+    args = replace(USUAL, methods=("erm",), search=2, save_weights=True)
+    (row,) = search.rows(plan(args), args)
+    assert [job.save_weights for job in row.trials] == [False, False]
+    assert [search.with_settings_of(row.trials[1], job, args).save_weights for job in row.runs] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("status", "outdated", "left"), [("diverged", "", 1), ("diverged", "other code", 2), ("failed", "", 2)]
 )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from benchmark.core.record import Asked, canonical_json
 from benchmark.runs import places
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
+from benchmark.training.checkpoints import save_checkpoint
 from tests import toy
 from tests.handmade import record
 
@@ -47,6 +49,42 @@ def test_a_second_record_of_a_run_replaces_the_first(tmp_path: Path) -> None:
         store.finish(better, [])
     assert store.read_all() == [better]
     assert not list(store.runs.glob(".old-*"))
+
+
+@pytest.mark.parametrize("written", range(5))
+def test_a_run_that_was_cut_off_while_it_was_written_is_whole_or_not_there(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four files: the sums, the map, the curve and the record."""
+    content = npy_bytes(np.zeros((4, 4), np.float32))
+    store, made, files = Store(tmp_path), record("erm", 0, map_file=content), list[str]()
+    store.prepare()
+
+    def write(path: Path, what: bytes) -> None:
+        if len(files) == written:
+            raise KeyboardInterrupt
+        files.append(path.name)
+        durable.write_atomically(path, what)
+
+    with monkeypatch.context() as cut, store.working(made.run_id):
+        cut.setattr("benchmark.runs.store.write_atomically", write)
+        cut.setattr(store, "_place", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.finish(made, [{"step": 1}], {"sensitivity.npy": content})
+    assert len(files) == written
+    store.prepare()
+    assert store.read(made.run_id) == (made if written == 4 else None)
+    assert [path.name for path in store.runs.iterdir() if path.name.startswith(".partial")] == []
+
+
+def test_a_finished_run_keeps_no_checkpoint(tmp_path: Path) -> None:
+    store, made = Store(tmp_path), record("erm", 0)
+    store.prepare()
+    with store.working(made.run_id) as folder:
+        save_checkpoint(folder, "code", {"step": 3}, (2, torch.zeros(4)))
+        assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "pool-2.pt"}
+        store.finish(made, [])
+    assert {path.name for path in (store.runs / made.run_id).iterdir()} == {"SHA256SUMS", "curve.jsonl", "record.json"}
 
 
 @pytest.mark.parametrize("changes", ["replaced", "packed", "nothing"])

@@ -1,0 +1,77 @@
+"""What a job tells its training, and what its record says of it."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from benchmark import registry
+from benchmark.core.record import Record
+from benchmark.runs import job as jobs
+from benchmark.runs.job import Job
+from benchmark.runs.perform import Inputs, perform, record_of
+from benchmark.training.pipeline import Options
+from benchmark.training.progress import Training
+from tests import handmade, toy
+
+
+def a_job(out: Path, method: str = "erm", **changes: Any) -> Job:
+    asked = toy.asked(method, steps=4)
+    return Job(asked=asked, command="", session="", out=out, data_dir=None, **changes)
+
+
+def inputs(job: Job) -> Inputs:
+    return toy.loaded(), ("a", "b", "c", "d")
+
+
+def test_all_that_is_asked_of_a_job_reaches_its_training(tmp_path: Path) -> None:
+    job = a_job(
+        tmp_path, checkpoint_seconds=7.0, save_weights=True, weights=tmp_path / "first.safetensors",
+        deterministic=True, launch=True, sharing=3,
+    )  # fmt: skip
+    given, plain = job.options, Options()
+    for name in (field.name for field in fields(Options)):
+        assert getattr(given, name) == getattr(job, name) != getattr(plain, name), name
+
+
+@pytest.mark.parametrize(("code", "resumed"), [("a" * 12, 1), ("b" * 12, 0)])
+def test_a_checkpoint_is_taken_up_by_the_code_that_made_it_alone(
+    code: str, resumed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.setattr(jobs, "code_of", lambda *_: "a" * 12)
+    leaving = mock.Mock()
+    leaving.progressed.side_effect = lambda job, doing, share: leave() if share > 0.5 else None
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leaving, inputs)
+    assert (tmp_path / "checkpoint.pt").exists()
+    monkeypatch.setattr(jobs, "code_of", lambda *_: code)
+    made = perform(job, tmp_path, mock.Mock(), inputs).record
+    assert (made.status, made.ran.code, made.ran.resumed) == ("done", code, resumed)
+
+
+def leave() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_record_says_what_the_views_of_its_method_are_made_of(tmp_path: Path) -> None:
+    made = perform(a_job(tmp_path, "augmix"), tmp_path, mock.Mock(), inputs).record
+    assert made.operations == tuple(registry.make("method", "augmix", made.asked.settings).operations())
+    assert {"rotate", "posterize"} <= set(made.operations or ())
+
+
+def record(job: Job, run: Training | None, status: Any) -> Record:
+    parts: dict[str, Any] = {"error": "broken"}
+    if status == "done":
+        parts = {"accuracy": handmade.record("erm", 0).accuracy}
+    return record_of(job, status, run, 5.0, **parts)
+
+
+def test_the_seconds_of_a_run_are_those_of_its_training_before_and_after_it_was_resumed(tmp_path: Path) -> None:
+    """60 s of training, most of them before the process began, which is 5 s old."""
+    job, run = a_job(tmp_path), mock.Mock(seconds=60.0, step=4, resumed=1, normalisation=None)
+    assert record(job, run, "done").ran.seconds == 60
+    assert record(job, run, "failed").ran.seconds == 5
+    assert record(job, None, "failed").ran.seconds == 5

@@ -1,0 +1,24 @@
+"""What a command plans: the settings of its rows, and what it refuses to plan."""
+
+import pytest
+
+from benchmark.core.errors import UsageError
+from benchmark.runs.args import Args, check_numbers
+from benchmark.runs.plan import plan
+
+
+@pytest.mark.parametrize("methods", [("augmix:severity=1", "augmix"), ("augmix", "augmix:severity=1")])
+def test_what_a_row_asks_for_itself_wins_over_what_is_set_for_all_rows(methods: tuple[str, ...]) -> None:
+    settings = ("augmix.severity=5", "augmix.lam=7")
+    jobs = plan(Args(methods=methods, seeds=(0,), steps=5, device="cpu", set=settings))
+    found = {job.asked.settings["severity"]: job.asked for job in jobs}
+    assert {severity: asked.settings["lam"] for severity, asked in found.items()} == {1: 7, 5: 7}
+    assert found[1].row == "augmix[severity=1.0,lam=7.0]"
+    assert found[5].row == "augmix[severity=5.0,lam=7.0]"
+
+
+def test_a_run_is_not_split_where_its_processes_would_not_agree_about_its_end() -> None:
+    check_numbers(Args(nproc=1, budget="time", seconds=9.0))
+    check_numbers(Args(nproc=2, budget="passes"))
+    with pytest.raises(UsageError, match="--budget time, on whose end the processes' clocks would not agree"):
+        check_numbers(Args(nproc=2, budget="time", seconds=9.0))
