@@ -217,4 +217,5 @@ def test_a_run_normalises_as_its_weights_were_trained_and_says_how() -> None:
             patch.setattr(progress, "load_weights", lambda *about: None)
             run = begin(toy.asked(network=network, weights=weights), Telling(), toy.loaded())
         mean, std = run.normalisation
-        assert (mean, std) == (pytest.approx(wanted[0]), pytest.approx(wanted[1])), network
+        assert mean == pytest.approx(wanted[0]), network
+        assert std == pytest.approx(wanted[1]), network
