@@ -85,3 +85,15 @@ def test_what_is_hashed_is_what_a_number_can_depend_on() -> None:
 def test_a_run_depends_on_its_method_and_on_its_dataset() -> None:
     found = {code_of(method, dataset) for method in ("erm", "augmix") for dataset in ("minidigits", "digits")}
     assert len(found) == 4
+
+
+def test_code_that_lies_in_another_file_has_another_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    for second in ("two", "three", "two"):
+        package = tmp_path / str(len(found))
+        (package / "core").mkdir(parents=True)
+        (package / "core" / "one.py").write_text("x = 1")
+        (package / "core" / f"{second}.py").write_text("y = 2")
+        monkeypatch.setattr(code_hash, "PACKAGE", package)
+        found.append(code_hash._referee_hash.__wrapped__())
+    assert found[0] == found[2] != found[1]
