@@ -52,6 +52,7 @@ def test_a_name_says_what_differs_and_nothing_else() -> None:
     assert rows(*OLD, *NEW) == NAMES
     assert rows(*OLD) == ["cutout"] * 2
     assert rows(cutout(side=8), cutout(side=8, p=0.5)) == ["cutout[no p]", "cutout[default p=0.5]"]
+    assert rows(cutout(), cutout(side=8)) == ["cutout[no side]", "cutout[default side=8]"]
     long = [cutout(ops=["shear_x", "shear_y", "rotate", end]) for end in ("one", "two")]
     one, two = rows(*long)
     assert one != two

@@ -66,7 +66,7 @@ def told_apart(records: Sequence[Record]) -> list[Record]:
     between runs of one campaign, the variant of each says which it had, as `default k=1`. What a search drew is left
     as it is. Told apart again, they stay as they are."""
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None and r.asked.settings}
+    names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None}
     for record in records:
         if record.run_id in names:
             settings = record.asked.settings
