@@ -14,7 +14,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
 from benchmark.corruptions import __main__ as corruptions
 from benchmark.data import __main__ as data_cli
-from benchmark.runs.args import Args
+from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments, joined, quoted
 from benchmark.runs.plan import plan
 
@@ -75,7 +75,7 @@ def test_so_may_those_of_other_programs(kind: Any, words: str, field: str, expec
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     words = ["--out=~/a", "--data-dir=~", "--plugin=~/p.py", "--weights=~/w.safetensors", "--track=tensorboard:~/t"]
-    read = arguments(Args, words, "run", paths=("weights", "track"))
+    read = arguments(Args, words, "run", paths=PATHS)
     assert (read.out, read.data_dir) == (Path("/somewhere/a"), Path("/somewhere"))
     assert read.plugin == (Path("/somewhere/p.py"),)
     assert (read.weights, read.track) == ("/somewhere/w.safetensors", ("tensorboard:/somewhere/t",))

@@ -11,7 +11,7 @@ import torch
 
 from benchmark import protocols, registry
 from benchmark.core.recipe import Terms
-from benchmark.runs.args import Args
+from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments
 from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
@@ -73,7 +73,7 @@ def again(job: Job) -> Job:
     """The one job of the command that a job's record will hold, with the same start of the session."""
     words = shlex.split(job.command)
     assert words[:3] == ["python", "-m", "benchmark.run"]
-    (found,) = planned(arguments(Args, words[3:], "run", paths=("weights", "track")))
+    (found,) = planned(arguments(Args, words[3:], "run", paths=PATHS))
     return replace(found, session=job.session)
 
 

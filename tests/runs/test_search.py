@@ -14,7 +14,7 @@ from benchmark.core.ranges import Choice, Range
 from benchmark.core.record import Asked, Record, Trial
 from benchmark.report.run_log import RunLog
 from benchmark.runs import search
-from benchmark.runs.args import Args
+from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments
 from benchmark.runs.engines import local
 from benchmark.runs.job import Job
@@ -191,7 +191,7 @@ def test_a_trial_that_diverged_is_not_run_again_until_its_code_changes(
 
 def again(job: Job) -> Job:
     """The one job of the command that a job's record will hold."""
-    (found,) = plan(arguments(Args, shlex.split(job.command)[3:], "run", paths=("weights", "track")))
+    (found,) = plan(arguments(Args, shlex.split(job.command)[3:], "run", paths=PATHS))
     return found
 
 

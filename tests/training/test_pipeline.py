@@ -25,23 +25,16 @@ told: list[Any] = []
 
 @frozen()
 class Telling(Method):
-    """Notes what its steps are given and computed with, and may write into its images."""
-
-    writes: bool = False
+    """Notes what its steps are given and computed with."""
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
         loss = nn.functional.cross_entropy(net(x), y)
         told.append((rng.step, loss.detach().item(), torch.are_deterministic_algorithms_enabled()))
         return loss
 
-    def setup(self, net: nn.Module, source: Any, rng: Rng) -> State:
-        if self.writes:
-            source.val.x.zero_()
-        return {}
 
-
-def measured(folder: Path, method: Method, options: Options) -> Measured:
-    found, asked = Measured(), toy.asked(steps=4)
+def measured(folder: Path, method: Method, options: Options, **changes: Any) -> Measured:
+    found, asked = Measured(), toy.asked(**{"steps": 4} | changes)
     train_and_measure(
         asked, method, toy.loaded(), CLASSES, folder=folder, options=options, report=lambda *_: None, measured=found
     )
@@ -88,7 +81,7 @@ def test_images_that_were_written_into_end_the_run_and_what_there_was_is_known(t
     found = Measured(notes=["before"])
     with pytest.raises(RuntimeError, match="wrote into the images"):
         train_and_measure(
-            toy.asked(steps=4), Telling(writes=True), toy.loaded(), CLASSES,
+            toy.asked(steps=4), Writing("val"), toy.loaded(), CLASSES,
             folder=tmp_path, options=Options(), report=lambda *_: None, measured=found,
         )  # fmt: skip
     assert found.run is not None

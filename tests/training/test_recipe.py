@@ -19,9 +19,10 @@ from benchmark.training import loop, pipeline
 from benchmark.training.budget import Budget
 from benchmark.training.loop import source_of, train
 from benchmark.training.optimise import Sampler, make_optimizer, set_rate
-from benchmark.training.pipeline import Measured, Options, train_and_measure
+from benchmark.training.pipeline import Options
 from benchmark.training.progress import Training, begin
 from tests import toy
+from tests.training.test_pipeline import measured
 
 CPU = torch.device("cpu")
 
@@ -49,15 +50,6 @@ def run(folder: Path, method: Method | None = None, **changes: Any) -> Training:
     trained = begin(asked, method, toy.loaded())
     train(trained, asked, method, toy.loaded(), folder, code="c", checkpoint_seconds=changes.get("every", 1e9))
     return trained
-
-
-def measured(folder: Path, options: Options, method: Method | None = None, **changes: Any) -> Measured:
-    found = Measured()
-    train_and_measure(
-        toy.asked(**changes), method or Noting(), toy.loaded(), ("a", "b", "c", "d"),
-        folder=folder, options=options, report=lambda *_: None, measured=found,
-    )  # fmt: skip
-    return found
 
 
 @pytest.mark.parametrize(
@@ -121,8 +113,8 @@ def test_a_helper_learns_the_training_images_for_its_share(
 @pytest.mark.parametrize(("code", "resumed"), [("before", 1), ("after", 0)])
 def test_a_checkpoint_of_other_code_is_left_alone(code: str, resumed: int, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        measured(tmp_path, Options(code="before", checkpoint_seconds=0), Noting(stop_at=5))
-    found = measured(tmp_path, Options(code=code), Noting())
+        measured(tmp_path, Noting(stop_at=5), Options(code="before", checkpoint_seconds=0), steps=8)
+    found = measured(tmp_path, Noting(), Options(code=code), steps=8)
     assert found.run is not None
     assert found.run.resumed == resumed
 
@@ -134,7 +126,7 @@ def test_the_rule_that_was_asked_for_is_that_of_accuracy_and_calibration(rule: s
         def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
             return [x]
 
-    found = measured(tmp_path, Options(), Seen(), selection=rule, steps=6, evaluations=6)
+    found = measured(tmp_path, Seen(), Options(), selection=rule, steps=6, evaluations=6)
     assert found.accuracy is not None
     assert found.calibration is not None
     assert found.run is not None
@@ -154,7 +146,7 @@ def test_calibration_is_of_the_last_point_under_the_rule_last(tmp_path: Path) ->
             return F.cross_entropy(net(x), y if rng.step < 30 else (y + 1) % 4)
 
     last, best = (
-        measured(tmp_path / rule, Options(), Forgetting(), selection=rule, steps=40, evaluations=4, lr=0.01).calibration
+        measured(tmp_path / rule, Forgetting(), Options(), selection=rule, steps=40, evaluations=4, lr=0.01).calibration
         for rule in ("last", "source-val")
     )
     assert last is not None
@@ -168,7 +160,7 @@ def test_what_a_run_could_have_cost_is_measured_in_its_precision(
     given: list[Any] = []
     monkeypatch.setattr(pipeline, "throughput_of", lambda *about, **named: given.append((about[1:], named)))
     monkeypatch.setattr(pipeline, "reset_peak_memory", given.append)
-    measured(tmp_path, Options(), precision="bf16", steps=1, evaluations=1)
+    measured(tmp_path, Noting(), Options(), precision="bf16", steps=1, evaluations=1)
     assert given == [CPU, ((16, CPU, "bf16"), {"sharing": 1})]  # the peak of memory is the run's own
 
 

@@ -68,15 +68,12 @@ def told_apart(records: Sequence[Record]) -> list[Record]:
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None}
     for record in records:
-        if record.run_id in names:
-            settings = record.asked.settings
-            found.setdefault(names[record.run_id], {})[canonical_json(settings)] = settings
+        if name := names.get(record.run_id):
+            found.setdefault(name, {})[canonical_json(record.asked.settings)] = record.asked.settings
     several = {name: [*kinds.values()] for name, kinds in found.items() if len(kinds) > 1}
-    if not several:
-        return list(records)
     return [
-        record.model_copy(update={"asked": _with_defaults(record.asked, kinds)})
-        if (kinds := several.get(names.get(record.run_id, ("", ""))))
+        record.model_copy(update={"asked": _with_defaults(record.asked, several[names[record.run_id]])})
+        if names.get(record.run_id) in several
         else record
         for record in records
     ]
