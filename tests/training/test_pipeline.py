@@ -187,7 +187,7 @@ def test_the_views_are_shown_as_late_in_the_training_as_can_be() -> None:
 
 @pytest.mark.parametrize(("side", "grid"), [(32, None), (40, 32)])
 def test_a_map_records_its_error_and_whether_it_was_interpolated(side: int, grid: int | None) -> None:
-    asked, loaded = toy.asked(sensitivity_images=6, network="resnet18_cifar"), toy.loaded()
+    asked, loaded = toy.asked(sensitivity_images=6, network="timm:test_resnet"), toy.loaded()
     run = begin(asked, Telling(), loaded)
     run.best = run.net.state_dict()
     images = Images(torch.nn.functional.pad(loaded.val.x, (0, side - 32, 0, side - 32)), loaded.val.y)
