@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content as plain_content
 from benchmark.report import page, table_files
-from benchmark.report.people.cells import Line
+from benchmark.report.people.cells import Line, Summary
 from benchmark.report.people.summaries import summarise, why_not
 from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.campaigns import source_rows
@@ -157,11 +157,14 @@ def stale(records: Sequence[Record]) -> Counter[str]:
 def trace(store: Store, what: str) -> str:
     """Run to cells: the record of the run whose id begins so, the command that repeats it, every cell that uses it.
     Cell to runs, for 'TABLE:ROW' or 'TABLE:ROW:COLUMN': every such cell and the commands of its runs.
+    A search's trials are runs of the table `search`.
 
     Raises UsageError where no run, more than one, or no cell is meant.
     """
-    known = {record.run_id: record for record in store.read_all()}
-    lines = list(_lines([*known.values()], store))
+    records, trials = store.read_all(), store.trials()
+    known = {record.run_id: record for record in [*records, *trials]}
+    maps = store.maps(records)
+    lines = list(_lines(summarise(records, maps, trials)))
     if ":" in what:
         found = [(f"{w}, {c}", cell) for t, line, w in lines for c, cell in line.cells.items()
                  if what in (f"{t}:{line.label}", f"{t}:{line.label}:{c}")]  # fmt: skip
@@ -179,7 +182,7 @@ def trace(store: Store, what: str) -> str:
         raise UsageError(f"--trace {what}: {why} run id; {did_you_mean(what, known)}")
     (record,) = meant
     text = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
-    for name, content in render([*known.values()], store.maps(known.values())).items():
+    for name, content in render(records, maps, trials).items():
         numbers = [str(i) for i, row in enumerate(content.splitlines(), 1) if record.run_id.encode() in row]
         text += [f"  {name}: lines {', '.join(numbers)}"] if name.endswith(".csv") and numbers else []
     for _, line, place in lines:
@@ -188,9 +191,9 @@ def trace(store: Store, what: str) -> str:
     return "\n".join(text)
 
 
-def _lines(records: Sequence[Record], store: Store) -> Iterable[tuple[str, Line, str]]:
+def _lines(tables: Mapping[str, Sequence[Summary]]) -> Iterable[tuple[str, Line, str]]:
     """All rows of the tables for people: the table's name, the row, and where it stands in words."""
-    for name, summaries in summarise(records, store.maps(records)).items():
+    for name, summaries in tables.items():
         for summary in summaries:
             for line in summary.lines:
                 yield name, line, f"{name}.md: {summary.heading.partition(';')[0]}: {line.label}"
