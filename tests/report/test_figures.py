@@ -278,6 +278,27 @@ def test_what_cannot_be_drawn_is_said_in_its_place(tmp_path: Path, monkeypatch: 
     assert "No verdict can be given." in text
 
 
+def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path) -> None:
+    """A second length gives the files of the first another name; the old ones would go on showing what was."""
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    theirs = {folder / name for name in ("accuracy.png", "accuracy_notes.txt", "my_accuracy_plot.png")}
+    for path in theirs:
+        path.touch()
+    store = fill(tmp_path, [record("erm", seed, steps=steps) for seed in (0, 1) for steps in (8, 9)])
+    runs = store.read_all()
+    all_figures.draw(store, [run for run in runs if run.asked.recipe.steps == 8])
+    first = {path for path in folder.rglob("*") if path.is_file()} - theirs
+    assert folder / "sensitivity_minidigits_same_common" / "sensitivity_erm.pdf" in first
+    with palette.collecting(folder):
+        all_figures.draw(store, runs)
+    assert all(path.exists() for path in first)  # that one writes nothing
+    drawn = all_figures.draw(store, runs)
+    pictures = {path for picture in drawn for path in (picture.path, picture.path.with_suffix(".pdf"))}
+    assert {path for path in folder.rglob("*") if path.is_file()} == pictures | theirs
+    assert not (folder / "sensitivity_minidigits_same_common").exists()
+
+
 def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("on <purpose>\n")

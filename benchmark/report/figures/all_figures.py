@@ -58,13 +58,16 @@ class _Drawn:
 def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
     """Draws every group of comparable runs, PNG and PDF: accuracy in each domain, gains over ERM, accuracy against its
     price, ranks, learning curves, views, and the sensitivity maps together, one by one, and as radial profiles; and of
-    every campaign the means over its sources. What cannot be drawn has a `problem` and no file."""
+    every campaign the means over its sources. What cannot be drawn has a `problem` and no file. No figure of another
+    name is left there."""
     records = told_apart(records)
     groups = by_group(records)
     stems = _stems({group: runs[0] for group, runs in groups.items()})
     drawn = [_drawn(partial(_draw, store, runs, stems[group]), group) for group, runs in groups.items()]
     over = _drawn(partial(_over_sources, store, records), "")
-    return [picture for some in (*drawn, over, _drawn(partial(_ranks, store, records), "")) for picture in some]
+    pictures = [picture for some in (*drawn, over, _drawn(partial(_ranks, store, records), "")) for picture in some]
+    palette.discard_others(store.out / "figures", [picture.path for picture in pictures])
+    return pictures
 
 
 def _drawn(draw: Callable[[], list[Picture]], group: str) -> list[Picture]:

@@ -1,7 +1,8 @@
 """What all figures share: a colour and a marker for every method, the type size, and how a file is written."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ SHARED = {
     "pro_randconv": ("#8f8f2f", "<"),
 }
 """The newer methods share the colours of the others, and no two have the same colour and marker."""
+NAMES = re.compile(r"(accuracy|cost|gains|learning|ranks|sensitivity|sources|views)_.+\.(png|pdf)")
+"""Files of figures."""
 TONES = (0.45, -0.35, 0.3, -0.2)
 
 
@@ -127,6 +130,18 @@ def discard(path: Path) -> None:
     for kind in ("png", "pdf") if _collected.get() is None else ():
         with suppress(OSError):
             path.with_name(f"{path.name}.{kind}").unlink()
+
+
+def discard_others(folder: Path, kept: Iterable[Path]) -> None:
+    """Deletes earlier drawings below a folder: figures by their name, but for these PNGs and the PDFs beside them.
+    A folder that this empties goes too."""
+    stems = {path.with_suffix("") for path in kept if path.name}
+    for path in sorted(folder.rglob("*"), reverse=True) if _collected.get() is None else ():
+        with suppress(OSError):  # such a folder is not empty
+            if path.is_dir() and NAMES.fullmatch(f"{path.name}.png"):
+                path.rmdir()
+            elif NAMES.fullmatch(path.name) and path.with_suffix("") not in stems:
+                path.unlink()
 
 
 def _pick(values: tuple[Any, ...], name: str) -> Any:
