@@ -17,6 +17,7 @@ from docs.site.published import PUBLISHED, markdown, over_seeds
 
 STUDY = Records(PUBLISHED / "mnist_m")
 """The runs of docs/plans/mnist_m.toml, which docs/findings/ is about: forms taken apart, no advice what to use."""
+TARGETS = {"MNIST-M": "mnist_m", "USPS": "usps"}
 WEIGHED = ("AugMix views", "attacked, batch_max", "attacked, image_max")
 BEHIND = {"erm": "ERM", "augmix": "augmix", "views": "AugMix views, 10", "sada": "SADA as released"}
 LOADED = {(True, True): "authors' loader", (True, False): "their jitter alone", (False, True): "their filter alone"}
@@ -96,7 +97,7 @@ def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
 def forms(which: str, versus: str, length: str = "500 steps") -> str:
     """Forms on both targets, and MNIST-M against one of them, seed by seed; the table is one family."""
     rows = {name: by_form(length)[name] for name in FORMS[which]}
-    return compared(rows, {"MNIST-M": "mnist_m", "USPS": "usps"}, "mnist_m", versus, f"MNIST-M minus {versus}")
+    return compared(rows, TARGETS, "mnist_m", versus, f"MNIST-M minus {versus}")
 
 
 def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, versus: str, title: str) -> str:
@@ -119,10 +120,15 @@ def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, 
 
 
 def one_change(changes: list[tuple[str, str, str]]) -> str:
-    """What each change does, all else equal, seed by seed; for each target they are one family."""
+    """What each change does on both targets."""
+    targets = {title: comparisons.seeds_of(by_form(), target) for title, target in TARGETS.items()}
+    return changed(changes, {title: with_sums(seeds) for title, seeds in targets.items()})
+
+
+def changed(changes: list[tuple[str, str, str]], measures: dict[str, dict[str, Seeds]]) -> str:
+    """What each change does, all else equal, seed by seed; for each measure, by its title, they are one family."""
     lines: list[dict[str, str]] = [{"one change": name} for name, _, _ in changes]
-    for target, title in (("mnist_m", "MNIST-M"), ("usps", "USPS")):
-        seeds = with_sums(comparisons.seeds_of(by_form(), target))
+    for title, seeds in measures.items():
         pairs = compare_pairs(seeds, [(after, before) for _, after, before in changes])
         for line, pair in zip(lines, map(told, pairs), strict=True):
             line |= {

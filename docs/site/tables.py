@@ -5,6 +5,7 @@ written here and nowhere else; tests/test_readme.py holds the documents against 
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -96,7 +97,8 @@ def map_and_cost(dataset: str, length: str) -> str:
         errors = maps[maps["run_id"].isin(ids)].pivot_table("error_rate", "seed", "band")
         cells = [over_seeds(errors[band].to_dict(), 2) for band in BANDS]
         passes, relative = speed[speed["run_id"].isin(ids)][["passes_per_image", "relative_to_erm"]].mean()
-        lines.append([row, *cells, f"{passes:.2f}", f"{relative:.2f}", len(errors)])
+        beside_erm = "–" if math.isnan(relative) else f"{relative:.2f}"  # none was run beside ERM
+        lines.append([row, *cells, f"{passes:.2f}", beside_erm, len(errors)])
     named = [f"error, {name}" for name in BANDS.values()]
     return markdown(pd.DataFrame(lines, columns=["method", *named, "passes", "images/s, ERM = 1", "n"]))
 
