@@ -4,8 +4,8 @@ common: one network, optimiser, budget and data treatment for all methods, so th
 strict: each method as its own authors ran it. Compare such a row with their printed number and with nothing else.
 docs/methods/ says which parts of strict are our choice.
 
-A protocol is a list of `Terms`. Those below are for the methods and datasets of this project. The file of another
-method or dataset brings its own (`Method.terms`, `Dataset.terms`).
+A protocol is a list of `Terms`. Those below are for the datasets of this project and its first seven methods. The file
+of another method or dataset brings its own (`Method.terms`, `Dataset.terms`).
 """
 
 from typing import Any

@@ -62,7 +62,7 @@ class Method(method.Method):
     """Weight of the consistency term; 0 leaves it and its two views out."""
     views_of: Literal["reference", "independent", "clean"] = Field("reference", alias="views")
     """reference: the second and third view are random convolutions of the first, as the released loop has it, whose
-    input variable is overwritten. independent: all three are of the source images, as the paper has it. clean: the
+    input variable is overwritten. independent: all three are of the source images, as we recall the paper. clean: the
     released --augmix flag; the first view is the source image itself."""
     per_image: bool = False
     """Its own kernel, alpha and coin for each image. False, as released: one for the batch, which couples the batch."""
