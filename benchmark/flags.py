@@ -62,7 +62,7 @@ class Verify:
     """
 
     name: Positional[Annotated[str | None, arg(metavar="[NAME]"), UNSAID]] = None
-    """The dataset. Default: every one that has files there."""
+    """The dataset. Default: every one that can be fetched and has files there."""
     data_dir: Folder = Path("data")
     """Folder of the datasets' files."""
     set: Settings = ()
