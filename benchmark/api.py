@@ -27,7 +27,7 @@ from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.frames import run_rows, typed
 from benchmark.report.tidy.groups import told_apart
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
-from benchmark.runs import plan_file
+from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
@@ -142,6 +142,7 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
     args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
     console = Console(file=sys.stdout, force_jupyter=False, width=120)
+    shared.forget()
     with _as_before(), registry.plugins(args.plugin), signals.as_guest():
         with run_log.shown(console) if progress else nullcontext():
             comparison = prepare(args)

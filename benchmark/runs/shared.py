@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
     height, width = loaded.train.x.shape[2:]
     missing = tuple(loaded.missing.values())
     return Facts(loaded.fingerprint, height, width, len(loaded.train), len(loaded.val), tested, missing)
+
+
+def forget() -> None:
+    """Drops what this process has read of data: files and a dataset's code may be others now."""
+    for name in [
+        name for name in sys.modules if name == __name__ or name.startswith(("benchmark.data.", "benchmark.datasets."))
+    ]:
+        for value in list(vars(sys.modules[name]).values()):
+            if isinstance(value, functools._lru_cache_wrapper):
+                value.cache_clear()
 
 
 def load_data(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> data.Loaded:

@@ -257,6 +257,26 @@ def test_accuracies_of_a_run_are_under_its_own_rule(rule: str, value: float, tmp
 
 
 @pytest.mark.usefixtures("bare")
+def test_each_call_reads_the_images_that_are_there_then(tmp_path: Path) -> None:
+    for place in ("clay/cat/0", "clay/cat/1", "clay/dog/0", "clay/dog/1", "ink/cat/0", "ink/dog/0"):
+        path = tmp_path / "own" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (len(place), 50, 200)).save(path)
+    asked: dict[str, Any] = {
+        "datasets": "folder",
+        "sources": "clay",
+        "network": "mini_convnet",
+        "data_dir": tmp_path / "own",
+    }
+    settings = {"set": ["folder.val_share=0.5"], "out": tmp_path / "out"}
+    found = [benchmark.compare(methods="erm", **asked, **settings, **TINY | {"sensitivity_images": 0})]
+    Image.new("RGB", (32, 32), (90, 50, 200)).save(tmp_path / "own" / "ink" / "cat" / "1.png")
+    found += [benchmark.compare(methods="erm", **asked, **settings, **TINY | {"sensitivity_images": 0})]
+    counts = [set(results.accuracy.query("target == 'ink'")["n_images"]) for results in found]
+    assert counts == [{2}, {3}]
+
+
+@pytest.mark.usefixtures("bare")
 def test_a_row_whose_search_found_nothing_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = fill(tmp_path, [])
     nothing = "gud: none of its 2 trials ended well, so it is not run."
