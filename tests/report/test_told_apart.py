@@ -64,12 +64,28 @@ def test_a_variant_that_was_asked_for_stays_in_the_name() -> None:
     assert rows(*asked) == ["cutout[p=1.0,default side=8]", "cutout[p=1.0,default side=16]"]
 
 
-def test_comparisons_of_other_data_budgets_and_searches_are_not_told_apart() -> None:
+def test_comparisons_of_other_data_and_budgets_are_not_told_apart() -> None:
     other = record("cutout", 0, settings={"side": 16, "p": 0.5}, dataset="digits")
     longer = record("cutout", 0, settings={"side": 16, "p": 0.5}, steps=99)
     assert rows(*OLD, other, longer) == ["cutout"] * 4
-    drawn = [record("cutout", 0, settings={"side": s}, trial=Trial(number=1, of=3)) for s in (1, 2)]
-    assert {row.partition(" ")[0] for row in rows(*drawn)} == {drawn[0].asked.row}
+
+
+def drawn(seed: int, number: int, minute: int, lr: float, source: str = "same") -> Record:
+    made = record("cutout", seed, trial=Trial(number=number, of=3), lr=lr, source=source)
+    return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-01T00:{minute:02}:00+00:00"})})
+
+
+def test_what_a_search_chose_before_is_no_second_run_of_a_seed() -> None:
+    """Of a trial that failed and was tried again, or that other code made: another one wins, and the runs are new."""
+    earlier, later = [drawn(seed, 1, seed, 0.1) for seed in (0, 1)], [drawn(seed, 2, 9, 0.2) for seed in (0, 1)]
+    (plain,) = set(rows(*later))
+    assert rows(*later, *earlier) == [plain] * 2 + ["cutout[once chosen: trial 1]"] * 2
+    lines = summarise([*ERM, *earlier, *later], {})["accuracy"]
+    assert {line.label: line.cells["n"].text for table in lines for line in table.lines} == {
+        "erm": "2", plain: "2", "cutout[once chosen: trial 1]": "2",
+    }  # fmt: skip
+    assert told_apart(once := told_apart([*earlier, *later])) == once
+    assert rows(*later, drawn(0, 1, 0, 0.1, source="other")) == [plain] * 3  # each source has a search of its own
 
 
 def test_sources_of_one_campaign_have_the_names_of_all() -> None:

@@ -62,9 +62,11 @@ def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def told_apart(records: Sequence[Record]) -> list[Record]:
-    """The records, with rows told apart whose settings differ though their names do not: where a default changed
-    between runs of one campaign, the variant of each says which it had, as `default k=1`. What a search drew is left
-    as it is. Told apart again, they stay as they are."""
+    """The records, with rows told apart whose settings differ though their names do not. Where a default changed
+    between runs of one campaign, the variant of each says which it had, as `default k=1`. Where a search chose
+    otherwise since, the variant of the earlier runs says so, as `once chosen: trial 1`; what it chose last is left as
+    it is. Told apart again, they stay as they are."""
+    records = _by_choice(records)
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None}
     for record in records:
@@ -77,6 +79,28 @@ def told_apart(records: Sequence[Record]) -> list[Record]:
         else record
         for record in records
     ]
+
+
+def _by_choice(records: Sequence[Record]) -> list[Record]:
+    """The records, those named that have what a search chose before it chose what its last run has."""
+    rows: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.asked.trial is not None and record.asked.trial.of:
+            rows.setdefault((group_of(record), record.asked.row), []).append(record)
+    last = {row: _choice(max(runs, key=lambda run: (run.ran.ended, run.run_id))) for row, runs in rows.items()}
+    earlier = {run.run_id for row, runs in rows.items() for run in runs if _choice(run) != last[row]}
+    return [_once_chosen(record) if record.run_id in earlier else record for record in records]
+
+
+def _choice(record: Record) -> str:
+    recipe, trial = record.asked.recipe, record.asked.trial
+    return canonical_json([trial and trial.number, recipe.lr, recipe.weight_decay, record.asked.settings])
+
+
+def _once_chosen(record: Record) -> Record:
+    asked, trial = record.asked, record.asked.trial
+    parts = [asked.variant] * bool(asked.variant) + [f"once chosen: trial {trial and trial.number}"]
+    return record.model_copy(update={"asked": asked.model_copy(update={"variant": ",".join(parts)})})
 
 
 def _with_defaults(asked: Asked, kinds: Sequence[Mapping[str, Any]]) -> Asked:
