@@ -55,6 +55,16 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
     assert results(tmp_path / "whole") == results(tmp_path / "out")
 
 
+def test_a_run_on_two_processes_keeps_its_steps_too(tmp_path: Path, tell: Path) -> None:
+    asked = ["--methods", "slow", *SLOW, "--nproc", "2"]
+    process = start(words(tmp_path, tmp_path / "out", *asked, plugins=[tmp_path / "slow.py"]), tmp_path / "log")
+    wait_for(lambda: tell.exists() and tell.stat().st_size >= 10)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 143
+    assert [*(tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt")]
+
+
 def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
     path = plugin(tmp_path, "hanging", f"open({str(tmp_path / 'there')!r}, 'w'); time.sleep(1000)")
     command = words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, plugins=[path])

@@ -1,5 +1,6 @@
 """One run on two processes: its gradients, its weights and its record are those of one process."""
 
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -154,6 +155,37 @@ def test_a_run_whose_process_died_is_begun_once_more(
     assert found.status == status
     assert found == whole.record or found.error == ends[-1]
     assert list(tries) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "other", "told"),
+    [
+        ("failed", "died", "died: process 1 of 2"),  # the first one fails of it
+        ("done", "died", "done"),
+        ("failed", "ValueError: broken", "failed"),  # it has its own words for that
+        ("failed", "trains", "failed"),
+        (None, "died", "died: process 1 of 2"),
+        (None, "ValueError: broken", "ValueError: broken"),
+    ],
+)
+def test_what_the_processes_of_a_run_say_is_one_answer(
+    status: Any, other: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record("erm", 0).model_copy(update={"status": status})
+    job = Job(asked=made.asked, command="", session="", out=tmp_path, data_dir=None, nproc=2)
+    monkeypatch.setattr(distributed, "GRACE", 0.3)
+    pipes, theirs = zip(*(Pipe() for _ in range(2)), strict=True)
+    theirs[0].send(("training", 0.5))
+    if status:
+        theirs[0].send(Outcome(made, [], {}))
+    if other == "died":
+        theirs[1].close()
+    elif other != "trains":
+        theirs[1].send(other)
+    listener = Mock()
+    found = distributed._hear([*pipes], job, listener)
+    assert (found if isinstance(found, str) else found.record.status) == told
+    listener.progressed.assert_called_with(job, "training", 0.5)
 
 
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ Each process has a GPU or a share of the cores. The first does all that a run do
 import signal
 import tempfile
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from benchmark.core.record import Record
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, inputs, perform, record_of
+from benchmark.training import signals
 from benchmark.training.pipeline import train_along
 
 GRACE = 10.0
@@ -28,7 +31,10 @@ DIED = "died: "
 
 
 def perform_split(job: Job, folder: Path, listener: Listener) -> Outcome:
-    """`perform` on job.nproc processes. Where one of them dies, all begin once more from the checkpoint."""
+    """`perform` on job.nproc processes. Where one of them dies, all begin once more from the checkpoint.
+
+    Raises StoppedError, with a checkpoint.
+    """
     ended = _attempt(job, folder, listener)
     if isinstance(ended, str) and ended.startswith(DIED):
         ended = _attempt(job, folder, listener)
@@ -48,6 +54,11 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
                 theirs.close()
                 crew.append((pipe, process))
             return _hear([pipe for pipe, _ in crew], job, listener)
+        except signals.StoppedError:
+            for _, first in crew[:1]:
+                first.terminate()  # it ends its step and writes a checkpoint
+                first.join(signals.GRACE)
+            raise
         finally:
             for _, process in crew:
                 process.kill()
@@ -55,18 +66,23 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
 
 
 def _hear(pipes: list[Any], job: Job, listener: Listener) -> Outcome | str:
-    """Passes on the first process's progress until it ends, or another one fails and it has nothing to say to that."""
-    failure = ""
-    while heard := wait(pipes[:1] if failure else pipes, GRACE if failure else None):
-        for rank in (rank for rank, pipe in enumerate(pipes) if pipe in heard):
+    """Passes on the first process's progress until it ends, or another one fails and it has nothing to say to that.
+    What it fails of because another one died is that death. Raises StoppedError."""
+    failure, since = "", monotonic()
+    while not failure or monotonic() < since + GRACE:
+        heard = wait(pipes[:1] if failure else pipes, 0.2)
+        if signals.asked():
+            raise signals.StoppedError
+        for rank in reversed([rank for rank, pipe in enumerate(pipes) if pipe in heard]):
             try:
                 message = pipes[rank].recv()
             except EOFError:
                 message = f"{DIED}process {rank} of {job.nproc}"
             if isinstance(message, Outcome):
-                return message
+                died = failure.startswith(DIED) and message.record.status != "done"
+                return failure if died else message
             if isinstance(message, str):
-                failure = failure or message
+                failure, since = failure or message, monotonic()
                 if rank == 0:
                     return failure
             else:
@@ -103,7 +119,8 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}/here", rank=rank, world_size=job.nproc
     )
     if rank == 0:
-        pipe.send(perform(job, folder, _Said(pipe)))
+        with suppress(signals.StoppedError), signals.listening((signal.SIGTERM,), say=False):
+            pipe.send(perform(job, folder, _Said(pipe)))
         return
     try:
         follow(job, folder)
