@@ -16,7 +16,6 @@ from benchmark.core import locks
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.report import page
 from benchmark.runs import arithmetic, plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
@@ -157,5 +156,4 @@ def perform(comparison: Comparison, listener: Listener) -> None:
 def render(store: Store) -> tuple[list[Record], Path]:
     """Writes tables, figures and page of all records below the store; returns the records and the page's path."""
     with locks.in_turn(store.runs):  # whoever renders last has seen every run
-        records = tables.write(store)
-        return records, page.write(store, records)
+        return tables.write_all(store)

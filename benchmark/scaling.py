@@ -111,7 +111,10 @@ def seconds(method: str, dataset: str, records: Sequence[Record], gflops: float)
 def gflop(dataset: str, network: str) -> float:
     """10^9 operations of a forward and backward pass of one image of a dataset; a backward counts as two forwards."""
     data = registry.make("dataset", dataset, {})
+    if not hasattr(data, "classes"):
+        raise UsageError(f"--datasets {dataset}: its classes and images are known only from its files; name another")
     side = getattr(data, "size", 32)
+    network = networks.by_size(side, side) if network == "by_size" else network
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         networks.build(network, len(data.classes), 0).eval()(torch.empty(1, 3, side, side))
     return 3 * float(counter.get_total_flops()) / 1e9

@@ -78,10 +78,22 @@ def _or_why(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         return pd.DataFrame({"cannot be made": [why_not(problem)]})
 
 
-def write(store: Store) -> list[Record]:
-    """Renders all records below the store into OUT/tables, where nothing else of their names is left; returns the
-    records. Raises UsageError, before anything is written, where a file of a run is not what it should be."""
+def write_all(store: Store) -> tuple[list[Record], Path]:
+    """Writes the tables, figures and page of all records below the store; returns the records and the page's path. Once
+    more where another process replaced a run meanwhile. Raises UsageError where a file of a run is damaged."""
     records = store.read_all()
+    try:
+        write(store, records)
+        return records, page.write(store, records)
+    except UsageError:
+        if store.read_all() == records:
+            raise
+    return write_all(store)
+
+
+def write(store: Store, records: Sequence[Record]) -> None:
+    """Renders records into OUT/tables, where nothing else of their names is left. Raises UsageError, before anything is
+    written, where a file of a run is not what it should be."""
     maps, _, _ = store.maps(records), store.curves(records), store.views(records)
     folder = store.out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +102,6 @@ def write(store: Store) -> list[Record]:
         write_atomically(folder / name, content)
     for name in _left_over(folder, files):
         (folder / name).unlink()
-    return records
 
 
 def _left_over(folder: Path, files: Collection[str]) -> list[str]:
@@ -222,8 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with locks.in_turn(store.runs):
             if args.pack:
                 print(f"{pack(store)} runs packed, each into one file of {store.runs}")
-            records = write(store)
-            print(f"{len(records)} runs -> {args.out / 'tables'}, {page.write(store, records)}")
+            records, shown = write_all(store)
+            print(f"{len(records)} runs -> {args.out / 'tables'}, {shown}")
         if old := stale(records):
             many = old.total()
             print(f"{many} of them were made by other code or versions than today's; benchmark.run makes them again:")

@@ -38,13 +38,13 @@ def execute(job: Job, listener: Listener) -> Record:
 
 
 def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome: Outcome) -> Record:
-    """Stores what came of a run that works in `folder`, and returns it; where there is an earlier record that is
-    better, and as today's code makes it, that one stays and is returned. A record that disagrees with an earlier one
-    says so."""
+    """Stores what came of a run that works in `folder`, and returns it. Where an earlier record is better, and as
+    today's code makes it or to be kept whatever made it, that one stays and is returned. A record that disagrees with
+    an earlier one says so."""
     if earlier and _contradicts(earlier, outcome.record):
         outcome = noted(outcome, f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}")
-    now = outcome.record
-    if earlier is None or earlier.status != "done" or now.status == "done" or job.outdated(earlier):
+    now, replaced = outcome.record, earlier is not None and job.outdated(earlier) and not job.keep
+    if earlier is None or earlier.status != "done" or now.status == "done" or replaced:
         store.finish(*outcome)
         return now
     checkpoints.discard(folder)

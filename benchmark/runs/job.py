@@ -35,6 +35,8 @@ class Job:
     """Runs at a time, this one included, on the machine."""
     nproc: int = 1
     """Processes that the run's batches are split over."""
+    keep: bool = False
+    """Whether a finished record that other code made stays where the run fails."""
     notes: tuple[str, ...] = ()
     """What has happened to the run so far; goes into its record's warnings."""
 

@@ -58,6 +58,7 @@ def plan(args: Args) -> list[Job]:
                             deterministic=args.deterministic,
                             launch=args.launch,
                             nproc=args.nproc,
+                            keep=args.stale == "keep",
                         )
                     )
     if not args.dry_run:

@@ -77,7 +77,7 @@ class Store(Records):
                 remove(path)
         if (folder / RECORD).exists():
             self._place(run_id)
-        elif old.exists() and not os.path.lexists(final):
+        elif old.exists() and not os.path.lexists(final) and not os.path.lexists(self.runs / f"{run_id}.zip"):
             old.rename(final)
         for path in folder.iterdir() if folder.exists() else ():
             if not path.match("checkpoint.pt") and not path.match("pool-*.pt"):
@@ -100,10 +100,11 @@ class Store(Records):
         self._place(record.run_id)
 
     def pack(self, run_id: str) -> bool:
-        """Puts a finished run's folder into one file, with a smaller picture of its views; False for one that is packed
-        already or that keeps its network, which is large. Raises UsageError where it is damaged, BusyError."""
+        """Puts a finished run's folder into one file, with a smaller picture of its views. False for one that is packed
+        already, that keeps its network, which is large, or that has other files in it, which are somebody's. Raises
+        UsageError where it is damaged, BusyError."""
         folder, place = self.runs / run_id, self.place(run_id)
-        if not isinstance(place, Folder) or place.has(WEIGHTS):
+        if not isinstance(place, Folder) or {*os.listdir(folder)} - {*FILES, SUMS} or place.has(WEIGHTS):
             return False
         with held(self.runs / f".lock-{run_id}"):
             self.read(run_id)
@@ -112,7 +113,11 @@ class Store(Records):
                 files[VIEWS] = smaller(files[VIEWS])
             write_atomically(self.runs / f"{run_id}.zip", packed(_with_sums(files)))
             sync_folder(self.runs)
-            remove(folder)
+            old = self.runs / f".old-{run_id}"
+            with suppress(OSError):
+                remove(old)
+            folder.rename(old)  # half a folder would hide the file
+            remove(old)
         return True
 
     def _place(self, run_id: str) -> None:

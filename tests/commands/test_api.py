@@ -268,7 +268,7 @@ def test_each_call_reads_the_images_that_are_there_then(tmp_path: Path) -> None:
         "network": "mini_convnet",
         "data_dir": tmp_path / "own",
     }
-    settings = {"set": ["folder.val_share=0.5"], "out": tmp_path / "out"}
+    settings: dict[str, Any] = {"set": ["folder.val_share=0.5"], "out": tmp_path / "out"}
     found = [benchmark.compare(methods="erm", **asked, **settings, **TINY | {"sensitivity_images": 0})]
     Image.new("RGB", (32, 32), (90, 50, 200)).save(tmp_path / "own" / "ink" / "cat" / "1.png")
     found += [benchmark.compare(methods="erm", **asked, **settings, **TINY | {"sensitivity_images": 0})]

@@ -14,6 +14,7 @@ from benchmark import export, networks, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.networks import classifiers
+from benchmark.runs.card import card
 from benchmark.runs.store import Store
 from benchmark.training import pipeline
 from benchmark.training.measurements import weights_of
@@ -195,6 +196,12 @@ def test_what_does_not_belong_together_is_refused(
     shown = capsys.readouterr().err
     assert says in shown
     assert "Traceback" not in shown
+
+
+def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("licence", "citation"):
+        monkeypatch.delattr(registry.find("dataset", "minidigits"), name)
+    assert "| data licence | not stated |" in card(only(kept.parents[1]))
 
 
 def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:

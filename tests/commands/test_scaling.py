@@ -65,6 +65,16 @@ def test_a_folder_without_records_is_named(tmp_path: Path, capsys: pytest.Captur
     assert "no finished runs of erm" in capsys.readouterr().err
 
 
+def test_a_dataset_that_only_its_files_describe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, [record("erm", 0)])
+    assert scaling.main(["--out", str(tmp_path), "--methods", "erm", "--datasets", "folder"]) == 2
+    assert "--datasets folder: its classes and images are known only from its files" in capsys.readouterr().err
+
+
+def test_a_network_that_goes_by_the_size_is_that_of_the_dataset_s_images() -> None:
+    assert scaling.gflop("minidigits", "by_size") == scaling.gflop("minidigits", "digits_convnet")
+
+
 def test_runs_that_shared_a_gpu_give_no_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = record("erm", 0, device="cuda")
     ran = made.ran.model_copy(update={"machine": {**made.ran.machine, "sharing": 8}})

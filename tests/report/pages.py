@@ -4,7 +4,6 @@ from pathlib import Path
 
 from benchmark import tables
 from benchmark.core.record import Record
-from benchmark.report import page
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
 from benchmark.training.measurements import picture_sheet
@@ -56,5 +55,5 @@ def with_map(made: Record, content: bytes) -> Record:
 def written(folder: Path) -> Store:
     """A store of these runs with its tables and its page."""
     store = fill(folder, runs())
-    page.write(store, tables.write(store))
+    tables.write_all(store)
     return store

@@ -151,6 +151,15 @@ def test_ranks_over_datasets_and_targets() -> None:
         scored(record(m, 0, steps=16), {"a": v, "b": v}) for m, v in (("erm", 9.0), ("augmix", 1.0), ("gud", 0.0))
     ]
     assert rank_rows([*longer, *made]).set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}
+    again = [
+        scored(record(m, 0, fingerprint="1" * 16), {"a": v}) for m, v in (("erm", 9.0), ("augmix", 1.0), ("gud", 0.0))
+    ]
+    again = [run.model_copy(update={"ran": run.ran.model_copy(update={"ended": "2026-01-02"})}) for run in again]
+    both = rank_rows([*again, *made])
+    assert both.equals(rank_rows([*made, *again]))
+    assert both.set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}  # of what ended last
+    (table,) = summarise([*made, *again], {})["ranks"]
+    assert [line.cells["average rank"].text for line in table.lines] == ["1.50", "1.50"]
 
 
 def test_searched_comparisons_are_ranked_apart_from_those_at_default_settings() -> None:
@@ -212,6 +221,8 @@ def test_costs_of_all_budgets_stand_side_by_side() -> None:
     erm, augmix = shown.lines
     assert [erm.cells[f"{n}: accuracy"].text for n in ("8 steps", "24 passes", "60 s")] == ["50.0", "55.0", "56.0"]
     assert augmix.cells["60 s: passes"].text == "not run"
+    (with_failed,) = summarise([*made, failed("augmix", 0, budget="time", seconds=60.0)], {})["cost"]
+    assert with_failed.lines[1].cells["60 s: passes"].text == "failed"
     other = [record("erm", 0, 70.0, network="digits_convnet"), record("erm", 0, 80.0, fingerprint="1" * 16)]
     assert len(summarise([*made, *other], {})["cost"]) == 3  # never one mean over networks or data
     assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]

@@ -18,6 +18,7 @@ from benchmark.report import page
 from benchmark.report.figures import accuracies, all_figures, gains, learning_curves, palette, sensitivity_maps
 from benchmark.report.people import comparison_tables
 from benchmark.report.tidy.groups import by_group
+from benchmark.runs import places
 from benchmark.training import artifacts
 from benchmark.training.measurements import picture_sheet
 from tests.handmade import fill, record
@@ -328,6 +329,15 @@ def test_views_of_any_shape_come_apart_again(size: tuple[int, int], tmp_path: Pa
     made = record("augmix", 0)
     shown = learning_curves.view_sheet([made], {made.run_id: picture_sheet(rows)}, tmp_path / "views")
     assert shown.is_file()
+
+
+def test_pictures_of_packed_and_of_other_runs_go_together(tmp_path: Path) -> None:
+    rows = [torch.full((8, 3, 96, 64), value) for value in (0.0, 0.4)]
+    made, large = [record("augmix", 0), record("gud", 0)], picture_sheet(rows)
+    small = places.smaller(large)
+    assert len(small) < len(large)
+    views = {made[0].run_id: large, made[1].run_id: small}
+    assert learning_curves.view_sheet(made, views, tmp_path / "views").is_file()
 
 
 def test_a_picture_of_views_from_before_its_rows_were_written_down() -> None:

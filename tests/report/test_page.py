@@ -326,6 +326,17 @@ def test_erm_is_kept_only_where_it_leads() -> None:
     assert worse.answer == "Use ERM: it is better than the other row."
 
 
+def test_a_row_that_leads_by_its_further_seeds_is_not_said_to_be_erm() -> None:
+    """Ten seeds of AugMix, five of ERM: over the five that both have, ERM is ahead."""
+    more = [record("augmix", seed, 60.0) for seed in range(5, 10)]
+    found = verdict([*ERM, *seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5), *more])
+    assert found.answer == "Undecided: ERM is 0.2 points ahead of augmix, but 5 seeds do not separate the two."
+    assert ", 0.2 points below ERM over the seeds that both have (95 %" in found.reasons[0]
+    fewer = [record("erm", seed, 60.0) for seed in range(5, 10)]
+    found = verdict([*ERM, *fewer, *seeds("augmix", 51.0, 53.0, 51.2, 52.2, 50.5)])
+    assert "augmix comes next, 1.6 points above it over the seeds that both have (" in found.reasons[0]
+
+
 def test_too_little_to_judge_is_said_to_be_so() -> None:
     assert "without a spread" in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
     assert verdict(ERM).answer == "Only ERM has an accuracy: there is nothing to compare it with."

@@ -149,7 +149,7 @@ def test_one_source_gives_nothing_and_changes_no_file(tmp_path: Path) -> None:
     left.parent.mkdir()
     left.write_text("of runs that are gone")
     store = fill(tmp_path, alone)
-    tables.write(store)
+    tables.write(store, store.read_all())
     assert not left.exists()
 
 
@@ -203,7 +203,7 @@ def test_the_tidy_rows_have_a_line_for_each_row_and_seed() -> None:
 
 def test_the_files_are_written_and_checked(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
-    tables.write(store)
+    tables.write(store, store.read_all())
     folder = tmp_path / "tables"
     assert tables.check(store) == []
     assert {path.suffix for path in folder.glob("sources.*")} == {".csv", ".parquet", ".md", ".tex"}
@@ -268,7 +268,7 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch, made: list[Record]) -
     """The page, with the figures of campaigns alone."""
     monkeypatch.setattr(all_figures, "_draw", lambda *_: [])
     store = fill(folder, made)
-    return page.write(store, tables.write(store)).read_text(encoding="utf-8")
+    return tables.write_all(store)[1].read_text(encoding="utf-8")
 
 
 def test_the_page_begins_with_the_campaign_and_its_sources_follow(

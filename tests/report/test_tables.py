@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Floor
 from benchmark.core.record import Record
 from benchmark.report import table_files
-from benchmark.report.figures import accuracies
+from benchmark.report.figures import accuracies, all_figures
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.rows import accuracy_rows, throughput_rows
 from benchmark.runs.store import Store
@@ -293,7 +294,7 @@ def test_three_records_give_the_committed_text(name: str) -> None:
 
 def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = fill(tmp_path, RUNS)
-    tables.write(store)
+    tables.write(store, store.read_all())
     assert tables.main(["--out", str(tmp_path), "--check"]) == 0
     path = tmp_path / "tables" / "accuracy.csv"
     path.write_text(path.read_text().replace("50", "99", 1))
@@ -304,6 +305,30 @@ def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, caps
     assert sorted(tables.check(store)) == ["accuracy.csv", "cost.parquet", "ranks.parquet", "throughput.md"]
     assert tables.main(["--out", str(tmp_path), "--check"]) == 1
     assert "accuracy.csv: differs" in capsys.readouterr().out
+
+
+def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fill(tmp_path, RUNS)
+    replaced: list[str] = []
+
+    def replacing(records: Store, made: list[Record]) -> object:
+        if not replaced:
+            replaced.append(made[0].run_id)
+            fill(tmp_path, [record("erm", 0, 50.0).model_copy(update={"steps": 7})])
+            raise UsageError("sensitivity.npy: its hash is not the recorded one")
+        return maps_of(records, made)
+
+    maps_of = Store.maps
+    monkeypatch.setattr(Store, "maps", replacing)
+    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+    records, path = tables.write_all(store)
+    assert 7 in {run.steps for run in records}
+    assert path.is_file()
+    monkeypatch.setattr(Store, "maps", Mock(side_effect=UsageError("damaged")))
+    with pytest.raises(UsageError, match="damaged"):
+        tables.write_all(store)
 
 
 def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None:

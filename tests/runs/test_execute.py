@@ -42,14 +42,16 @@ def test_a_run_that_fails_the_second_time_leaves_its_record(tmp_path: Path, more
     assert (after.weights is not None, after.accuracy) == (True, before.accuracy)
 
 
-@pytest.mark.parametrize(("older", "status"), [("", "done"), ("other code", "failed")])
+@pytest.mark.parametrize(
+    ("older", "keep", "status"), [("", False, "done"), ("other code", False, "failed"), ("other code", True, "done")]
+)
 def test_a_failure_stands_in_for_a_record_that_older_code_made_alone(
-    older: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    older: str, keep: bool, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = record("erm", 0)
     store, job = (
         fill(tmp_path, [earlier]),
-        Job(asked=earlier.asked, command="", session="", out=tmp_path, data_dir=None),
+        Job(asked=earlier.asked, command="", session="", out=tmp_path, data_dir=None, keep=keep),
     )
     (before,) = store.read_all()
     monkeypatch.setattr(Job, "outdated", lambda *_: older)

@@ -158,7 +158,7 @@ def test_tables_of_runs_that_are_gone_are_named_and_removed(store: Store, capsys
     assert (store.out / "tables" / "mine.md").exists()
     assert tables.main(["--out", str(store.out), "--check"]) == 0
     folder(store, "augmix").rename(store.out / "away")
-    tables.write(store)
+    tables.write(store, store.read_all())
     capsys.readouterr()
     assert tables.main(["--out", str(store.out), "--check"]) == 1
     assert capsys.readouterr().out == f"{store.out / 'index.html'}: differs from the run records\n"
@@ -256,7 +256,7 @@ def test_what_is_no_file_is_named_and_nothing_waits_for_it(
 
 
 def test_a_table_that_is_no_file_differs(store: Store) -> None:
-    tables.write(store)
+    tables.write(store, store.read_all())
     for name, make in {"accuracy.csv": os.mkfifo, "cost.parquet": os.mkdir}.items():
         (store.out / "tables" / name).unlink()
         make(store.out / "tables" / name)
@@ -279,7 +279,7 @@ def test_published_records_are_within_the_limits(published: Path) -> None:
 def test_a_page_of_other_runs_than_those_that_are_there_is_found(
     shown: tuple[int, ...], wrong: bool, store: Store
 ) -> None:
-    tables.write(store)
+    tables.write(store, store.read_all())
     ids = [record(*of).run_id for of in (("erm", 0), ("augmix", 0), ("gud", 0))]
     text = "".join(f'<a href="runs/{ids[i]}/record.json">' for i in shown)
     (store.out / "index.html").write_text(text, encoding="utf-8")

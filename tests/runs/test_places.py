@@ -14,6 +14,7 @@ from benchmark import tables
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError, held
 from benchmark.report.figures import all_figures
+from benchmark.runs import store as stores
 from benchmark.runs.places import COLOURS, SIDE, packed, smaller
 from benchmark.runs.store import Store
 from benchmark.training import artifacts
@@ -90,6 +91,33 @@ def test_a_run_that_kept_its_network_stays_a_folder(store: Store) -> None:
     (store.runs / run_id() / "weights.safetensors").write_bytes(b"large")
     assert not store.pack(run_id())
     assert (store.runs / run_id() / "record.json").exists()
+
+
+def test_a_folder_with_files_of_the_user_stays_a_folder(store: Store) -> None:
+    (store.runs / run_id() / "notes.txt").write_text("mine")
+    assert not store.pack(run_id())
+    assert (store.runs / run_id() / "notes.txt").read_text() == "mine"
+
+
+def test_packing_that_is_cut_off_while_the_folder_goes_loses_no_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.read_all()
+
+    def cut_off(path: Path) -> None:
+        if path.is_dir():
+            (path / "record.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "remove", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.pack(run_id())
+    assert store.read_all() == before
+    with store.working(run_id()):
+        pass
+    assert store.read_all() == before
+    assert not [*store.runs.glob(".old-*")]
 
 
 def test_a_run_that_somebody_works_on_is_not_packed(store: Store) -> None:

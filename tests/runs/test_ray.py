@@ -218,6 +218,23 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_connection_of_the_caller_stays_as_it_was(tmp_path: Path, cluster: Any, connected: bool) -> None:
+    import ray as real
+
+    held = None
+    if connected:
+        real.init(cluster.address, log_to_driver=False)
+        held = real.put("mine")
+    todo = jobs(tmp_path / "out", methods=("erm",), engine="ray", ray_address=cluster.address)
+    (found,) = ray.run_jobs(todo, 1, Heard())
+    assert found.status == "done"
+    assert real.is_initialized() is connected
+    assert held is None or real.get(held) == "mine"
+    real.shutdown()
+
+
+@pytest.mark.slow
 def test_every_run_ends_though_a_node_is_killed(tmp_path: Path, plugin: Path, cluster: Any) -> None:
     gate = tmp_path / "gate"
     grid: dict[str, Any] = {"methods": (f"gated:gate={gate}", "erm", "gated:broken=true"), "seeds": (0, 1), "steps": 40}

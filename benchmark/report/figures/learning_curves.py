@@ -9,6 +9,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from PIL import Image
 
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
@@ -84,6 +85,8 @@ def view_sheet(records: Sequence[Record], views: Mapping[str, bytes], path: Path
         sheets |= {row: strips[0]} if strips else {}
     shown = {"source": next(iter(sheets.values()))[0]}
     shown |= {row: strips[1] for row, strips in sheets.items() if len(strips) > 1}
+    size = min(strip.shape[1::-1] for strip in shown.values())  # packed runs have smaller ones
+    shown = {row: np.asarray(Image.fromarray(strip).resize(size, Image.Resampling.BOX)) for row, strip in shown.items()}
     return strip_sheet(shown, {row: palette.look(row).colour for row in sheets}, path)
 
 

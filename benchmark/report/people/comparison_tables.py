@@ -5,8 +5,18 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread
-from benchmark.report.tidy.comparisons import behind, best_of, cost_rows, length, network, pairs, rankings, seeds_of
+from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread, why_empty
+from benchmark.report.tidy.comparisons import (
+    behind,
+    best_of,
+    cost_rows,
+    length,
+    network,
+    pairs,
+    rankings,
+    seeds_of,
+    setting,
+)
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.stats import Pair
@@ -60,7 +70,9 @@ def cost(records: Sequence[Record]) -> list[Summary]:
     ):
         here = [known[run_id] for run_id in part["run_id"]]
         lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
-        lines = [_cost_line(row, runs, [*lengths], part) for row, runs in by_row(here).items()]
+        place = (dataset, source, protocol, key)
+        without = [r for r in records if not r.accuracy and _place(r) == place]
+        lines = [_cost_line(row, runs, [*lengths], part, without) for row, runs in by_row(here).items()]
         asked = here[0].asked
         what = network(here[0]) + best_of(here[0])
         heading = f"{dataset}, source {source}, protocol {protocol}: {what}; data {asked.fingerprint}"
@@ -88,13 +100,21 @@ def _by_length(record: Record) -> tuple[int, float]:
     return ["steps", "passes", "time"].index(asked.budget), asked.seconds or asked.recipe.steps
 
 
-def _cost_line(row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame) -> Line:
+def _place(record: Record) -> tuple[str, str, str, str]:
+    return record.asked.dataset, record.asked.source, record.asked.protocol, setting(record)
+
+
+def _cost_line(
+    row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame, without: Sequence[Record]
+) -> Line:
+    """without: runs of all rows that reached nothing."""
     cells = {}
     for text in lengths:
+        why = why_empty([r for r in without if r.asked.row == row and length(r) == text])
         mine = part[part["run_id"].isin([r.run_id for r in runs if length(r) == text])].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
             values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
-            cells[f"{text}: {column}"] = spread(values, "not run" if mine.empty else "–", digits)
+            cells[f"{text}: {column}"] = spread(values, why if mine.empty else "–", digits)
     return Line(row, cells, ids(runs))
 
 

@@ -1,12 +1,9 @@
 """Run records -> tables for people: one for every group of runs that may be compared."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import pandas as pd
 
-from benchmark import protocols
-from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
@@ -119,21 +116,13 @@ def _heading(record: Record) -> str:
 def _setting(record: Record, place: str) -> str:
     """What a table's runs share. place: which source or sources they have."""
     asked, recipe = record.asked, record.asked.recipe
-    rates = "" if asked.trial else f" {recipe.lr:g}{_unusual_decay(record)}"
+    decay = f", decay {recipe.weight_decay:g}" if recipe.weight_decay else ""
+    rates = "" if asked.trial else f" {recipe.lr:g}{decay}"
     return (
         f"{asked.dataset}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
         f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}"
         f"{hardware(record)}"
     )
-
-
-def _unusual_decay(record: Record) -> str:
-    """The weight decay, where it is not the protocol's."""
-    asked = record.asked
-    with suppress(UsageError):  # what the protocol is not known for here
-        usual, _, _ = protocols.recipe_for(asked.protocol, asked.method, asked.dataset)
-        return "" if asked.recipe.weight_decay == usual.weight_decay else f", decay {asked.recipe.weight_decay:g}"
-    return ""
 
 
 def _rows_of(members: Sequence[Record], everything: Sequence[Record]) -> Rows:
@@ -166,7 +155,9 @@ def _sensitivity_lines(rows: Rows, maps: Maps) -> list[Line]:
     for row, runs in rows.items():
         cells = {
             SENSITIVITY.get(name, name.replace("_", " ")): spread(
-                {r.run_id: bands[r.run_id][name] for r in mapped[row]}, why_empty(runs), 3
+                {r.run_id: bands[r.run_id][name] for r in mapped[row]},
+                "–" if any(r.accuracy for r in runs) else why_empty(runs),
+                3,
             )
             for name in names
         }

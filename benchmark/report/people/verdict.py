@@ -112,7 +112,7 @@ def _answer(
     elif better:
         cheapest = min(better, key=lambda row: (_passes(members[row]), row))
         answer = f"Use {cheapest}: it is the cheapest of those shown to be better than ERM ({', '.join(better)})."
-    elif lead is not None and lead.difference.mean <= 0:
+    elif lead is not None and best(rows) == "erm":
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
         answer = f"Undecided: {_led(lead)}, but {fewest} seeds do not separate the two."
@@ -147,11 +147,13 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
         return f"{text}, with no seed in common to compare it by."
     found = lead.difference
     if first == reference:
-        text += f"; {_name(lead.row)} comes next, {-found.mean:.1f} points below"
+        side = "below" if found.mean <= 0 else "above it over the seeds that both have"
+        text += f"; {_name(lead.row)} comes next, {abs(found.mean):.1f} points {side}"
     else:
         shared = rows[first].keys() == rows[reference].keys()
         theirs = f"'s {_mean(rows, reference)}" if shared else " over the seeds that both have"
-        text += f", {found.mean:.1f} points above {_name(reference)}{theirs}"
+        where = "above" if found.mean > 0 else "below"
+        text += f", {abs(found.mean):.1f} points {where} {_name(reference)}{theirs}"
     if lead.interval is None or lead.p_holm is None:
         return f"{text}, from {found.n} {'seed' if found.n == 1 else 'seeds'} without a spread to judge it by."
     low, high = lead.interval

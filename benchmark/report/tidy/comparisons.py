@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, describe_group, name_of, shared
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared
 from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
@@ -71,10 +71,11 @@ def _place(record: Record) -> str:
     return f"{record.asked.dataset}/{record.asked.source}"
 
 
-def _breadth(members: Sequence[Record]) -> tuple[int, float]:
-    """How many methods a group compares, and over how long a budget."""
-    asked = members[0].asked
-    return len({record.asked.method for record in members}), asked.seconds or asked.recipe.steps
+def _breadth(members: Sequence[Record]) -> tuple[int, float, str, str]:
+    """How many methods a group compares, and over how long a budget; then when it ended, so that none is equal."""
+    asked, ended = members[0].asked, max(record.ran.ended for record in members)
+    methods = len({record.asked.method for record in members})
+    return methods, asked.seconds or asked.recipe.steps, ended, group_of(members[0])
 
 
 Ranking = tuple[str, str, str]
@@ -87,8 +88,8 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
 
     A comparison has one vote, its means over the shifted targets: targets are tested with the same networks, so a rank
     for each would count one training many times. Where a source was run with several networks or lengths, that with the
-    most methods is taken, of equal ones the longest. Only rows that stand in every comparison are ranked. Empty where
-    that leaves fewer than two rows or two comparisons."""
+    most methods is taken, of equal ones the longest, of these that which ended last. Only rows that stand in every
+    comparison are ranked. Empty where that leaves fewer than two rows or two comparisons."""
     parts: dict[Ranking, dict[str, list[Record]]] = {}
     for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
         asked = members[0].asked

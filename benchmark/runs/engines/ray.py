@@ -28,6 +28,8 @@ from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, inputs, record_of
 from benchmark.runs.store import Store
 
+_ours = False
+"""Whether this module connected this process to a cluster, and not its caller."""
 SUBMITTED = 256
 """Runs that are handed to Ray at a time; each holds its lock, an open file, until it is stored."""
 
@@ -38,6 +40,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
     address: of the cluster's head, as `ray start` prints it; None: RAY_ADDRESS, or the cluster of this machine, or else
     a new one on this machine alone. Raises UsageError where Ray, the cluster or its GPUs are missing.
     """
+    global _ours  # noqa: PLW0603 - a process has one connection
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports to nobody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; without it, it warns
     try:
@@ -51,6 +54,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
             host, _, port = address.rpartition("/")[2].rpartition(":")
             host = ray.util.get_node_ip_address() if host in ("localhost", "127.0.0.1") else host  # as Ray reads them
             socket.create_connection((host, int(port)), timeout=10).close()
+        _ours = _ours or not ray.is_initialized()
         ray.init(address, logging_level=logging.WARNING, log_to_driver=False, ignore_reinit_error=True)
     except (OSError, ValueError, RuntimeError) as problem:
         where = f"--ray-address {address}" if address else "--engine ray"
@@ -63,7 +67,8 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
 
 
 def run_jobs(jobs: Iterable[Job], sharing: int, listener: Listener) -> list[Record]:
-    """Does all runs on the cluster that choose_device has connected to, and disconnects.
+    """Does all runs on the cluster that choose_device has connected to, and disconnects, unless the caller had
+    connected before.
 
     sharing: how many runs share a GPU, or a core where they compute on the CPU. Returns the records in the order in
     which the runs end; `listener` hears of each.
@@ -185,6 +190,13 @@ class _Driver:
 
     def close(self) -> None:
         """Ends what still runs; checkpoints are kept."""
-        self.ray.shutdown()
+        global _ours  # noqa: PLW0603 - as above
+        if _ours:
+            self.ray.shutdown()
+            _ours = False
+        else:
+            for reference in self.flights:
+                self.ray.cancel(reference, force=True)
+            self.news.shutdown(force=True)
         for flight in self.flights.values():
             flight.lock.close()
