@@ -25,7 +25,7 @@ from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, hardware, length
-from benchmark.report.tidy.groups import by_group, by_row, group_of, told_apart
+from benchmark.report.tidy.groups import by_group, by_row, distinct, group_of, told_apart
 from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store
 
@@ -93,6 +93,14 @@ def render(
     order = sorted(weights, key=lambda key: weights[key], reverse=True)  # equal ones stay as they are
     parts = {group_of(run) for campaign in over.values() for runs in campaign.rows.values() for run in runs}
     environments = facts.environments(records)
+    sections = [
+        _section_over(over[key], tables, pictures)
+        if key in over
+        else _section(key, groups[key], tables, pictures, of_several=key in parts)
+        for key in order
+    ]
+    first = {key: next(iter(over[key].rows.values()))[0] if key in over else groups[key][0] for key in order}
+    titles = distinct({section.key: section.title for section in sections}, first, ("source",))
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -108,12 +116,7 @@ def render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         citation=(TEMPLATES / "citation.bib").read_text(encoding="utf-8"),
-        sections=[
-            _section_over(over[key], tables, pictures)
-            if key in over
-            else _section(key, groups[key], tables, pictures, of_several=key in parts)
-            for key in order
-        ],
+        sections=[replace(section, title=titles[section.key]) for section in sections],
         common=[(name, table) for name in ORDER for table in tables[name] if table.group not in weights],
         pictures=[_inlined(picture) for picture in pictures if picture.group not in weights],
         runs=len(records),

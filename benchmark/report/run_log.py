@@ -46,8 +46,8 @@ class RunLog:
         self.going: dict[str, Job] = {}
         self.begun: dict[str, float] = {}
         """When the runs that go on began."""
-        self.spent: dict[str, float] = {}
-        """Seconds of those that ended."""
+        self.spent: dict[str, float | None] = {}
+        """Seconds of those that ended; None where another process does the run."""
         self.reached: dict[str, tuple[str, float]] = {}
         """What each run does and the share of its budget that is spent."""
         self._closed = threading.Event()
@@ -75,7 +75,8 @@ class RunLog:
     def ended(self, job: Job, record: Record | None) -> None:
         run_id = job.asked.run_id
         self.going.pop(run_id, None)
-        self.spent[run_id] = self.clock() - self.begun.pop(run_id)
+        taken = self.clock() - self.begun.pop(run_id)
+        self.spent[run_id] = taken if record is not None else None
         self.count += 1
         good = record is None or record.accuracy is not None
         level = logging.INFO if good else logging.ERROR
@@ -99,7 +100,8 @@ class RunLog:
         now, begun = self.clock(), {**self.begun}
         seen: dict[str, list[float]] = {}
         for run_id, seconds in {**self.spent}.items():
-            seen.setdefault(self.kinds[run_id], []).append(seconds)
+            if seconds is not None:
+                seen.setdefault(self.kinds[run_id], []).append(seconds)
         own = {run_id: (now - start, self.reached[run_id][1]) for run_id, start in begun.items()}
         paces = {run_id: gone / share for run_id, (gone, share) in own.items() if share >= KNOWN}
         for run_id, whole in paces.items():

@@ -142,6 +142,7 @@ def _booktabs(cells: pd.DataFrame, marks: pd.DataFrame, name: str, heading: str,
     width = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
     text = text.replace(r"\begin{tabular}", width + "\n" + r"\begin{tabular}")
     text = text.replace(r"\end{tabular}", r"\end{tabular}}").replace("±", r"$\pm$").replace("–", "--")
+    text = text.replace("< 0.001", "$<$ 0.001")
     return re.sub(r"(?<=[\[ ])-(?=\d)", "$-$", text)  # a minus, not a hyphen
 
 

@@ -90,8 +90,9 @@ class Display(RunLog):
     def slower(self) -> float:
         """How many times as long as expected the runs take, by what has been done of them."""
         belief = BELIEF * sum(self.costs.values())
-        expected = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
-        taken = sum(self.spent.values()) + sum(self.clock() - begun for begun in self.begun.values())
+        elsewhere = {run_id for run_id, seconds in self.spent.items() if seconds is None}
+        expected = sum(self.costs[run_id] * share for run_id, share in self.shares.items() if run_id not in elsewhere)
+        taken = sum(filter(None, self.spent.values())) + sum(self.clock() - begun for begun in self.begun.values())
         return (belief + taken) / (belief + expected) if belief else 1.0
 
     def left(self) -> float:

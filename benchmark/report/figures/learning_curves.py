@@ -14,6 +14,7 @@ from PIL import Image
 from benchmark.core.record import Record
 from benchmark.report.figures import layout, palette
 from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.targets import by_column
 from benchmark.training.artifacts import strips as _strips
 
 Curve = Sequence[Mapping[str, Any]]
@@ -26,14 +27,14 @@ def has_line(curve: Curve) -> bool:
 
 
 def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
-    """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over those that are not
-    the source, or over all where there is no other."""
+    """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over the columns
+    (targets.by_column) that are not the source, or over all where there is no other."""
     names = [name for name in curve[0]["test"] if name not in inside] or list(curve[0]["test"])
-    none = [float("nan")] * len(curve)
+    wholes = [[*by_column({name: point["test"][name] for name in names}).values()] for point in curve]
     return {
         "step": [point["step"] for point in curve],
         "source": [point["val"] for point in curve],
-        "targets": [sum(point["test"][name] for name in names) / len(names) for point in curve] if names else none,
+        "targets": [sum(whole) / len(whole) if whole else float("nan") for whole in wholes],
     }
 
 

@@ -87,6 +87,8 @@ def _dearest(part: pd.DataFrame) -> list[str]:
         return []
     costs = steps.groupby(["length", "method", "variant"], as_index=False)[["passes", "seconds"]].mean()
     top = max(costs.to_dict("records"), key=lambda entry: entry["seconds"])
+    if sum(costs["length"] == top["length"]) < 2:
+        return []
     name = f"{top['method']}[{top['variant']}]" if top["variant"] else top["method"]
     seconds = float(f"{top['seconds']:.3g}")
     return [
@@ -107,11 +109,12 @@ def _place(record: Record) -> tuple[str, str, str, str]:
 def _cost_line(
     row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame, without: Sequence[Record]
 ) -> Line:
-    """without: runs of all rows that reached nothing."""
+    """Of a seed with and without a sensitivity map, the run that ended last. without: runs that reached nothing."""
     cells = {}
     for text in lengths:
         why = why_empty([r for r in without if r.asked.row == row and length(r) == text])
-        mine = part[part["run_id"].isin([r.run_id for r in runs if length(r) == text])].set_index("run_id")
+        last = {r.asked.seed: r.run_id for r in sorted(runs, key=lambda r: r.ran.ended) if length(r) == text}
+        mine = part[part["run_id"].isin(last.values())].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
             values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
             cells[f"{text}: {column}"] = spread(values, why if mine.empty else "–", digits)

@@ -1,6 +1,7 @@
 """Run records -> tables for people: one for every group of runs that may be compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -8,8 +9,8 @@ from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.report.tidy.comparisons import best_of, hardware, length, network
-from benchmark.report.tidy.groups import by_group, by_row, campaign_of, group_of, told_apart
+from benchmark.report.tidy.comparisons import LENGTHS, best_of, hardware, length, network, setting
+from benchmark.report.tidy.groups import PLACE, by_group, by_row, campaign_of, distinct, group_of, told_apart
 from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
@@ -41,7 +42,15 @@ def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = 
     found["paper"] = _or_why(lambda: comparison_tables.papers(ordered))
     if trials:
         found["search"] = _or_why(lambda: search_tables.searches(ordered, trials, _heading))
-    return found
+    runs = {key: r for r in reversed(ordered) for key in (group_of(r), campaign_of(r), setting(r))}
+    return {name: _distinct(tables, runs, PLACE + LENGTHS * (name == "cost")) for name, tables in found.items()}
+
+
+def _distinct(tables: list[Summary], runs: Mapping[str, Record], free: Collection[str]) -> list[Summary]:
+    """Tables, no two with one heading. runs: one of each group, campaign and setting. free: see `distinct`."""
+    known = {str(i): runs[table.group] for i, table in enumerate(tables) if table.group in runs}
+    headings = distinct({i: tables[int(i)].heading for i in known}, known, free)
+    return [replace(table, heading=headings.get(str(i), table.heading)) for i, table in enumerate(tables)]
 
 
 def _of_group(

@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.core.record import Record
 from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
-from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.groups import by_row, counts
 from benchmark.report.tidy.rows import throughput_rows
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
 
@@ -46,14 +46,18 @@ SOURCES = Wording(
 def verdict(records: Sequence[Record]) -> Verdict:
     """The answer of one group of comparable runs."""
     members = by_row([record for record in records if record.accuracy])
-    return judged(seeds_of(members, "mean"), members, Wording())
+    rows = seeds_of(members, "mean")
+    found = judged(rows, members, Wording())
+    absent = [_name(row) for row in by_row(records) if row not in rows and counts(row)]
+    more = [f"Not judged, without an accuracy: {', '.join(absent)}."] if rows and absent else []
+    return Verdict(found.answer, [*found.reasons, *more])
 
 
 def over_sources(campaign: Campaign) -> Verdict:
     """The answer of a campaign: by the means over all of its sources, of the seeds that have them all."""
     rows = campaign.over("mean")
     found = judged(rows, by_row([r for runs in campaign.rows.values() for r in runs if r.accuracy]), SOURCES)
-    absent = [_name(row) for row in campaign.ordered if row not in rows]
+    absent = [_name(row) for row in campaign.ordered if row not in rows and counts(row)]
     more = [f"Not judged, without a seed from every source: {', '.join(absent)}."] if rows and absent else []
     return Verdict(found.answer, [*found.reasons, *more])
 
@@ -115,7 +119,8 @@ def _answer(
     elif lead is not None and best(rows) == "erm":
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
-        answer = f"Undecided: {_led(lead)}, but {fewest} seeds do not separate the two."
+        shared = min(fewest, lead.difference.n) if lead is not None else fewest
+        answer = f"Undecided: {_led(lead)}" + f", but {shared} seeds do not separate the two" * (lead is not None) + "."
     return answer
 
 
@@ -133,7 +138,7 @@ def _others(count: int) -> str:
 def _led(lead: Pair | None) -> str:
     """Who is ahead, as part of a sentence."""
     if lead is None:
-        return "no two rows have a seed in common"
+        return "the row with the highest mean has no seed in common with the one to compare it with"
     ahead, behind = (lead.row, lead.versus) if lead.difference.mean > 0 else (lead.versus, lead.row)
     if round(abs(lead.difference.mean), 1) == 0:
         return f"{_name(ahead)} and {_name(behind)} are level"
@@ -175,7 +180,9 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
         if total is not None and total > ENOUGH_SEEDS:
             text += f"; with the mean and spread seen so far, {total}"
         return [f"{text}."]
-    if lead is None or lead.more_seeds is None:
+    if lead is None or lead.difference.n < ENOUGH_SEEDS:
+        return [f"What would decide it: the same seeds for both, {ENOUGH_SEEDS} at least."]
+    if lead.more_seeds is None:
         return ["What would decide it: more seeds than are worth running, if mean and spread stay as they are."]
     if lead.more_seeds == 0:
         return []

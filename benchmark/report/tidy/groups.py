@@ -1,7 +1,8 @@
 """Groups and rows: which runs may be compared, and which are one row of a table."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from benchmark.core.record import Asked, Record, canonical_json
@@ -9,6 +10,8 @@ from benchmark.runs.repeat import spell
 
 PLACE = ("source", "fingerprint")
 """What groups of one campaign may differ in."""
+EARLIER = "once chosen: "
+"""Begins the variant of runs that have what a search chose before. They are shown, and nothing is concluded of them."""
 LONGEST = 24
 """Characters of a setting's value in the name of a row; a longer one is cut."""
 
@@ -33,7 +36,7 @@ def campaign_of(record: Record) -> str:
     return name_of({name: value for name, value in shared(record).items() if name not in PLACE})
 
 
-def name_of(asked: Mapping[str, Any]) -> str:
+def name_of(asked: object) -> str:
     """A name for what runs share: its hash."""
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()[:8]
 
@@ -61,6 +64,29 @@ def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
     return groups
 
 
+def distinct(titles: Mapping[str, str], runs: Mapping[str, Record], free: Collection[str] = PLACE) -> dict[str, str]:
+    """Titles by group, no two alike where the settings of the groups differ: to those that are, what differs is added.
+    runs: one of each group. free: what of the settings is not told."""
+    found = dict(titles)
+    for title, often in Counter(titles.values()).items():
+        asked = {group: _flat(shared(runs[group])) for group, mine in titles.items() if mine == title and often > 1}
+        fields = dict.fromkeys(name for each in asked.values() for name in each if name not in free)
+        differ = [name for name in fields if len({spell(each.get(name)) for each in asked.values()}) > 1]
+        for group, each in asked.items():
+            told = ", ".join(f"{name} {_short(spell(each.get(name)))}" for name in differ)
+            found[group] = f"{title}; {told}" if told else title
+    return found
+
+
+def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, those of the recipe, the dataset and the search among the others."""
+    return {
+        name: value
+        for outer, inner in asked.items()
+        for name, value in (inner.items() if isinstance(inner, Mapping) else [(outer, inner)])
+    }
+
+
 def told_apart(records: Sequence[Record]) -> list[Record]:
     """The records, with rows told apart whose settings differ though their names do not. Where a default changed
     between runs of one campaign, the variant of each says which it had, as `default k=1`. Where a search chose
@@ -85,11 +111,23 @@ def _by_choice(records: Sequence[Record]) -> list[Record]:
     """The records, those named that have what a search chose before it chose what its last run has."""
     rows: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if record.asked.trial is not None and record.asked.trial.of:
+        if record.asked.trial is not None and record.asked.trial.of and counts(record.asked.row):
             rows.setdefault((group_of(record), record.asked.row), []).append(record)
     last = {row: _choice(max(runs, key=lambda run: (run.ran.ended, run.run_id))) for row, runs in rows.items()}
-    earlier = {run.run_id for row, runs in rows.items() for run in runs if _choice(run) != last[row]}
-    return [_once_chosen(record) if record.run_id in earlier else record for record in records]
+    earlier: dict[str, str] = {}
+    for row, runs in rows.items():
+        before = {_choice(run): run for run in runs if _choice(run) != last[row]}
+        often = Counter(run.asked.trial and run.asked.trial.number for run in before.values())
+        for run in runs:
+            if (choice := _choice(run)) != last[row]:
+                number = run.asked.trial and run.asked.trial.number
+                earlier[run.run_id] = f"trial {number}" + f" ({name_of(choice)[:5]})" * (often[number] > 1)
+    return [_once_chosen(run, earlier[run.run_id]) if run.run_id in earlier else run for run in records]
+
+
+def counts(row: str) -> bool:
+    """Whether anything is concluded of a row."""
+    return EARLIER not in row
 
 
 def _choice(record: Record) -> str:
@@ -97,9 +135,9 @@ def _choice(record: Record) -> str:
     return canonical_json([trial and trial.number, recipe.lr, recipe.weight_decay, record.asked.settings])
 
 
-def _once_chosen(record: Record) -> Record:
-    asked, trial = record.asked, record.asked.trial
-    parts = [asked.variant] * bool(asked.variant) + [f"once chosen: trial {trial and trial.number}"]
+def _once_chosen(record: Record, which: str) -> Record:
+    asked = record.asked
+    parts = [asked.variant] * bool(asked.variant) + [EARLIER + which]
     return record.model_copy(update={"asked": asked.model_copy(update={"variant": ",".join(parts)})})
 
 

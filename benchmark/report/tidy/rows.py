@@ -10,7 +10,7 @@ from benchmark.core.outcome import Throughput
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
-from benchmark.report.tidy.groups import describe_group, group_of
+from benchmark.report.tidy.groups import EARLIER, describe_group, group_of
 from benchmark.runs import machine
 from benchmark.sensitivity.map import SensitivityMap, band_target_correlation, summaries
 
@@ -91,7 +91,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
     reference = {
         (group_of(r), where(r), r.ran.session, r.asked.seed): r.throughput.images_per_second
         for r in records
-        if r.throughput and r.asked.row == "erm" and not shares_gpu(r)
+        if r.throughput and (r.asked.row == "erm" or r.asked.row.startswith(f"erm[{EARLIER}")) and not shares_gpu(r)
     }
     rows = []
     for record in records:

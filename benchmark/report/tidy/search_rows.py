@@ -54,10 +54,18 @@ def searches(records: Sequence[Record], trials: Sequence[Record]) -> list[Search
     found = []
     for row, mine in tried.items():
         for size, runs in sorted(done.get(row, {}).items()):
-            found.append(Searched([trial for trial in mine if _number(trial) < size], runs))
+            found.append(Searched(_last([trial for trial in mine if _number(trial) < size], runs), runs))
         if row not in done:
-            found.append(Searched(mine, []))
+            found.append(Searched(_last(mine, []), []))
     return [each for each in found if each.trials]
+
+
+def _last(trials: Sequence[Record], runs: Sequence[Record]) -> list[Record]:
+    """Of each number the trial that the runs have, or else the one that ended last: there is another one where the
+    recipe or what is drawn from where was another."""
+    used = {_drawn(run) for run in runs}
+    ordered = sorted(trials, key=lambda trial: (_drawn(trial) in used, trial.ran.ended))
+    return sorted({_number(trial): trial for trial in ordered}.values(), key=_order)
 
 
 def search_rows(records: Sequence[Record], trials: Sequence[Record]) -> pd.DataFrame:
