@@ -6,7 +6,7 @@ Diversity with Adversarially Learned Transformations for Domain Generalization. 
   1  the first `pre_rounds` rounds of `round_steps` steps: loss = CE(net(x), y)
   2  o_c = net(x);  g: five 3x3 convolutions, LeakyReLU between, weights ~ N(0, 2/fan in) drawn anew, biases kept
   3  adv_steps times:  g <- Adam step on -CE(net(g(x)), y) + tv TV(g(x)),  net in eval mode
-  4  x_g = g(x);  x_r = RandConv(x), one random convolution of size 1, 3, 5 or 7 for the batch, mixed with x
+  4  x_g = g(x);  x_r = clamp(RandConv(x), 0, 1), one random convolution of size 1 to 7 for the batch, mixed with x
   5  p_m = clamp((p_c + w p_r + (2-w) p_g) / 3, 1e-4, 1)
   6  cons = (KL(p_c, p_m) + w KL(p_r, p_m) + (2-w) KL(p_g, p_m)) / 3
   7  loss = (1 - lam) CE(o_c, y) + lam cons
@@ -54,6 +54,8 @@ class Method(learned.LearnedViews, method.Method):
     """Weight of the total variation, which keeps g's images smooth."""
     biases: Literal["kept", "renewed"] = "kept"
     """Released: g's biases keep their last values when its weights are drawn. renewed: they are drawn, too."""
+    clamp_random: Literal["positive", "off"] = "positive"
+    """Released: the random view is cut to [0,1] on the scale [-1,1], so it loses its dark half, too. off: not cut."""
 
     def setup(self, net: nn.Module, source: Source, rng: Rng) -> State:
         biases = split_biases(rng.draw("biases", sample_biases).clone())
@@ -82,5 +84,6 @@ class Method(learned.LearnedViews, method.Method):
             made = [(g(params) + 1) / 2]  # 4
         if self.w:
             draws = rng.draw("random convolution", sample_random_conv, 1)
-            made.append(random_conv(x, draws))
+            view = random_conv(x, draws)
+            made.append(view.clamp(0.5, 1) if self.clamp_random == "positive" else view)
         return made, {**now, "bias": params[5:]}

@@ -40,7 +40,13 @@ def renew_biases(g: nn.Sequential, rng: Rng) -> None:
 
 
 def attack(
-    tv: float = 1.0, low: float | None = 1e-4, mix: bool = False, adam: str = "kept", biases: str = "kept", w: float = 1
+    tv: float = 1.0,
+    low: float | None = 1e-4,
+    mix: bool = False,
+    adam: str = "kept",
+    biases: str = "kept",
+    w: float = 1,
+    cut: bool = True,
 ) -> cases.View:
     """The released attack: one g and one optimiser for the run."""
     g = convolutions()
@@ -72,7 +78,8 @@ def attack(
             return shown(z), None
         conv = rng.draw("random convolution", sample_random_conv, 1)
         blurred = F.conv2d(z, conv.weight[0].double(), padding=3)
-        return shown(z), conv.alpha.item() * blurred + (1 - conv.alpha.item()) * z
+        mixed = conv.alpha.item() * blurred + (1 - conv.alpha.item()) * z
+        return shown(z), mixed.clamp(0, 1) if cut else mixed
 
     return run
 
@@ -96,6 +103,7 @@ def by_default() -> nn.Module:
         ({"clamp": "off", "mix": True}, {}, {"low": None, "mix": True}),
         ({"w": 0.0, "lam": 0.4}, {"w": 0.0, "lam": 0.4}, {"w": 0.0}),
         ({"w": 1.5}, {"w": 1.5}, {}),
+        ({"clamp_random": "off"}, {}, {"cut": False}),
     ],
 )
 def test_five_steps_are_those_of_the_released_loop(
@@ -144,7 +152,7 @@ def test_released_settings_are_the_defaults() -> None:
     plain = importlib.import_module("benchmark.methods.alt").Method().settings()
     assert plain == {
         "lam": 0.75, "w": 1.0, "adv_steps": 10, "adv_lr": 5e-6, "round_steps": 250, "pre_rounds": 5, "stays_eval": True,
-        "adam": "kept", "clamp": "positive", "mix": False, "tv": 1.0, "biases": "kept",
+        "adam": "kept", "clamp": "positive", "mix": False, "tv": 1.0, "biases": "kept", "clamp_random": "positive",
     }  # fmt: skip
 
 
@@ -172,10 +180,11 @@ def test_views_lie_in_the_bright_half_and_are_none_in_the_first_rounds() -> None
     method = make()
     state = cases.state_of(method)
     assert method.views(net, x, y, Rng(0, 1), state) == []
-    learned, random = method.views(net, x, y, Rng(0, 2), state)
-    assert learned.min() >= 0.5
-    assert learned.max() <= 1
-    assert random.min() < 0.5
+    for view in method.views(net, x, y, Rng(0, 2), state):
+        assert view.min() >= 0.5
+        assert view.max() <= 1
+    _, uncut = make(clamp_random="off").views(net, x, y, Rng(0, 2), state)
+    assert uncut.min() < 0.5
     assert len(make(w=0.0).views(net, x, y, Rng(0, 2), state)) == 1
 
 
