@@ -52,7 +52,7 @@ class Results:
     def __init__(self, out: Path, run_ids: Collection[str] | None = None):
         """run_ids: the runs to be shown; None shows all. Raises UsageError where the folder holds no runs, or a record
         is damaged."""
-        self._store = Store(out)
+        self._store = Store(out.absolute())  # maps and curves are read later, and the folder may be another then
         if not self._store.runs.is_dir():
             raise UsageError(f"{out}: no runs there; benchmark.compare(out={str(out)!r}) makes some")
         self._all = told_apart(self._store.read_all())

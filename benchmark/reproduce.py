@@ -7,13 +7,13 @@ none was printed, `band` points. Outside: so does no value of our 95 % interval.
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from benchmark import flags, protocols, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
-from benchmark.core.record import Record
+from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.stats import Estimate
@@ -96,9 +96,14 @@ def as_released(record: Record) -> bool:
     recipe = recipe.model_copy(update={"sensitivity_images": asked.recipe.sensitivity_images})
     return (
         (asked.recipe, asked.budget, asked.trial) == (recipe, "steps", None)
-        and asked.settings == registry.make("method", asked.method, settings).settings()
-        and asked.dataset_settings == registry.make("dataset", asked.dataset, data).settings()
+        and _same(asked.settings, registry.make("method", asked.method, settings).settings())
+        and _same(asked.dataset_settings, registry.make("dataset", asked.dataset, data).settings())
     )
+
+
+def _same(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a record holds these settings: what is a tuple here is a list there."""
+    return canonical_json(recorded) == canonical_json(settings)
 
 
 def report(found: Sequence[Figure], papers: paper.Papers) -> str:

@@ -53,7 +53,7 @@ def show_list(root: Path) -> int:
             )
         except UsageError as problem:
             print(f"  domains and classes come from its files: {problem}")
-        print(f"  licence: {dataset.licence}")
+        print(f"  licence: {getattr(dataset, 'licence', 'not stated')}")
         for remote in dataset.remotes():
             there = "there" if remote.there(root) else "not there"
             note = f" (does instead of {remote.instead_of})" if remote.instead_of else ""

@@ -15,7 +15,7 @@ import torch
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
-from benchmark.core.record import Asked, Record
+from benchmark.core.record import Asked, Record, canonical_json
 from benchmark.data.dataset import Loaded
 from benchmark.runs import machine, trial
 from benchmark.runs.counts import Parts, as_erm, counts, frequencies, images_of_steps, work_of
@@ -205,8 +205,8 @@ def _middle(found: Iterable[Parts]) -> Parts:
 def _kind(asked: Asked) -> tuple[object, ...]:
     """What two runs share whose steps cost the same."""
     recipe = asked.recipe
-    where = asked.dataset, str(asked.dataset_settings), asked.source, asked.device
-    return (asked.method, str(asked.settings), *where, recipe.network, recipe.batch_size, recipe.precision)
+    where = asked.dataset, canonical_json(asked.dataset_settings), asked.source, asked.device
+    return (asked.method, canonical_json(asked.settings), *where, recipe.network, recipe.batch_size, recipe.precision)
 
 
 def _length(asked: Asked) -> tuple[object, ...]:

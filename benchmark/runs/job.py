@@ -3,14 +3,15 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from benchmark import registry
 from benchmark.core.record import Asked, Record
 from benchmark.runs import machine
-from benchmark.runs.code_hash import code_hash
+from benchmark.runs.code_hash import code_hash, file_hash
 from benchmark.training.pipeline import Options
 
 
@@ -49,7 +50,7 @@ class Job:
     def options(self) -> Options:
         """How its training is done."""
         return Options(
-            code=self.code,
+            code=f"{self.code}, {machine.numerical()}" + ", deterministic" * self.deterministic,
             checkpoint_seconds=self.checkpoint_seconds,
             weights=self.weights,
             save_weights=self.save_weights,
@@ -76,7 +77,16 @@ class Job:
 
 def code_of(method: str, dataset: str) -> str:
     """Hash of the code that a run of this method on this dataset depends on."""
-    return code_hash([registry.source_file("method", method), registry.source_file("dataset", dataset)])
+    return code_hash([_file_hash("method", method), _file_hash("dataset", dataset)])
+
+
+def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
+    """The hash of the file that defines it, as it was when this was first asked for since its import: what is edited
+    meanwhile does not run in this process."""
+    module: Any = sys.modules[registry.find(kind, name).__module__]
+    if "_file_hash" not in vars(module):
+        module._file_hash = file_hash(registry.source_file(kind, name))
+    return str(module._file_hash)
 
 
 def outdated(record: Record, code: str) -> str:

@@ -116,9 +116,21 @@ def other_versions(machine: dict[str, Any]) -> str:
     """How what can change a number, packages and variables, differs from that of a record; empty where it does not."""
     pairs = [(name, str(machine.get("packages", {}).get(name, "")), now) for name, now in _versions().items()]
     plain = [(name, then.partition("+")[0], now.partition("+")[0]) for name, then, now in pairs if name in NUMERICAL]
-    told = [f"{name} {then}, now {now}" for name, then, now in plain if then and then != now]
+    told = [
+        f"{name} {then}, now {now}"
+        for name, then, now in plain
+        if then and then != now and (name != "triton" or machine.get("gpu"))  # which a processor has no use for
+    ]
     told += arithmetic.changes(machine["arithmetic"]) if "arithmetic" in machine else []
     return ", ".join(told)
+
+
+def numerical() -> str:
+    """The versions and variables that can change a number, for a checkpoint, which goes on only with the same;
+    on another processor, too."""
+    versions = [f"{name} {now.partition('+')[0]}" for name, now in _versions().items() if name in NUMERICAL]
+    variables = [f"{name}={value}" for name, value in arithmetic.describe().items() if name != "cpu"]
+    return ", ".join(versions + variables)
 
 
 def git_state() -> tuple[str | None, bool | None]:

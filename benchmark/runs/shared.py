@@ -11,6 +11,8 @@ from typing import Any
 from benchmark import data, registry
 from benchmark.training.pipeline import versions
 
+READERS = ("benchmark.data.", "benchmark.datasets.", "benchmark.networks.weights")
+"""Modules that remember what they read."""
 LOGGER = logging.getLogger(__name__)
 
 
@@ -59,10 +61,8 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
 
 
 def forget() -> None:
-    """Drops what this process has read of data: files and a dataset's code may be others now."""
-    for name in [
-        name for name in sys.modules if name == __name__ or name.startswith(("benchmark.data.", "benchmark.datasets."))
-    ]:
+    """Drops what this process has read of data and of weights: files and a dataset's code may be others now."""
+    for name in [name for name in sys.modules if name.startswith((__name__, *READERS))]:
         for value in list(vars(sys.modules[name]).values()):
             if isinstance(value, functools._lru_cache_wrapper):
                 value.cache_clear()

@@ -256,6 +256,15 @@ def test_accuracies_of_a_run_are_under_its_own_rule(rule: str, value: float, tmp
     assert (row["source_val_accuracy"], row["mean_accuracy"]) == (value, 50.0 - (rule == "last"))
 
 
+def test_results_know_their_folder_after_a_change_of_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "first", [record("erm", 0)])
+    monkeypatch.chdir(tmp_path)
+    found = Results(Path("first"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert len(found.sensitivity)
+
+
 @pytest.mark.usefixtures("bare")
 def test_each_call_reads_the_images_that_are_there_then(tmp_path: Path) -> None:
     for place in ("clay/cat/0", "clay/cat/1", "clay/dog/0", "clay/dog/1", "ink/cat/0", "ink/dog/0"):

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from benchmark import protocols, registry, reproduce
-from benchmark.core.record import Record, Trial
+from benchmark.core.record import Asked, Record, Trial
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.paper import Papers, Published
 from tests.handmade import fill, record, scored
@@ -85,6 +85,24 @@ def test_only_plain_rows_of_the_strict_protocol_count() -> None:
     assert "left out: 8 runs" in reproduce.report([found], papers(published()))
     assert reproduce.figures(others, papers(published(strict=False)), ["gud"]) == []
     assert reproduce.figures(others, papers(published()), ["sada"]) == []
+
+
+@pytest.mark.parametrize("method", ["erm", "gud", "mada", "randconv", "sada"])
+def test_what_was_stored_is_as_released(method: str) -> None:
+    """RandConv has a tuple of kernel sizes, which a file holds as a list."""
+    recipe, own, files = protocols.recipe_for("strict", method, "digits")
+    asked = strict(50.0, 0).asked.model_copy(
+        update={
+            "method": method,
+            "recipe": recipe,
+            "settings": registry.make("method", method, own).settings(),
+            "dataset_settings": registry.make("dataset", "digits", files).settings(),
+        }
+    )
+    stored = Asked.model_validate_json(asked.model_dump_json())
+    assert reproduce.as_released(strict(50.0, 0).model_copy(update={"asked": stored}))
+    other = stored.model_copy(update={"settings": stored.settings | {"another": 1}})
+    assert not reproduce.as_released(strict(50.0, 0).model_copy(update={"asked": other}))
 
 
 def test_a_seed_counts_once_and_the_map_not_at_all() -> None:

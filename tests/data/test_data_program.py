@@ -97,6 +97,14 @@ def test_what_no_host_offers_is_named_with_its_places(tmp_path: Path, capsys: py
     assert "sketchx.eecs.qmul.ac.uk" in said
 
 
+def test_a_dataset_without_a_licence_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(registry.find("dataset", "minidigits"), "licence")
+    assert data_cli.main(["list", "--data-dir", str(tmp_path)]) == 0
+    assert "licence: not stated" in capsys.readouterr().out.partition("\nminidigits: ")[2].partition("\n\n")[0]
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     script = "import sys; from benchmark.runs.command_line import leave; leave(lambda: print('x' * 2**20) or 0)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -86,6 +86,19 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(site: Site, tmp_path: P
     assert (tmp_path / "sub/file.bin").read_bytes() == CONTENT
 
 
+def test_what_has_come_stays_where_the_network_goes_down(site: Site, tmp_path: Path) -> None:
+    part(tmp_path).write_bytes(CONTENT[:1_000_000])
+    site.breaks_after = 1_500_000
+
+    def down(done: int, total: int) -> None:
+        if done >= 2_500_000:
+            site.files.clear()
+
+    with pytest.raises(FetchError, match="404"):
+        fetch.fetch(remote(site), tmp_path, down)
+    assert part(tmp_path).read_bytes() == CONTENT[:2_500_000]
+
+
 def test_an_interrupted_process_goes_on_where_it_was(site: Site, tmp_path: Path) -> None:
     class Interrupt(BaseException): ...
 

@@ -23,6 +23,10 @@ def tell(tmp_path: Path) -> Path:
     return steps
 
 
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def wait_for(condition: object, seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
@@ -55,11 +59,15 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
     assert results(tmp_path / "whole") == results(tmp_path / "out")
 
 
-def test_a_run_on_two_processes_keeps_its_steps_too(tmp_path: Path, tell: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_run_on_two_processes_keeps_its_steps_too(tmp_path: Path, tell: Path, whole: bool) -> None:
+    """Whether a terminal signals the command alone or timeout and Slurm all of its processes."""
     asked = ["--methods", "slow", *SLOW, "--nproc", "2"]
     process = start(words(tmp_path, tmp_path / "out", *asked, plugins=[tmp_path / "slow.py"]), tmp_path / "log")
     wait_for(lambda: tell.exists() and tell.stat().st_size >= 10)
-    os.kill(process.pid or 0, signal.SIGTERM)
+    pids = [process.pid or 0, *(int(pid) for pid in _children(process.pid or 0) if whole)]
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGTERM)
     process.join(60)
     assert process.exitcode == 143
     assert [*(tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt")]
@@ -115,4 +123,5 @@ def test_a_run_that_hangs_is_ended_and_says_so(tmp_path: Path) -> None:
     )
     (record,) = Store(tmp_path / "out").read_all()
     assert (record.status, record.error) == ("failed", "it took longer than --timeout 1 seconds and was ended")
+    assert record.ran.seconds >= 1
     assert "hanging, seed 0: failed" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()

@@ -1,5 +1,6 @@
 """Comparisons, targets of several parts, overlaps and published numbers, from records made by hand."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from benchmark import tables
 from benchmark.core.record import Record, Trial
 from benchmark.corruptions.severities import GROUPS
 from benchmark.registry import make, names
+from benchmark.report import page
 from benchmark.report.people.accuracy_table import lines, notes
 from benchmark.report.people.cells import Cell
 from benchmark.report.people.summaries import summarise
@@ -226,6 +228,30 @@ def test_costs_of_all_budgets_stand_side_by_side() -> None:
     other = [record("erm", 0, 70.0, network="digits_convnet"), record("erm", 0, 80.0, fingerprint="1" * 16)]
     assert len(summarise([*made, *other], {})["cost"]) == 3  # never one mean over networks or data
     assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]
+
+
+def test_a_seed_with_and_without_a_map_costs_once() -> None:
+    made = [record("erm", seed, value, sensitivity_images=n) for n in (0, 16) for seed, value in ((0, 50.0), (1, 54.0))]
+    (shown,) = summarise(made, {})["cost"]
+    assert shown.lines[0].cells["8 steps: accuracy"].text == "52.0 ± 2.8"
+    assert shown.footnotes == []  # one row is not the dearest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"weights": "timm:x.y"}, {"evaluations": 1}, {"lr": 0.5}, {"dataset_settings": {"size": 9}}, {"steps": 16}],
+)
+def test_no_two_tables_have_one_heading(other: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"evaluations": 2, "dataset_settings": {"size": 32}}
+    made = [
+        record(method, 0, source=source, **plain | changes)
+        for changes in ({}, other) for method in ("erm", "augmix") for source in ("same", "other")
+    ]  # fmt: skip
+    for name, shown in summarise(made, {}).items():
+        headings = [table.heading for table in shown]
+        assert len({*headings}) == len(headings), name
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page.render(made, {}, {run.run_id: [] for run in made}, []))
+    assert len({*titles}) == len(titles)
 
 
 def test_overlaps_follow_the_settings() -> None:

@@ -331,6 +331,12 @@ def test_views_of_any_shape_come_apart_again(size: tuple[int, int], tmp_path: Pa
     assert shown.is_file()
 
 
+def test_a_curve_is_the_mean_of_columns_as_the_tables_have_it() -> None:
+    test = {"blur/1": 40.0, "blur/3": 50.0, "sketch": 61.0, "same": 90.0}
+    lines = learning_curves.lines_of([{"step": 1, "val": 1.0, "test": test}], ["same"])
+    assert lines["targets"] == [(45.0 + 61.0) / 2]
+
+
 def test_pictures_of_packed_and_of_other_runs_go_together(tmp_path: Path) -> None:
     rows = [torch.full((8, 3, 96, 64), value) for value in (0.0, 0.4)]
     made, large = [record("augmix", 0), record("gud", 0)], picture_sheet(rows)

@@ -337,6 +337,27 @@ def test_a_row_that_leads_by_its_further_seeds_is_not_said_to_be_erm() -> None:
     assert "augmix comes next, 1.6 points above it over the seeds that both have (" in found.reasons[0]
 
 
+def test_rows_that_share_no_seed_are_not_said_to_be_level() -> None:
+    gud = [record("gud", seed, 60.0 + seed / 10) for seed in range(5, 10)]
+    found = verdict([*ERM, *seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5), *gud])
+    assert found.answer == (
+        "Undecided: the row with the highest mean has no seed in common with the one to compare it with."
+    )
+    assert "What would decide it: the same seeds for both, 5 at least." in found.reasons
+    few = [record("gud", seed, 60.0 + seed / 10) for seed in range(3, 8)]
+    found = verdict([*ERM, *few])
+    assert found.answer.endswith("but 2 seeds do not separate the two.")
+    assert "What would decide it: the same seeds for both, 5 at least." in found.reasons
+
+
+def test_rows_that_failed_are_named_beside_the_answer() -> None:
+    lost = [failed("erm", seed) for seed in range(5)]
+    good, bad = seeds("augmix", 60.0, 61.0, 59.0, 60.2, 59.9), seeds("gud", 40.5, 41.0, 39.2, 40.0, 39.9)
+    found = verdict([*lost, *good, *bad])
+    assert found.answer == "Use augmix: it is better than the other row."
+    assert found.reasons[-1] == "Not judged, without an accuracy: ERM."
+
+
 def test_too_little_to_judge_is_said_to_be_so() -> None:
     assert "without a spread" in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
     assert verdict(ERM).answer == "Only ERM has an accuracy: there is nothing to compare it with."

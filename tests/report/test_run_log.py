@@ -108,6 +108,18 @@ def test_what_is_printed_depends_on_the_level_and_nothing_is_left_behind(level: 
     assert (run_log.LOGGER.level, run_log.LOGGER.handlers[:], root.handlers[:], root.level) == before
 
 
+def test_a_run_that_another_process_does_tells_nothing_of_the_time_left() -> None:
+    jobs, clock = [job(seed) for seed in range(3)], Clock()
+    log = run_log.RunLog(dict.fromkeys((each.asked.run_id for each in jobs), "erm"), clock)
+    log.started(jobs[0])
+    log.ended(jobs[0], None)
+    log.started(jobs[1])
+    clock.now = 100.0
+    log.ended(jobs[1], record("erm", 1))
+    log.started(jobs[2])
+    assert log.rest() == 100.0
+
+
 def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
     words = ["--methods", "erm", "--steps", "2", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]

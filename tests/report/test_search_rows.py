@@ -31,6 +31,15 @@ def test_rows_share_a_table_whatever_was_drawn_for_them() -> None:
     assert "adam, 8 steps of 16 images, selection source-val, each method's best of 4 settings" in table.heading
 
 
+def test_a_search_is_not_counted_with_the_trials_of_another_recipe() -> None:
+    trials = [searched("erm", number, None, lr) for lr in (0.1, 0.01) for number in range(3)]
+    frame = search_rows([searched("erm", 1, 3, 0.01)], trials)
+    assert frame["trial"].tolist() == [0, 1, 2]
+    assert set(frame["trials"]) == {3}
+    assert frame["chosen"].tolist() == [False, True, False]
+    assert frame["lr"][1] == 0.01
+
+
 def test_other_sizes_of_search_and_runs_without_one_stand_apart() -> None:
     found = [searched("erm", 0, 4, 1e-3), searched("erm", 0, 8, 1e-3), record("erm", 0, lr=1e-3)]
     found += [record("erm", 0, lr=2e-3), record("erm", 0, lr=1e-3, weight_decay=1e-4)]

@@ -331,6 +331,14 @@ def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
         tables.write_all(store)
 
 
+def test_a_small_p_value_is_no_mark_of_exclamation_in_latex() -> None:
+    sure = [record("erm", seed, 50.0 + seed / 10) for seed in range(5)]
+    sure += [record("augmix", seed, 60.0 + seed**2 / 10) for seed in range(5)]
+    text = tables.render(sure, {run.run_id: error_map(run) for run in sure})["differences.tex"].decode()
+    assert "$<$ 0.001" in text
+    assert "<" not in text.replace("$<$", "")
+
+
 def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
     text = tables.trace(store, RUNS[2].run_id[:6])

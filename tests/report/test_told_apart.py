@@ -11,8 +11,11 @@ from benchmark.core.record import Record, Trial
 from benchmark.report import page
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people.summaries import summarise
+from benchmark.report.people.verdict import verdict
+from benchmark.report.tidy.comparisons import difference_rows
 from benchmark.report.tidy.groups import told_apart
-from tests.handmade import error_map, fill, record
+from benchmark.report.tidy.rows import throughput_rows
+from tests.handmade import error_map, fill, record, scored
 
 ERM = [record("erm", seed, 50.0) for seed in (0, 1)]
 OLD = [record("cutout", seed, 40.0, settings={"side": 8, "p": 0.5}) for seed in (0, 1)]
@@ -85,7 +88,34 @@ def test_what_a_search_chose_before_is_no_second_run_of_a_seed() -> None:
         "erm": "2", plain: "2", "cutout[once chosen: trial 1]": "2",
     }  # fmt: skip
     assert told_apart(once := told_apart([*earlier, *later])) == once
+    other = drawn(0, 1, 0, 0.15)
+    names = rows(*later, *earlier, other)
+    assert len({*names}) == 3
+    assert all(name.startswith("cutout[once chosen: trial 1 (") for name in names[2:])
+    assert told_apart(once := told_apart([*earlier, *later, other])) == once
     assert rows(*later, drawn(0, 1, 0, 0.1, source="other")) == [plain] * 3  # each source has a search of its own
+
+
+def test_nothing_is_concluded_of_what_a_search_chose_before() -> None:
+    """One seed of it would leave the answer undecided, and no seed could be added."""
+    erm = [record("erm", s, 50.0 + s / 10, trial=Trial(number=0, of=3)) for s in range(5)]
+    now = [scored(drawn(seed, 2, 9, 0.2), {"a": 60.0 + seed**2 / 10}) for seed in range(5)]
+    erm = [scored(run, {"a": 50.0 + run.asked.seed / 10}) for run in erm]
+    before = scored(drawn(0, 1, 0, 0.1), {"a": 90.0})
+    found = told_apart([*erm, *now, before])
+    assert verdict(found).answer.startswith("Use cutout: it is better than the other row.")
+    assert set(difference_rows(found)["variant"]) == {""}
+    (table,) = summarise(found, {})["accuracy"]
+    assert [line.label for line in table.lines if line.cells["mean"].bold] == ["cutout"]
+
+
+def test_a_speed_beside_an_erm_that_a_search_chose_before_stays() -> None:
+    def one(method: str, number: int, minute: int) -> Record:
+        made = record(method, 0, trial=Trial(number=number, of=3), lr=number / 10)
+        return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-01T00:{minute:02}"})})
+
+    runs = told_apart([one("erm", 1, 0), one("erm", 2, 5), one("augmix", 1, 1)])
+    assert throughput_rows(runs).set_index("method")["relative_to_erm"]["augmix"] == 1.0
 
 
 def test_sources_of_one_campaign_have_the_names_of_all() -> None:

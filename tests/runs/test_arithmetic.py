@@ -54,6 +54,14 @@ def test_a_package_that_draws_and_a_build_for_another_device_are_no_other_versio
     assert machine.other_versions(there) == ""
 
 
+@pytest.mark.parametrize(("gpu", "said"), [({}, ""), ({"gpu": {"cuda": "13"}}, "triton absent, now ")])
+def test_triton_matters_where_there_is_a_gpu(gpu: dict[str, object], said: str) -> None:
+    there = machine.describe(torch.device("cpu")) | gpu
+    there["packages"] = there["packages"] | {"triton": "absent"}
+    assert machine.other_versions(there).startswith(said)
+    assert bool(machine.other_versions(there)) is bool(said)
+
+
 @pytest.mark.parametrize("change", [{"processes": 2}, {"deterministic": True}, {"launch": True}, {"threads": 3}])
 def test_what_changes_the_speed_sets_runs_apart(change: dict[str, object]) -> None:
     plain = {"packages": {"torch": "2.14.0"}, "threads": 2, "processes": 1, "deterministic": False}

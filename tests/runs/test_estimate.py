@@ -110,6 +110,13 @@ def test_other_networks_batches_and_sources_tell_nothing(changes: dict[str, obje
     assert estimate.nearest(made().asked, [made(**changes)]) == []  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("method", ["randconv", "mada"])
+def test_records_that_were_stored_tell_as_much(method: str) -> None:
+    """RandConv has a tuple of kernel sizes, which a file holds as a list."""
+    run = made(method)
+    assert said(run, [Record.model_validate_json(run.model_dump_json())], steps=200) == said(run, [run], steps=200)
+
+
 def test_a_method_without_records_costs_its_passes_at_the_price_of_erm() -> None:
     found = said(made("randconv", steps=1000), [made(steps=100)], evaluations=1)
     assert found.steps == pytest.approx(30)  # three passes a step

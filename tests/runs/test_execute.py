@@ -110,7 +110,7 @@ def test_a_worker_that_is_ended_once_its_run_is_stored_failed_nothing(tmp_path: 
     (before,) = Store(tmp_path / "out").read_all()
     with registry.plugins([tmp_path / "toyset.py"]):
         (job,) = plan.plan(run.parse(given))
-        assert workers._failed(job, "it took too long") == before
+        assert workers._failed(job, mock.Mock(since=None), "it took too long") == before
     assert Store(tmp_path / "out").read_all() == [before]
 
 

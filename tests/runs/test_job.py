@@ -1,6 +1,6 @@
 """What a job tells its training, and what its record says of it."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,12 +9,14 @@ import pytest
 
 from benchmark import registry
 from benchmark.core.record import Record
+from benchmark.runs import arithmetic, machine
 from benchmark.runs import job as jobs
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Inputs, perform, record_of
 from benchmark.training.pipeline import Options
 from benchmark.training.progress import Training
 from tests import handmade, toy
+from tests.faults.harness import plugin
 
 
 def a_job(out: Path, method: str = "erm", **changes: Any) -> Job:
@@ -32,7 +34,8 @@ def test_all_that_is_asked_of_a_job_reaches_its_training(tmp_path: Path) -> None
         deterministic=True, launch=True, sharing=3,
     )  # fmt: skip
     given, plain = job.options, Options()
-    for name in (field.name for field in fields(Options)):
+    assert given.code.startswith(job.code)
+    for name in (field.name for field in fields(Options) if field.name != "code"):
         assert getattr(given, name) == getattr(job, name) != getattr(plain, name), name
 
 
@@ -50,6 +53,38 @@ def test_a_checkpoint_is_taken_up_by_the_code_that_made_it_alone(
     monkeypatch.setattr(jobs, "code_of", lambda *_: code)
     made = perform(job, tmp_path, mock.Mock(), inputs).record
     assert (made.status, made.ran.code, made.ran.resumed) == ("done", code, resumed)
+
+
+@pytest.mark.parametrize("change", ["versions", "deterministic", "processor"])
+def test_a_checkpoint_goes_on_with_the_versions_and_switches_that_made_it(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job(tmp_path, checkpoint_seconds=0.0)
+    leaving = mock.Mock()
+    leaving.progressed.side_effect = lambda job, doing, share: leave() if share > 0.5 else None
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leaving, inputs)
+    if change == "versions":
+        older = machine._versions() | {"numpy": "0.1"}
+        monkeypatch.setattr(machine, "_versions", lambda: older)
+    if change == "processor":
+        there = arithmetic.describe() | {"cpu": "of another kind"}
+        monkeypatch.setattr(arithmetic, "describe", lambda: there)
+    made = perform(replace(job, deterministic=change == "deterministic"), tmp_path, mock.Mock(), inputs).record
+    assert (made.status, made.ran.resumed) == ("done", int(change == "processor"))
+
+
+def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "edited", "pass")
+    with registry.plugins([path]):
+        before = jobs.code_of("edited", "minidigits")
+        path.write_text(path.read_text() + "\nANOTHER = 1\n")
+        assert jobs.code_of("edited", "minidigits") == before
+        path.unlink()
+        assert jobs.code_of("edited", "minidigits") == before
+        path = plugin(tmp_path, "edited", "1 + 1")
+    with registry.plugins([path]):
+        assert jobs.code_of("edited", "minidigits") != before
 
 
 def leave() -> None:

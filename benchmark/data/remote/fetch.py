@@ -99,7 +99,7 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
                 return url
             except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as problem:
                 failures.append(f"  {url}: {_reason(problem)}")
-            if not download.resumed:
+            if not download.resumed or part.exists():  # anew only where a whole file was not the published one
                 break
     if part.is_file() and not part.is_symlink() and not part.stat().st_size:
         part.unlink()

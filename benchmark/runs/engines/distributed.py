@@ -35,12 +35,13 @@ def perform_split(job: Job, folder: Path, listener: Listener) -> Outcome:
 
     Raises StoppedError, with a checkpoint.
     """
+    began = monotonic()
     ended = _attempt(job, folder, listener)
     if isinstance(ended, str) and ended.startswith(DIED):
         ended = _attempt(job, folder, listener)
     if isinstance(ended, Outcome):
         return ended
-    return Outcome(record_of(job, "failed", None, 0.0, error=ended), [], {})
+    return Outcome(record_of(job, "failed", None, monotonic() - began, error=ended), [], {})
 
 
 def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
@@ -109,6 +110,8 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     """One of the processes. It sends its Outcome (the first) or why it failed (the others)."""
     standard_streams.guard()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the parent ends this process
+    if rank:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so may this one, and the first still needs it for its step
     cuda = on_gpu(job.asked.device)
     if cuda:
         torch.cuda.set_device(rank)

@@ -54,8 +54,9 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
             host, _, port = address.rpartition("/")[2].rpartition(":")
             host = ray.util.get_node_ip_address() if host in ("localhost", "127.0.0.1") else host  # as Ray reads them
             socket.create_connection((host, int(port)), timeout=10).close()
-        _ours = _ours or not ray.is_initialized()
+        first = not ray.is_initialized()
         ray.init(address, logging_level=logging.WARNING, log_to_driver=False, ignore_reinit_error=True)
+        _ours = _ours or first
     except (OSError, ValueError, RuntimeError) as problem:
         where = f"--ray-address {address}" if address else "--engine ray"
         hint = "`ray status` shows what is up, and RAY_AUTH_MODE must be the same here as on its nodes"

@@ -97,7 +97,7 @@ class Crew:
         self.replace(worker, job)
         code = worker.process.exitcode
         if job.asked.run_id in self.retried:
-            return _failed(job, f"the worker process died twice (exit code {code})")
+            return _failed(job, worker, f"the worker process died twice (exit code {code})")
         self.retried.add(job.asked.run_id)
         note = f"its worker process died (exit code {code}); it was taken up from its last checkpoint, if it had one"
         self.listener.noticed(job, note)
@@ -109,7 +109,7 @@ class Crew:
         worker.process.kill()
         worker.process.join()
         self.replace(worker, job)
-        return _failed(job, f"it took longer than --timeout {self.timeout:g} seconds and was ended")
+        return _failed(job, worker, f"it took longer than --timeout {self.timeout:g} seconds and was ended")
 
     def stop(self) -> None:
         """Ends all workers: idle ones at once, others after their checkpoint, and any by force after a while."""
@@ -125,7 +125,7 @@ class Crew:
             worker.process.join()
 
 
-def _failed(job: Job, error: str) -> Record | None:
+def _failed(job: Job, worker: Worker, error: str) -> Record | None:
     """Stores that a run failed whose process is gone, unless it was done by then; None where another process has taken
     it up."""
     store = Store(job.out)
@@ -134,7 +134,8 @@ def _failed(job: Job, error: str) -> Record | None:
             earlier = store.read(job.asked.run_id)
             if earlier and job.settled(earlier):
                 return earlier
-            failed = Outcome(record_of(job, "failed", None, 0.0, error=error), [], {})
+            taken = monotonic() - worker.since if worker.since else 0.0
+            failed = Outcome(record_of(job, "failed", None, taken, error=error), [], {})
             return settle(store, folder, job, earlier, failed)
     except BusyError:
         return None
