@@ -59,10 +59,10 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
     assert results(tmp_path / "whole") == results(tmp_path / "out")
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_run_on_two_processes_keeps_its_steps_too(tmp_path: Path, tell: Path, whole: bool) -> None:
+@pytest.mark.parametrize(("flag", "whole"), [("--nproc", False), ("--nproc", True), ("--jobs", True)])
+def test_a_run_in_other_processes_keeps_its_steps_too(tmp_path: Path, tell: Path, flag: str, whole: bool) -> None:
     """Whether a terminal signals the command alone or timeout and Slurm all of its processes."""
-    asked = ["--methods", "slow", *SLOW, "--nproc", "2"]
+    asked = ["--methods", "slow", *SLOW, flag, "2"]
     process = start(words(tmp_path, tmp_path / "out", *asked, plugins=[tmp_path / "slow.py"]), tmp_path / "log")
     wait_for(lambda: tell.exists() and tell.stat().st_size >= 10)
     pids = [process.pid or 0, *(int(pid) for pid in _children(process.pid or 0) if whole)]

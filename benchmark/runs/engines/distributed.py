@@ -57,7 +57,7 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
             return _hear([pipe for pipe, _ in crew], job, listener)
         except signals.StoppedError:
             for _, first in crew[:1]:
-                first.terminate()  # it ends its step and writes a checkpoint
+                spawn.stop(first)  # it ends its step and writes a checkpoint
                 first.join(signals.GRACE)
             raise
         finally:
@@ -110,8 +110,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     """One of the processes. It sends its Outcome (the first) or why it failed (the others)."""
     standard_streams.guard()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C reaches all; the parent ends this process
-    if rank:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so may this one, and the first still needs it for its step
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so may this one, and the first needs all others for its step
     cuda = on_gpu(job.asked.device)
     if cuda:
         torch.cuda.set_device(rank)
@@ -122,7 +121,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}/here", rank=rank, world_size=job.nproc
     )
     if rank == 0:
-        with suppress(signals.StoppedError), signals.listening((signal.SIGTERM,), say=False):
+        with suppress(signals.StoppedError), spawn.stoppable():
             pipe.send(perform(job, folder, _Said(pipe)))
         return
     try:

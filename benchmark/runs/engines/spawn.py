@@ -1,13 +1,37 @@
 """Starts processes that share nothing with this one: not its threads, and not the script that it runs."""
 
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+from benchmark.training import signals
+
 CONTEXT: SpawnContext = multiprocessing.get_context("spawn")
+
+
+STOP = signal.SIGUSR1
+"""What tells a process that is started here to write its checkpoint and end. SIGTERM is not for it: a terminal, timeout
+or Slurm may send that to all processes at once, and a second signal ends a process before its step is done."""
+
+
+def stop(process: SpawnProcess) -> None:
+    """Sends a process STOP, if it still runs."""
+    if process.pid is not None and process.is_alive():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, STOP)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within, in such a process: STOP makes `signals.asked` true, and SIGTERM is left to whoever started it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with signals.listening((STOP,), say=False):
+        yield
 
 
 def start(main: Callable[..., None], *given: Any, daemon: bool = False) -> SpawnProcess:

@@ -117,7 +117,7 @@ class Crew:
             if worker.job is None:
                 worker.pipe.close()
             else:
-                worker.process.terminate()
+                spawn.stop(worker.process)
         end = monotonic() + signals.GRACE + 0.5
         for worker in self.workers:
             worker.process.join(max(0.0, end - monotonic()))
@@ -183,7 +183,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        with signals.listening((signal.SIGTERM,), say=False):
+        with spawn.stoppable():
             try:
                 registry.load_plugins(plugins)
                 while True:
