@@ -33,9 +33,10 @@ PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda row: True) -> str:
     """Accuracy beside cost. rows: which rows are shown, by name."""
     shown = summarise([r for r in records(dataset, length) if rows(r.asked.row)], {})
-    (found,), (cost,) = shown["accuracy"], shown["throughput"]
+    (found,) = shown["accuracy"]
     cells = marked_cells(found).drop(columns=["worst", *DETAILS, "runs"])
-    speed, passes = (cost.cells.set_index("method")[name] for name in ("relative to ERM", "passes/image"))
+    cost = pd.concat(table.cells for table in shown["throughput"]).set_index("method")  # one for each machine
+    speed, passes = cost["relative to ERM"], cost["passes/image"]
     for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
         if set(column) != {"–"}:
             cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
