@@ -1,6 +1,6 @@
 """The answer of one comparison in sentences: which augmentation to use, on what evidence, at what cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +47,20 @@ def verdict(records: Sequence[Record]) -> Verdict:
     """The answer of one group of comparable runs."""
     members = by_row([record for record in records if record.accuracy])
     rows = seeds_of(members, "mean")
-    found = judged(rows, members, Wording())
-    absent = [_name(row) for row in by_row(records) if row not in rows and counts(row)]
-    more = [f"Not judged, without an accuracy: {', '.join(absent)}."] if rows and absent else []
-    return Verdict(found.answer, [*found.reasons, *more])
+    return _with_unjudged(judged(rows, members, Wording()), rows, by_row(records), "an accuracy")
 
 
 def over_sources(campaign: Campaign) -> Verdict:
     """The answer of a campaign: by the means over all of its sources, of the seeds that have them all."""
     rows = campaign.over("mean")
     found = judged(rows, by_row([r for runs in campaign.rows.values() for r in runs if r.accuracy]), SOURCES)
-    absent = [_name(row) for row in campaign.ordered if row not in rows and counts(row)]
-    more = [f"Not judged, without a seed from every source: {', '.join(absent)}."] if rows and absent else []
+    return _with_unjudged(found, rows, campaign.ordered, "a seed from every source")
+
+
+def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Iterable[str], without: str) -> Verdict:
+    """The verdict, and last the rows of which it says nothing. without: what they lack."""
+    absent = [_name(row) for row in every if row not in rows and counts(row)]
+    more = [f"Not judged, without {without}: {', '.join(absent)}."] if rows and absent else []
     return Verdict(found.answer, [*found.reasons, *more])
 
 
