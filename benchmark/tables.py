@@ -9,73 +9,24 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-import pandas as pd
 
 from benchmark import flags, registry
 from benchmark.core import locks
 from benchmark.core.durable import write_atomically
-from benchmark.core.errors import UsageError, describe, did_you_mean
+from benchmark.core.errors import UsageError, describe
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content as plain_content
 from benchmark.report import page, table_files
-from benchmark.report.people.cells import Line, Summary
-from benchmark.report.people.summaries import summarise, why_not
-from benchmark.report.tidy.calibration import calibration_rows
-from benchmark.report.tidy.campaigns import source_rows
-from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
-from benchmark.report.tidy.corruption_metrics import corruption_rows
-from benchmark.report.tidy.groups import told_apart
-from benchmark.report.tidy.paper import paper_rows
-from benchmark.report.tidy.rows import Maps, accuracy_rows, correlation_rows, sensitivity_rows, throughput_rows
-from benchmark.report.tidy.search_rows import search_rows
+from benchmark.report.all_tables import SOMETIMES, render
+from benchmark.report.provenance import trace
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
 from benchmark.runs.store import Store
-
-TABLES = ("corruption", "calibration", "search", "sources")
-"""Those that only some records give."""
-
-
-def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ()) -> dict[str, bytes]:
-    """Every table as the contents of a file, by file name. maps: sensitivity maps by run id. trials: of searches."""
-    records = told_apart(records)
-    accuracy, sensitivity = accuracy_rows(records), sensitivity_rows(records, maps)
-    makers: dict[str, Callable[[], pd.DataFrame]] = {
-        "differences": lambda: difference_rows(records),
-        "calibration": lambda: calibration_rows(records),
-        "ranks": lambda: rank_rows(records),
-        "cost": lambda: cost_rows(records),
-        "paper": lambda: paper_rows(records),
-        "throughput": lambda: throughput_rows(records),
-        "sensitivity_correlation": lambda: correlation_rows(accuracy, sensitivity),
-        "corruption": lambda: corruption_rows(accuracy),
-        "search": lambda: search_rows(records, trials),
-        "sources": lambda: source_rows(records),
-    }
-    tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
-    tidy = {name: rows for name, rows in tidy.items() if name not in TABLES or not rows.empty}
-    files = {f"{name}.csv": table_files.csv(rows) for name, rows in tidy.items()}
-    files |= {f"{name}.parquet": table_files.parquet(files[f"{name}.csv"]) for name in tidy}
-    for name, summaries in summarise(records, maps, trials).items():
-        if name in TABLES and not summaries:
-            continue
-        files[f"{name}.md"] = table_files.markdown(name, summaries).encode()
-        files[f"{name}.tex"] = table_files.latex(name, summaries).encode()
-    return files
-
-
-def _or_why(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A tidy table, or, where it cannot be made, one line that says why: no table takes the others with it."""
-    try:
-        return make()
-    except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
-        return pd.DataFrame({"cannot be made": [why_not(problem)]})
 
 
 def write_all(store: Store) -> tuple[list[Record], Path]:
@@ -106,7 +57,7 @@ def write(store: Store, records: Sequence[Record]) -> None:
 
 def _left_over(folder: Path, files: Collection[str]) -> list[str]:
     """Tables of runs that are no longer there: files of a table's name that the records give nothing for."""
-    ours = re.compile(rf"({'|'.join({*TABLES, *(name.partition('.')[0] for name in files)})})\.(csv|parquet|md|tex)")
+    ours = re.compile(rf"({'|'.join({*SOMETIMES, *(name.partition('.')[0] for name in files)})})\.(csv|parquet|md|tex)")
     there = sorted(path.name for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
     return [name for name in there if ours.fullmatch(name) and name not in files]
 
@@ -163,51 +114,6 @@ def stale(records: Sequence[Record]) -> Counter[str]:
     known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
     today = {pair: code_of(*pair) for pair in {(r.asked.method, r.asked.dataset) for r in known}}
     return Counter(why for r in known if (why := outdated(r, today[r.asked.method, r.asked.dataset])))
-
-
-def trace(store: Store, what: str) -> str:
-    """Run to cells: the record of the run whose id begins so, the command that repeats it, every cell that uses it.
-    Cell to runs, for 'TABLE:ROW' or 'TABLE:ROW:COLUMN': every such cell and the commands of its runs.
-    A search's trials are runs of the table `search`.
-
-    Raises UsageError where no run, more than one, or no cell is meant.
-    """
-    records, trials = store.read_all(), store.trials()
-    known = {record.run_id: record for record in [*records, *trials]}
-    maps = store.maps(records)
-    lines = list(_lines(summarise(records, maps, trials)))
-    if ":" in what:
-        found = [(f"{w}, {c}", cell) for t, line, w in lines for c, cell in line.cells.items()
-                 if what in (f"{t}:{line.label}", f"{t}:{line.label}:{c}")]  # fmt: skip
-        if not found:
-            rows = [(f"{table}:{line.label}", line.cells) for table, line, _ in lines]
-            of_row = {f"{row}:{column}" for row, cells in rows for column in cells if what.startswith(f"{row}:")}
-            known_names = of_row or {row for row, _ in rows}
-            raise UsageError(f"--trace {what}: no such cell; {did_you_mean(what, known_names)}")
-        shown = [f"{where}: {cell.text}  <- {' '.join(cell.runs) or cell.source}" for where, cell in found]
-        used = dict.fromkeys(run_id for _, cell in found for run_id in cell.runs)
-        return "\n".join([*shown, "", "made by:", *(f"  {run_id}  {known[run_id].ran.command}" for run_id in used)])
-    meant = [known[name] for name in known if name.startswith(what)] if what else []
-    if len(meant) != 1:
-        why = "unknown" if not meant else "ambiguous"
-        raise UsageError(f"--trace {what}: {why} run id; {did_you_mean(what, known)}")
-    (record,) = meant
-    text = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
-    for name, content in render(records, maps, trials).items():
-        numbers = [str(i) for i, row in enumerate(content.splitlines(), 1) if record.run_id.encode() in row]
-        text += [f"  {name}: lines {', '.join(numbers)}"] if name.endswith(".csv") and numbers else []
-    for _, line, place in lines:
-        cells = [f"{column} {cell.text}" for column, cell in line.cells.items() if record.run_id in cell.runs]
-        text += [f"  {place}: {'; '.join(cells)}"] if cells else []
-    return "\n".join(text)
-
-
-def _lines(tables: Mapping[str, Sequence[Summary]]) -> Iterable[tuple[str, Line, str]]:
-    """All rows of the tables for people: the table's name, the row, and where it stands in words."""
-    for name, summaries in tables.items():
-        for summary in summaries:
-            for line in summary.lines:
-                yield name, line, f"{name}.md: {summary.heading.partition(';')[0]}: {line.label}"
 
 
 Args = flags.Tables

@@ -15,6 +15,7 @@ from benchmark import tables
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import from_csv, markdown, one_line, plain, to_csv
 from benchmark.report import table_files
+from benchmark.report.all_tables import render
 from benchmark.report.people.cells import Cell, Line, Summary
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.rows import accuracy_rows
@@ -99,7 +100,7 @@ def test_tables_hold_odd_names(tmp_path: Path, capsys: pytest.CaptureFixture[str
     made = [scored(record("erm", 0), values), scored(record("augmix", 0), values), broken]
     store = fill(tmp_path, made)
     made = store.read_all()
-    for name, content in tables.render(made, store.maps(made)).items():
+    for name, content in render(made, store.maps(made)).items():
         assert b"\x1b" not in content or name.endswith(".parquet"), name
     text = table_files.markdown("accuracy", summarise(made, {})["accuracy"])
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1

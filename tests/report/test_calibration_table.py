@@ -11,6 +11,7 @@ import pytest
 from benchmark import tables
 from benchmark.core.record import Record
 from benchmark.report import page
+from benchmark.report.all_tables import render
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy.calibration import calibrated as values
 from benchmark.report.tidy.calibration import calibration_rows
@@ -24,7 +25,7 @@ MADE = [*RUNS, *OLD, calibrated(record("sada", 0, 30.0), 8.0), record("sada", 1,
 
 
 def rendered(made: list[Record]) -> dict[str, bytes]:
-    return tables.render(made, {run.run_id: error_map(run) for run in made if run.sensitivity})
+    return render(made, {run.run_id: error_map(run) for run in made if run.sensitivity})
 
 
 def cells(made: list[Record]) -> tuple[list[dict[Any, Any]], list[dict[Any, Any]]]:

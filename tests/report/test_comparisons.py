@@ -10,6 +10,7 @@ from benchmark.core.record import Record, Trial
 from benchmark.corruptions.severities import GROUPS
 from benchmark.registry import make, names
 from benchmark.report import page
+from benchmark.report.all_tables import render
 from benchmark.report.people.accuracy_table import lines, notes
 from benchmark.report.people.cells import Cell
 from benchmark.report.people.summaries import summarise
@@ -125,7 +126,7 @@ def test_only_a_supported_best_is_bold() -> None:
     assert by_name["augmix"].cells["mean"].bold
     assert not by_name["erm"].cells["mean"].bold
     assert not by_name["augmix"].cells["source val"].bold
-    files = tables.render(clear, {r.run_id: error_map(r) for r in clear})
+    files = render(clear, {r.run_id: error_map(r) for r in clear})
     assert "**90.0 ± 0.0**" in files["accuracy.md"].decode()
     assert r"\textbf{90.0 $\pm$ 0.0}" in files["accuracy.tex"].decode()
     few = [run for run in clear if run.asked.seed < 4]

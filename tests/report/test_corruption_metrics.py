@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from benchmark import tables
 from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Domain
 from benchmark.corruptions import COMMON, EXTRA, GROUPS
+from benchmark.report.all_tables import render
 from benchmark.report.tidy import corruption_metrics
 from benchmark.report.tidy.corruption_metrics import (
     ALEXNET,
@@ -100,10 +100,10 @@ def test_rows_of_other_runs() -> None:
 
 def test_the_table_is_written_only_where_there_is_something_in_it() -> None:
     record = handmade.record("erm", 0).model_copy(update={"sensitivity": None})
-    assert "corruption.csv" not in tables.render([record], {})
+    assert "corruption.csv" not in render([record], {})
     assert record.accuracy is not None
     domains = {target: Domain(n=10, accuracy=dict.fromkeys(record.accuracy.source_val, 60.0)) for target in TARGETS}
     accuracy = record.accuracy.model_copy(update={"domains": domains, "in_domain": []})
-    lines = tables.render([record.model_copy(update={"accuracy": accuracy})], {})["corruption.csv"].decode().split("\n")
+    lines = render([record.model_copy(update={"accuracy": accuracy})], {})["corruption.csv"].decode().split("\n")
     assert len(lines) == 1 + 9 + 1
     assert lines[2].split(",")[7:9] == ["mean_corruption_error", "40"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark import registry, tables
 from benchmark.core.record import Record
-from benchmark.report import page
+from benchmark.report import all_tables, page
 from benchmark.report.figures import accuracies, all_figures, gains, learning_curves, palette, sensitivity_maps
 from benchmark.report.people import comparison_tables
 from benchmark.report.tidy.groups import by_group
@@ -305,7 +305,7 @@ def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, monk
         raise RuntimeError("on <purpose>\n")
 
     monkeypatch.setattr(comparison_tables, "differences", broken)
-    monkeypatch.setattr(tables, "cost_rows", broken)
+    monkeypatch.setattr(all_tables, "cost_rows", broken)
     monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
     store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
     assert tables.main(["--out", str(tmp_path)]) == tables.main(["--out", str(tmp_path), "--check"]) == 0

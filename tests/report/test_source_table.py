@@ -16,10 +16,12 @@ from scipy import stats
 from benchmark import tables
 from benchmark.core.record import Record
 from benchmark.report import page, terminal
+from benchmark.report.all_tables import render
 from benchmark.report.figures import all_figures, palette, source_means
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import summarise
 from benchmark.report.people.verdict import over_sources
+from benchmark.report.provenance import trace
 from benchmark.report.tidy.campaigns import campaigns, source_rows
 from benchmark.report.tidy.groups import campaign_of, group_of
 from tests.handmade import error_map, failed, fill, record, scored
@@ -54,7 +56,7 @@ RUNS = [*ERM, *AUGMIX, *HOLES]
 
 
 def rendered(made: list[Record]) -> dict[str, bytes]:
-    return tables.render(made, {one.run_id: error_map(one) for one in made if one.sensitivity})
+    return render(made, {one.run_id: error_map(one) for one in made if one.sensitivity})
 
 
 def shown(made: list[Record]) -> Summary:
@@ -216,13 +218,13 @@ def test_the_files_are_written_and_checked(tmp_path: Path) -> None:
 
 def test_trace_leads_from_a_mean_to_the_runs_of_all_sources(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
-    text = tables.trace(store, "sources:augmix:mean")
+    text = trace(store, "sources:augmix:mean")
     assert f"augmix, mean: 63.0 ± 4.2  <- {' '.join(one.run_id for one in AUGMIX)}" in text
     assert ERM[0].run_id not in text
-    assert all(one.run_id in tables.trace(store, "sources:augmix:minus ERM") for one in [*ERM, *AUGMIX])
-    partial = tables.trace(store, "sources:gud:mean").partition("made by")[0]
+    assert all(one.run_id in trace(store, "sources:augmix:minus ERM") for one in [*ERM, *AUGMIX])
+    partial = trace(store, "sources:gud:mean").partition("made by")[0]
     assert [one.run_id in partial for one in HOLES[:4]] == [True, True, True, False]
-    back = tables.trace(store, AUGMIX[0].run_id)
+    back = trace(store, AUGMIX[0].run_id)
     assert "  sources.csv: lines 2" in back
     assert "sources.md: pacs, 3 sources" in back
 

@@ -17,8 +17,10 @@ from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Floor
 from benchmark.core.record import Record
 from benchmark.report import table_files
+from benchmark.report.all_tables import render
 from benchmark.report.figures import accuracies, all_figures
 from benchmark.report.people.summaries import summarise
+from benchmark.report.provenance import trace
 from benchmark.report.tidy.rows import accuracy_rows, throughput_rows
 from benchmark.runs.store import Store
 from benchmark.sensitivity import fourier
@@ -38,7 +40,7 @@ def rows(content: bytes) -> list[dict[str, str]]:
 
 
 def test_the_promised_columns_come_first() -> None:
-    files = tables.render(RUNS, MAPS)
+    files = render(RUNS, MAPS)
     head = {name: content.decode().partition("\n")[0] for name, content in files.items() if name.endswith(".csv")}
     assert head["accuracy.csv"].startswith(
         "dataset,protocol,method,source,target,seed,accuracy,selection,n_images,run_id"
@@ -51,7 +53,7 @@ def test_the_promised_columns_come_first() -> None:
 
 
 def test_every_run_is_a_row_failed_and_missing_ones_too() -> None:
-    found = rows(tables.render(RUNS, MAPS)["accuracy.csv"])
+    found = rows(render(RUNS, MAPS)["accuracy.csv"])
     assert {row["run_id"] for row in found} == {run.run_id for run in RUNS}
     gone = [row for row in found if not row["accuracy"]]
     assert {(row["method"], row["status"], row["target"]) for row in gone} == {
@@ -85,7 +87,7 @@ def test_summary_cells() -> None:
 
 
 def test_sensitivities_are_recomputed_from_the_maps() -> None:
-    found = [row for row in rows(tables.render(RUNS, MAPS)["sensitivity.csv"]) if row["run_id"] == RUNS[0].run_id]
+    found = [row for row in rows(render(RUNS, MAPS)["sensitivity.csv"]) if row["run_id"] == RUNS[0].run_id]
     bands = {row["band"]: float(row["error_rate"]) for row in found}
     assert list(bands) == ["clean_error", "mean", "low", "mid", "high"]  # error rates, and nothing else
     assert bands["mean"] == pytest.approx((5 * 0.5 + 59 * 0.1) / 64)
@@ -98,13 +100,13 @@ def test_sensitivities_are_recomputed_from_the_maps() -> None:
 
 
 def test_correlations_cover_the_bands_and_the_whole_map() -> None:
-    found = rows(tables.render(RUNS, MAPS)["sensitivity_correlation.csv"])
+    found = rows(render(RUNS, MAPS)["sensitivity_correlation.csv"])
     assert {row["band"] for row in found} == set(summaries(MAPS[RUNS[0].run_id]))
     assert {row["n"] for row in found} == {"2"}
 
 
 def test_a_number_has_one_scale_in_the_table_for_people_and_in_the_file() -> None:
-    files = tables.render([RUNS[0]], MAPS)
+    files = render([RUNS[0]], MAPS)
     shown = summarise([RUNS[0]], MAPS)
     (cells,) = shown["sensitivity"][0].cells.to_dict("records")
     csv_rows = rows(files["sensitivity.csv"])
@@ -126,7 +128,7 @@ def test_a_number_has_one_scale_in_the_table_for_people_and_in_the_file() -> Non
 
 @pytest.mark.parametrize("kind", ["md", "tex"])
 def test_the_sensitivity_table_says_itself_which_radii_its_bands_have(kind: str) -> None:
-    text = tables.render(RUNS, MAPS)[f"sensitivity.{kind}"].decode().replace("\n", " ")
+    text = render(RUNS, MAPS)[f"sensitivity.{kind}"].decode().replace("\n", " ")
     said = {
         "md": "low: up to N/6 (5.3 at 32 pixels, zero included); mid: above that, up to N/3 (10.7); high: above N/3,",
         "tex": "low, mid and high: frequencies of radius up to N/6, up to N/3 and above N/3 cycles per image",
@@ -148,7 +150,7 @@ def test_a_dash_for_a_speed_relative_to_erm_is_explained_under_its_table() -> No
         "without an ERM run of the same seed in the same call of benchmark.run: augmix, seed 1; gud, seed 1, 2" in note
     )
     assert "– where none is left" in note
-    assert f"- {note}" in tables.render(made, {run.run_id: error_map(run) for run in made})["throughput.md"].decode()
+    assert f"- {note}" in render(made, {run.run_id: error_map(run) for run in made})["throughput.md"].decode()
     assert summarise([RUNS[0], RUNS[2]], {})["throughput"][0].footnotes == []
 
 
@@ -179,7 +181,7 @@ def on(device: str, seed: int = 0, *, replayed: float = 0.0, **machine: object) 
 
 
 def test_a_shared_gpu_has_neither_a_steady_rate_nor_a_floor() -> None:
-    files = tables.render([on("cuda", sharing=4), on("cuda", 1, sharing=4)], {})
+    files = render([on("cuda", sharing=4), on("cuda", 1, sharing=4)], {})
     for row in rows(files["throughput.csv"]):
         assert {row[name] for name in ALONE} == {""}
         assert (row["sharing"], row["train_images_per_second"]) == ("4", "100")
@@ -237,7 +239,7 @@ def test_a_footnote_names_rows_whose_machine_was_loaded() -> None:
 
 @pytest.mark.parametrize("made", [on("cpu", sharing=4), on("cuda"), on("cpu")])
 def test_a_shared_cpu_and_a_gpu_of_ones_own_have_both(made: Record) -> None:
-    (row,) = rows(tables.render([made], {})["throughput.csv"])
+    (row,) = rows(render([made], {})["throughput.csv"])
     assert all(row[name] for name in ALONE)
     assert row["sharing"] == str(made.ran.machine.get("sharing", 1))
     (shown,) = summarise([made], {})["throughput"]
@@ -246,7 +248,7 @@ def test_a_shared_cpu_and_a_gpu_of_ones_own_have_both(made: Record) -> None:
 
 
 def test_the_share_of_replayed_steps_is_in_the_file_and_what_it_means_in_the_caption() -> None:
-    files = tables.render([on("cuda", replayed=0.97)], {})
+    files = render([on("cuda", replayed=0.97)], {})
     (row,) = rows(files["throughput.csv"])
     assert row["replayed"] == "0.97"
     text = files["throughput.md"].decode().replace("\n", " ")
@@ -257,7 +259,7 @@ def test_a_record_from_before_steps_were_replayed_can_be_read() -> None:
     old = on("cpu").model_dump(mode="json")
     del old["throughput"]["replayed"]
     del old["throughput"]["floor"]
-    (row,) = rows(tables.render([Record.model_validate(old)], {})["throughput.csv"])
+    (row,) = rows(render([Record.model_validate(old)], {})["throughput.csv"])
     assert (row["replayed"], row["sharing"], row["of_floor"]) == ("0", "1", "")
 
 
@@ -289,7 +291,7 @@ def test_a_variant_is_a_row_of_its_own() -> None:
 def test_three_records_give_the_committed_text(name: str) -> None:
     """The whole of each file, as a person reviewed it."""
     expected = (ROOT / "tests" / "expected" / f"{name}.md").read_text(encoding="utf-8")
-    assert tables.render(RUNS[:3], MAPS)[f"{name}.md"].decode() == expected
+    assert render(RUNS[:3], MAPS)[f"{name}.md"].decode() == expected
 
 
 def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,14 +336,14 @@ def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
 def test_a_small_p_value_is_no_mark_of_exclamation_in_latex() -> None:
     sure = [record("erm", seed, 50.0 + seed / 10) for seed in range(5)]
     sure += [record("augmix", seed, 60.0 + seed**2 / 10) for seed in range(5)]
-    text = tables.render(sure, {run.run_id: error_map(run) for run in sure})["differences.tex"].decode()
+    text = render(sure, {run.run_id: error_map(run) for run in sure})["differences.tex"].decode()
     assert "$<$ 0.001" in text
     assert "<" not in text.replace("$<$", "")
 
 
 def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
-    text = tables.trace(store, RUNS[2].run_id[:6])
+    text = trace(store, RUNS[2].run_id[:6])
     assert RUNS[2].ran.command in text
     assert "accuracy.csv: lines 2, 3" in text
     assert "throughput.md: minidigits" in text
@@ -349,7 +351,7 @@ def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None
     assert "52.0" not in text  # ERM's own cells are not made of it
     for wrong in ("zzz", ""):
         with pytest.raises(UsageError, match="unknown run id"):
-            tables.trace(store, wrong)
+            trace(store, wrong)
 
 
 def test_a_beginning_that_several_run_ids_share_names_none_of_them(tmp_path: Path) -> None:
@@ -357,24 +359,24 @@ def test_a_beginning_that_several_run_ids_share_names_none_of_them(tmp_path: Pat
     twin = next(run for run in (record("erm", seed) for seed in range(17)) if run not in made.values())
     store = fill(tmp_path, [made[twin.run_id[0]], twin])
     with pytest.raises(UsageError, match=f"--trace {twin.run_id[0]}: ambiguous run id"):
-        tables.trace(store, twin.run_id[0])
-    assert twin.ran.command in tables.trace(store, twin.run_id)
+        trace(store, twin.run_id[0])
+    assert twin.ran.command in trace(store, twin.run_id)
 
 
 def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
-    text = tables.trace(store, "accuracy:erm:mean")
+    text = trace(store, "accuracy:erm:mean")
     assert f"erm, mean: 52.0 ± 2.8  <- {RUNS[0].run_id} {RUNS[1].run_id}" in text
     assert RUNS[0].ran.command in text
     assert RUNS[2].run_id not in text
-    assert "worst: 60.0" in tables.trace(store, "accuracy:augmix")
+    assert "worst: 60.0" in trace(store, "accuracy:augmix")
     with pytest.raises(UsageError, match="no such cell"):
-        tables.trace(store, "accuracy:nobody")
+        trace(store, "accuracy:nobody")
     with pytest.raises(UsageError, match=r"did you mean 'accuracy:erm:mean'\? known: accuracy:erm:"):
-        tables.trace(store, "accuracy:erm:meen")
+        trace(store, "accuracy:erm:meen")
     other = scored(record("erm", 0, dataset="folder"), {"attic": 50.0, "cellar": 60.0}, ("cellar",))
     with pytest.raises(UsageError, match=r"accuracy:erm:attic, .*accuracy:erm:shifted"):  # of both comparisons
-        tables.trace(fill(tmp_path, [*RUNS, other]), "accuracy:erm:nowhere")
+        trace(fill(tmp_path, [*RUNS, other]), "accuracy:erm:nowhere")
 
 
 def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +387,7 @@ def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.C
 def test_latex_is_booktabs_without_special_characters_left() -> None:
     odd = record("erm", 0, source="R&D_50%#1")
     maps = MAPS | {odd.run_id: error_map(odd)}
-    for name, content in tables.render([*RUNS, odd], maps).items():
+    for name, content in render([*RUNS, odd], maps).items():
         if name.endswith(".tex") and name not in {"paper.tex", "ranks.tex"}:  # nothing is in those
             text = content.decode()
             assert text.isascii(), name
@@ -396,12 +398,12 @@ def test_latex_is_booktabs_without_special_characters_left() -> None:
             rows = [line.count("&") for line in lines.splitlines() if line.endswith(r" \\")]
             assert rows, name
             assert "_" not in lines.replace(r"\label{", "")
-    assert r"mini\_convnet" in tables.render(RUNS, MAPS)["accuracy.tex"].decode()
+    assert r"mini\_convnet" in render(RUNS, MAPS)["accuracy.tex"].decode()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles(tmp_path: Path) -> None:
-    files = tables.render([*RUNS, *clear_winner()], MAPS | {r.run_id: error_map(r) for r in clear_winner()})
+    files = render([*RUNS, *clear_winner()], MAPS | {r.run_id: error_map(r) for r in clear_winner()})
     body = "\n".join(content.decode() for name, content in files.items() if name.endswith(".tex"))
     head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{head}\n{body}\n\\end{{document}}\n", encoding="utf-8")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import results, tables
+from benchmark import results
 from benchmark.core.record import Record, Trial
 from benchmark.report import page
+from benchmark.report.all_tables import render
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people.summaries import summarise
 from benchmark.report.people.verdict import verdict
@@ -32,7 +33,7 @@ def cutout(**settings: Any) -> Record:
 
 
 def test_each_default_has_a_row_of_its_own_in_every_table() -> None:
-    files = tables.render([*ERM, *OLD, *NEW], {run.run_id: error_map(run) for run in (*ERM, *OLD, *NEW)})
+    files = render([*ERM, *OLD, *NEW], {run.run_id: error_map(run) for run in (*ERM, *OLD, *NEW)})
     means = {line.label: line.cells["mean"].text for line in summarise([*ERM, *OLD, *NEW], {})["accuracy"][0].lines}
     assert means == {"erm": "50.0 ± 0.0", NAMES[2]: "60.0 ± 0.0", NAMES[0]: "40.0 ± 0.0"}
     for name in ("accuracy", "differences", "throughput"):

@@ -12,6 +12,7 @@ from benchmark import comparison, registry, tables
 from benchmark.core.errors import UsageError
 from benchmark.core.ranges import Choice, Range
 from benchmark.core.record import Asked, Record, Trial
+from benchmark.report.provenance import trace
 from benchmark.report.run_log import RunLog
 from benchmark.runs import search
 from benchmark.runs.args import PATHS, Args
@@ -277,11 +278,11 @@ def test_a_search_from_the_command_to_the_tables(tmp_path: Path) -> None:
     assert "3 trials took" in page
     assert all(trial.run_id not in page.partition('id="environment"')[2] for trial in trials)
     assert tables.check(Store(out)) == []
-    assert [tables.trace(Store(out), "search:randconv").count(trial.run_id) for trial in trials] == [
+    assert [trace(Store(out), "search:randconv").count(trial.run_id) for trial in trials] == [
         (7 + 1) * (trial.asked.method == "randconv")
         for trial in trials  # beside its cells, and once beside its command
     ]
-    back = tables.trace(Store(out), found["run_id"][4])
+    back = trace(Store(out), found["run_id"][4])
     assert back.partition("it appears in:\n")[2].startswith("  search.csv: lines 6\n  search.md: toyset")
     assert "randconv: trial 1; source validation" in back
 
