@@ -66,7 +66,8 @@ class Source:
 
     images: the training images (in `expand`, the pool as it has grown, in its present order). val: the held-out part of
     the source. original: how many images the pool had at the start. batch_size: images per training step.
-    fit_erm: trains the network it is given, in place, with plain cross-entropy under the run's own protocol.
+    fit_erm: trains the network it is given, in place, with plain cross-entropy, the run's own optimiser, batches and
+    steps. The loader's crops and flips are left out.
     """
 
     images: Images
