@@ -46,7 +46,7 @@ class Method(SemanticAttack, method.Method):
     in_all: ClassVar[bool] = False
     alone: ClassVar[Mapping[str, Any] | None] = {}
     terms: ClassVar[Sequence[Terms]] = (
-        Terms(protocol="strict", recipe=DIGITS),
+        Terms(protocol="strict", dataset="digits", recipe=DIGITS),
         Terms(protocol="common", dataset="pacs", method_settings=PACS),
     )
     searched: ClassVar[Searched] = {

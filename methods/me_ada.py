@@ -5,7 +5,7 @@ Generalization and Robustness. One term more than GUD (methods/gud.py), and imag
 
     1. for t = 0, 1, ...:
     2.   if t = T_min - 1, 2 T_min - 1, ..., k T_min - 1, with theta frozen:
-    3.     for (x, y) among the first N0 positions of the pool in its present order, in full batches of B but the last:
+    3.     for (x, y) among the first N0 positions of the pool in its present order, in full batches of B:
     4.       x' <- x;  T_adv times:
                  x' <- x' + eta d/dx' [ CE(f(x'), y) + entropy H(f(x')) - gamma mean (z(x) - z(x'))^2 ]
     5.       x' <- clamp(x', 0, 1)

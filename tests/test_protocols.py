@@ -7,7 +7,9 @@ from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe, Terms
 from benchmark.protocols import PROTOCOLS, recipe_for
 
-RELEASED = ("augmax", "augmix", "erm", "gud", "mada", "randconv", "sada")
+CIFAR = "cifar10c", "cifar100c"
+RELEASED = dict.fromkeys(("erm", "gud", "mada", "randconv", "sada"), ("digits",)) | {"augmix": CIFAR, "augmax": CIFAR}
+"""What each of the seven released codes trains on."""
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -16,13 +18,20 @@ RELEASED = ("augmax", "augmix", "erm", "gud", "mada", "randconv", "sada")
 def test_every_method_has_a_recipe_with_settings_that_exist(protocol: str, method: str, dataset: str) -> None:
     brought = registry.find("method", method).terms
     own = [t for t in brought if t.protocol == protocol and t.recipe and t.dataset in (None, dataset)]
-    if protocol == "strict" and method not in RELEASED and not own:
-        pytest.skip("its file brings no strict terms for this: it is compared under common alone")
+    if protocol == "strict" and dataset not in RELEASED.get(method, ()) and not own:
+        with pytest.raises(UsageError, match=f"'strict' has no recipe for {method} on {dataset}; it has"):
+            recipe_for(protocol, method, dataset)
+        return
     recipe, settings, data_settings = recipe_for(protocol, method, dataset)
     registry.make("method", method, settings)
     registry.make("dataset", dataset, data_settings)
     network = networks.by_size(32, 32) if recipe.network == "by_size" else recipe.network
     networks.check_size(network, 224 if network.startswith("timm:") else 32, 224 if network.startswith("timm:") else 32)
+
+
+def test_where_a_method_was_not_released_its_datasets_are_named() -> None:
+    with pytest.raises(UsageError, match="no recipe for augmix on pacs; it has one on cifar100c, cifar10c"):
+        recipe_for("strict", "augmix", "pacs")
 
 
 def test_common_is_one_recipe_for_all_methods() -> None:
@@ -116,7 +125,12 @@ def test_files_bring_their_own_terms_and_the_narrower_win(monkeypatch: pytest.Mo
     ("kind", "name", "terms", "said"),
     [
         ("method", "sada", Terms(protocol="common", recipe=OWN), "common is one recipe for all methods"),
-        ("method", "sada", Terms(protocol="strict", recipe=OWN), "are terms of 'strict' for this already"),
+        (
+            "method",
+            "sada",
+            Terms(protocol="strict", dataset="digits", recipe=OWN),
+            "are terms of 'strict' for this already",
+        ),
         ("method", "sada", Terms(protocol="strict", method="erm"), "terms.method is 'erm'; a file speaks for 'sada'"),
         ("dataset", "digits", Terms(protocol="common", recipe=OWN), "are terms of 'common' for this already"),
         ("dataset", "digits", Terms(protocol="comon"), "did you mean 'common'"),

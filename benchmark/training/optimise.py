@@ -47,8 +47,8 @@ class Sampler:
 
 
 def fit_erm(net: nn.Module, images: Images, recipe: Recipe, steps: int, rng: Rng) -> None:
-    """Trains `net` in place with plain cross-entropy under the recipe, but without its loader: the helper network that a
-    method may ask for. Its last weights stay."""
+    """Trains `net` in place with plain cross-entropy under the recipe, but without its loader: the helper network that
+    a method may ask for. Its last weights stay."""
     optimizer, sampler = make_optimizer(net, recipe), Sampler(key(rng.seed, "helper"), recipe)
     net.train()
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmark import comparison, registry, run
+from benchmark import comparison, protocols, registry, run
 from benchmark.core.errors import UsageError
+from benchmark.core.recipe import Terms
 from benchmark.runs import plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
@@ -73,6 +74,8 @@ def test_a_written_plan_plans_the_same_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     plugin(tmp_path, "own")
+    strict = Terms(protocol="strict", dataset="minidigits", recipe=protocols.RANDCONV)
+    monkeypatch.setattr(protocols, "TERMS", [*protocols.TERMS, strict])
     args = Args(dry_run=True, device="cpu", save_plan=Path("deep.toml"), **given)
     registry.load_plugins(args.plugin)
     asked = [job.asked.run_id for job in comparison.prepare(args).jobs]

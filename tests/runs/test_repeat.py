@@ -62,6 +62,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin(tmp_path, "one")
     plugin(tmp_path, "two")
     safetensors.torch.save_file({"x": torch.zeros(1)}, "first weights.safetensors")
+    strict = Terms(protocol="strict", dataset="minidigits", recipe=protocols.RANDCONV)
+    monkeypatch.setattr(protocols, "TERMS", [*protocols.TERMS, strict])
 
 
 def planned(args: Args) -> list[Job]:
