@@ -51,4 +51,4 @@ def _lines(tables: Mapping[str, Sequence[Summary]]) -> Iterable[tuple[str, Line,
     for name, summaries in tables.items():
         for summary in summaries:
             for line in summary.lines:
-                yield name, line, f"{name}.md: {summary.heading.partition(';')[0]}: {line.label}"
+                yield name, line, f"{name}.md: {summary.heading}: {line.label}"

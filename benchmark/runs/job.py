@@ -3,10 +3,10 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from benchmark import registry
 from benchmark.core.record import Asked, Record
@@ -75,6 +75,10 @@ class Job:
         return outdated(record, self.code)
 
 
+_HASHES: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
+"""Of the files of methods and datasets."""
+
+
 def code_of(method: str, dataset: str) -> str:
     """Hash of the code that a run of this method on this dataset depends on."""
     return code_hash([_file_hash("method", method), _file_hash("dataset", dataset)])
@@ -82,11 +86,11 @@ def code_of(method: str, dataset: str) -> str:
 
 def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
     """The hash of the file that defines it, as it was when this was first asked for since its import: what is edited
-    meanwhile does not run in this process."""
-    module: Any = sys.modules[registry.find(kind, name).__module__]
-    if "_file_hash" not in vars(module):
-        module._file_hash = file_hash(registry.source_file(kind, name))
-    return str(module._file_hash)
+    meanwhile does not run in this process. A reload makes another class."""
+    found = registry.find(kind, name)
+    if found not in _HASHES:
+        _HASHES[found] = file_hash(registry.source_file(kind, name))
+    return _HASHES[found]
 
 
 def outdated(record: Record, code: str) -> str:

@@ -12,7 +12,9 @@ from benchmark import data, registry
 from benchmark.training.pipeline import versions
 
 READERS = ("benchmark.data.", "benchmark.datasets.", "benchmark.networks.weights")
-"""Modules that remember what they read."""
+"""Modules that remember what they read of files."""
+CODE = "benchmark.data.cache"
+"""The one that remembers the code that reads them: what this process imported, whatever was edited since."""
 LOGGER = logging.getLogger(__name__)
 
 
@@ -61,8 +63,8 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
 
 
 def forget() -> None:
-    """Drops what this process has read of data and of weights: files and a dataset's code may be others now."""
-    for name in [name for name in sys.modules if name.startswith((__name__, *READERS))]:
+    """Drops what this process has read of data and of weights: the files may be others now."""
+    for name in [name for name in sys.modules if name.startswith((__name__, *READERS)) and name != CODE]:
         for value in list(vars(sys.modules[name]).values()):
             if isinstance(value, functools._lru_cache_wrapper):
                 value.cache_clear()

@@ -103,10 +103,13 @@ class Store(Records):
         """Puts a finished run's folder into one file, with a smaller picture of its views. False for one that is packed
         already, that keeps its network, which is large, or that has other files in it, which are somebody's. Raises
         UsageError where it is damaged, BusyError."""
-        folder, place = self.runs / run_id, self.place(run_id)
-        if not isinstance(place, Folder) or {*os.listdir(folder)} - {*FILES, SUMS} or place.has(WEIGHTS):
+        folder = self.runs / run_id
+        if not isinstance(self.place(run_id), Folder):
             return False
-        with held(self.runs / f".lock-{run_id}"):
+        with held(self.runs / f".lock-{run_id}"):  # until then another process may take the folder away
+            place = self.place(run_id)
+            if not isinstance(place, Folder) or {*os.listdir(folder)} - {*FILES, SUMS} or place.has(WEIGHTS):
+                return False
             self.read(run_id)
             files = {name: self._content(place, name) for name in FILES if place.has(name)}
             if VIEWS in files:

@@ -19,6 +19,7 @@ from benchmark.core.settings import frozen
 from benchmark.data import __main__ as data_cli
 from benchmark.data import cache as decoded
 from benchmark.data.remote.remote_file import hash_of
+from benchmark.runs import shared
 from tests.conftest import ROOT
 
 
@@ -167,7 +168,6 @@ def test_the_code_of_a_dataset_and_of_what_it_imports_counts(
     for extra in ("", "# changed\n"):
         plugin.write_text(text + extra)
         registry.load_plugins([plugin])
-        decoded._source_hash.cache_clear()
         hashes.append(decoded._source_hash(registry.find("dataset", "plug").__module__))
     real = Path.read_bytes
 
@@ -201,6 +201,15 @@ def test_the_code_of_a_module_that_is_imported_from_its_package_counts(
         hashes.append(decoded._source_hash(registry.find("dataset", "plug").__module__))
     decoded._source_hash.cache_clear()
     assert hashes[0] != hashes[1]
+
+
+def test_the_code_is_what_this_process_imported_whatever_was_edited_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what older code decoded would lie in the cache as if the edited code had."""
+    name = registry.find("dataset", "minidigits").__module__
+    before, real = decoded._source_hash(name), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + b"#" * (path.name == "minidigits.py"))
+    shared.forget()
+    assert decoded._source_hash(name) == before
 
 
 @pytest.mark.parametrize("package", ["pillow", "numpy", "scipy", "torchvision"])

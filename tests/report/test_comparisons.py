@@ -236,6 +236,11 @@ def test_a_seed_with_and_without_a_map_costs_once() -> None:
     (shown,) = summarise(made, {})["cost"]
     assert shown.lines[0].cells["8 steps: accuracy"].text == "52.0 ± 2.8"
     assert shown.footnotes == []  # one row is not the dearest
+    decays = [record("erm", seed, weight_decay=d, sensitivity_images=n)
+              for seed, n in ((0, 0), (1, 16)) for d in (0.0, 0.1)]  # fmt: skip
+    headings = [table.heading for table in summarise(decays, {})["cost"]]
+    assert len({*headings}) == 2
+    assert not any("sensitivity_images" in heading for heading in headings)
 
 
 @pytest.mark.parametrize(

@@ -283,9 +283,11 @@ def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path) -> None:
     """A second length gives the files of the first another name; the old ones would go on showing what was."""
     folder = tmp_path / "figures"
     folder.mkdir()
-    theirs = {folder / name for name in ("accuracy.png", "accuracy_notes.txt", "my_accuracy_plot.png")}
+    names = "accuracy_notes.txt", "learning_rates.png", "paper/cost_vs_time.pdf", "sensitivity_x/views_a.png"
+    theirs = {folder / name for name in names}
     for path in theirs:
-        path.touch()
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (1, 1)).save(path, format="png")
     store = fill(tmp_path, [record("erm", seed, steps=steps) for seed in (0, 1) for steps in (8, 9)])
     runs = store.read_all()
     all_figures.draw(store, [run for run in runs if run.asked.recipe.steps == 8])

@@ -324,6 +324,15 @@ def test_erm_is_kept_only_where_it_leads() -> None:
     )
     worse = verdict([*ERM, *seeds("augmix", 40.0, 41.0, 39.0, 40.2, 39.9)])
     assert worse.answer == "Use ERM: it is better than the other row."
+    apart = verdict([*ERM, *(record("augmix", seed, 40.0 + seed / 10) for seed in range(4, 9))])
+    assert apart.answer.endswith("points ahead of augmix, but 1 seed does not separate the two.")
+    assert "What would decide it: the same seeds for both, 5 at least." in apart.reasons
+
+
+def test_equal_means_are_level() -> None:
+    found = verdict([record(method, seed, 50.0) for method in ("erm", "augmix") for seed in range(5)])
+    assert "level with" in found.reasons[0]
+    assert "0.0 points" not in "".join([found.answer, *found.reasons])
 
 
 def test_a_row_that_leads_by_its_further_seeds_is_not_said_to_be_erm() -> None:

@@ -349,6 +349,9 @@ def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None
     assert "throughput.md: minidigits" in text
     assert "mean 60.0" in text
     assert "52.0" not in text  # ERM's own cells are not made of it
+    fill(tmp_path, other := [record("erm", 0, 70.0, momentum=momentum) for momentum in (0.5, 0.9)])
+    places = [line for run in other for line in trace(store, run.run_id).splitlines() if "accuracy.md" in line]
+    assert [place.rpartition("momentum ")[2].partition(":")[0] for place in places] == ["0.5", "0.9"]
     for wrong in ("zzz", ""):
         with pytest.raises(UsageError, match="unknown run id"):
             trace(store, wrong)

@@ -13,8 +13,9 @@ from benchmark.report.all_tables import render
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people.summaries import summarise
 from benchmark.report.people.verdict import verdict
+from benchmark.report.tidy.campaigns import campaigns
 from benchmark.report.tidy.comparisons import difference_rows
-from benchmark.report.tidy.groups import told_apart
+from benchmark.report.tidy.groups import by_group, told_apart
 from benchmark.report.tidy.rows import throughput_rows
 from tests.handmade import error_map, fill, record, scored
 
@@ -97,17 +98,32 @@ def test_what_a_search_chose_before_is_no_second_run_of_a_seed() -> None:
     assert rows(*later, drawn(0, 1, 0, 0.1, source="other")) == [plain] * 3  # each source has a search of its own
 
 
-def test_nothing_is_concluded_of_what_a_search_chose_before() -> None:
+def test_what_a_search_chose_before_is_in_no_comparison_with_what_it_chose_last() -> None:
     """One seed of it would leave the answer undecided, and no seed could be added."""
     erm = [record("erm", s, 50.0 + s / 10, trial=Trial(number=0, of=3)) for s in range(5)]
     now = [scored(drawn(seed, 2, 9, 0.2), {"a": 60.0 + seed**2 / 10}) for seed in range(5)]
     erm = [scored(run, {"a": 50.0 + run.asked.seed / 10}) for run in erm]
     before = scored(drawn(0, 1, 0, 0.1), {"a": 90.0})
     found = told_apart([*erm, *now, before])
-    assert verdict(found).answer.startswith("Use cutout: it is better than the other row.")
+    newest, old = by_group(found).values()
+    assert verdict(newest).answer.startswith("Use cutout: it is better than the other row.")
+    assert verdict(old).answer.startswith("Only cutout[once chosen: trial 1] has an accuracy")
     assert set(difference_rows(found)["variant"]) == {""}
-    (table,) = summarise(found, {})["accuracy"]
+    table, other = summarise(found, {})["accuracy"]
     assert [line.label for line in table.lines if line.cells["mean"].bold] == ["cutout"]
+    assert (len(table.lines), other.heading) == (2, f"{table.heading}; chosen before")
+
+
+def test_what_one_search_chose_before_asks_nothing_of_other_sources() -> None:
+    runs = [drawn(seed, 2, 9, 0.2, source) for seed in (0, 1) for source in ("art", "photo")]
+    before = [drawn(seed, 1, seed, 0.1, "art") for seed in (0, 1)]
+    assert campaigns(told_apart([*runs, *before]))[0].rows.keys() == {"cutout"}
+    files = render([*runs, *before], {run.run_id: error_map(run) for run in [*runs, *before]})
+    assert not any(b"not run" in content or b"cannot be made" in content for content in files.values())
+    every = [*runs, *before, *(drawn(seed, 1, seed, 0.1, "photo") for seed in (0, 1))]
+    both = render(every, {run.run_id: error_map(run) for run in every})
+    assert not any(b"cannot be made" in content for content in both.values())
+    assert b"| cutout[once chosen: trial 1]" in both["sources.md"]
 
 
 def test_a_speed_beside_an_erm_that_a_search_chose_before_stays() -> None:

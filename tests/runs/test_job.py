@@ -1,5 +1,7 @@
 """What a job tells its training, and what its record says of it."""
 
+import importlib
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,23 @@ def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_
         path = plugin(tmp_path, "edited", "1 + 1")
     with registry.plugins([path]):
         assert jobs.code_of("edited", "minidigits") != before
+    with registry.plugins([path]):
+        assert jobs.code_of("edited", "minidigits") != before
+
+
+def test_code_that_is_reloaded_has_the_hash_of_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As IPython's autoreload does it: into the same module."""
+    plugin(tmp_path, "reloaded_method", "pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("reloaded_method")
+    monkeypatch.setattr(registry, "find", lambda kind, name: module.Method)
+    monkeypatch.setattr(registry, "source_file", lambda kind, name: tmp_path / "reloaded_method.py")
+    before = jobs._file_hash("method", "reloaded_method")
+    (tmp_path / "reloaded_method.py").write_text((tmp_path / "reloaded_method.py").read_text() + "\nANOTHER = 1\n")
+    assert jobs._file_hash("method", "reloaded_method") == before
+    importlib.reload(module)
+    assert jobs._file_hash("method", "reloaded_method") != before
+    del sys.modules["reloaded_method"]
 
 
 def leave() -> None:

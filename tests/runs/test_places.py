@@ -120,6 +120,15 @@ def test_packing_that_is_cut_off_while_the_folder_goes_loses_no_run(
     assert not [*store.runs.glob(".old-*")]
 
 
+def test_a_run_that_is_being_replaced_is_left_to_who_does_it(store: Store) -> None:
+    """Between the two renames there is no folder."""
+    folder = store.runs / run_id()
+    with held(store.runs / f".lock-{run_id()}"):
+        folder.rename(store.runs / f".old-{run_id()}")
+        with pytest.raises(BusyError):
+            store.pack(run_id())
+
+
 def test_a_run_that_somebody_works_on_is_not_packed(store: Store) -> None:
     with held(store.runs / f".lock-{run_id()}"):
         with pytest.raises(BusyError):

@@ -131,7 +131,8 @@ def test_a_task_begins_with_the_weights_that_came_with_it(tmp_path: Path, monkey
 def test_every_task_is_given_the_data_of_its_own_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = jobs(tmp_path / "out", methods=("erm",))
     driver = ray._Driver.__new__(ray._Driver)
-    driver.ray, driver.news, driver.share, driver.data, driver.flights = Mock(), Mock(), 1.0, {}, {}
+    driver.ray, driver.news, driver.share = Mock(), Mock(), 1.0
+    driver.data, driver.files, driver.flights = {}, {}, {}
     driver.ray.put = lambda packed: packed
     send = driver.ray.remote.return_value.options.return_value.remote
     send.side_effect = lambda *given: len(driver.flights)

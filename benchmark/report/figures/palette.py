@@ -59,6 +59,13 @@ SHARED = {
 """The newer methods share the colours of the others, and no two have the same colour and marker."""
 NAMES = re.compile(r"(accuracy|cost|gains|learning|ranks|sensitivity|sources|views)_.+\.(png|pdf)")
 """Files of figures."""
+ABOUT: dict[str, dict[str, str | None]] = {
+    "png": {"Software": "dg-referee"},
+    "pdf": {"Creator": "dg-referee", "CreationDate": None},
+}
+"""What a file says of itself: who drew it, and no time, so that equal pictures are equal files."""
+MARKS = b"Software\0dg-referee", b"/Creator (dg-referee)"
+"""How that stands in a PNG and in a PDF."""
 TONES = (0.45, -0.35, 0.3, -0.2)
 
 
@@ -110,7 +117,7 @@ def save(figure: Figure, path: Path) -> Path:
         lay_out_no_more(figure)
         return path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for kind, about in {"png": {"Software": None}, "pdf": {"CreationDate": None}}.items():
+    for kind, about in ABOUT.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=about)
         write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
@@ -133,15 +140,20 @@ def discard(path: Path) -> None:
 
 
 def discard_others(folder: Path, kept: Iterable[Path]) -> None:
-    """Deletes earlier drawings below a folder: figures by their name, but for these PNGs and the PDFs beside them.
-    A folder that this empties goes too."""
+    """Deletes earlier drawings below a folder: figures by their name and mark, but for these PNGs and the PDFs beside
+    them. A folder that this empties goes too. A picture that others put there stays, whatever its name."""
     stems = {path.with_suffix("") for path in kept if path.name}
     for path in sorted(folder.rglob("*"), reverse=True) if _collected.get() is None else ():
         with suppress(OSError):  # such a folder is not empty
             if path.is_dir() and NAMES.fullmatch(f"{path.name}.png"):
                 path.rmdir()
-            elif NAMES.fullmatch(path.name) and path.with_suffix("") not in stems:
+            elif NAMES.fullmatch(path.name) and path.with_suffix("") not in stems and _ours(path):
                 path.unlink()
+
+
+def _ours(path: Path) -> bool:
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    return any(mark in content for mark in MARKS)
 
 
 def _pick(values: tuple[Any, ...], name: str) -> Any:

@@ -7,7 +7,6 @@ from benchmark.core.record import Record
 from benchmark.report.people.accuracy_table import MANY, Rows
 from benchmark.report.people.cells import Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.calibration import Quantity, calibrated
-from benchmark.report.tidy.groups import counts
 from benchmark.report.tidy.stats import supported_best
 from benchmark.report.tidy.targets import columns, measures, reached
 
@@ -50,7 +49,7 @@ def _lines(rows: Rows, quantity: Quantity, unit: str, digits: int) -> list[Line]
 def _best(rows: Rows, found: Mapping[str, Mapping[str, float]], name: str) -> str | None:
     """The row that may be bold: the rule of the accuracy table, with the lowest in the place of the highest; none where
     a row that has an accuracy has no value."""
-    scored = {row: runs for row, runs in rows.items() if counts(row) and any(r.accuracy for r in runs)}
+    scored = {row: runs for row, runs in rows.items() if any(r.accuracy for r in runs)}
     values = {
         row: {r.asked.seed: -found[r.run_id][name] for r in runs if name in found[r.run_id]}
         for row, runs in scored.items()

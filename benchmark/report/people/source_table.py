@@ -7,7 +7,6 @@ from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread, why_empty
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy.campaigns import Campaign, campaigns
-from benchmark.report.tidy.groups import counts
 from benchmark.report.tidy.stats import Pair, compare, estimate, supported_best
 from benchmark.report.tidy.targets import by_seed, column, columns, reached
 
@@ -34,7 +33,7 @@ def _lines(campaign: Campaign) -> list[Line]:
         name: supported_best(values) if values else None for name, values in (("mean", means), ("worst", worsts))
     }
     for source, rows in campaign.sources.items():
-        values = {row: v for row, runs in rows.items() if counts(row) and (v := by_seed(runs, "mean"))}
+        values = {row: v for row, runs in rows.items() if (v := by_seed(runs, "mean"))}
         winners[FROM + source] = supported_best(values) if values else None
     lines = []
     for row in campaign.ordered:

@@ -9,7 +9,7 @@ from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.report.tidy.comparisons import LENGTHS, best_of, hardware, length, network, setting
+from benchmark.report.tidy.comparisons import OF_COST, best_of, hardware, length, network, setting
 from benchmark.report.tidy.groups import PLACE, by_group, by_row, campaign_of, distinct, group_of, told_apart
 from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
@@ -43,7 +43,7 @@ def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = 
     if trials:
         found["search"] = _or_why(lambda: search_tables.searches(ordered, trials, _heading))
     runs = {key: r for r in reversed(ordered) for key in (group_of(r), campaign_of(r), setting(r))}
-    return {name: _distinct(tables, runs, PLACE + LENGTHS * (name == "cost")) for name, tables in found.items()}
+    return {name: _distinct(tables, runs, PLACE + OF_COST * (name == "cost")) for name, tables in found.items()}
 
 
 def _distinct(tables: list[Summary], runs: Mapping[str, Record], free: Collection[str]) -> list[Summary]:

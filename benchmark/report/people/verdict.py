@@ -8,7 +8,7 @@ import numpy as np
 from benchmark.core.record import Record
 from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
-from benchmark.report.tidy.groups import by_row, counts
+from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.rows import throughput_rows
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
 
@@ -59,7 +59,7 @@ def over_sources(campaign: Campaign) -> Verdict:
 
 def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Iterable[str], without: str) -> Verdict:
     """The verdict, and last the rows of which it says nothing. without: what they lack."""
-    absent = [_name(row) for row in every if row not in rows and counts(row)]
+    absent = [_name(row) for row in every if row not in rows]
     more = [f"Not judged, without {without}: {', '.join(absent)}."] if rows and absent else []
     return Verdict(found.answer, [*found.reasons, *more])
 
@@ -118,11 +118,12 @@ def _answer(
     elif better:
         cheapest = min(better, key=lambda row: (_passes(members[row]), row))
         answer = f"Use {cheapest}: it is the cheapest of those shown to be better than ERM ({', '.join(better)})."
-    elif lead is not None and best(rows) == "erm":
+    elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
         shared = min(fewest, lead.difference.n) if lead is not None else fewest
-        answer = f"Undecided: {_led(lead)}" + f", but {shared} seeds do not separate the two" * (lead is not None) + "."
+        few = "1 seed does" if shared == 1 else f"{shared} seeds do"
+        answer = f"Undecided: {_led(lead)}" + f", but {few} not separate the two" * (lead is not None) + "."
     return answer
 
 
@@ -160,7 +161,8 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
         shared = rows[first].keys() == rows[reference].keys()
         theirs = f"'s {_mean(rows, reference)}" if shared else " over the seeds that both have"
         where = "above" if found.mean > 0 else "below"
-        text += f", {abs(found.mean):.1f} points {where} {_name(reference)}{theirs}"
+        level = round(abs(found.mean), 1) == 0
+        text += f", {'level with' if level else f'{abs(found.mean):.1f} points {where}'} {_name(reference)}{theirs}"
     if lead.interval is None or lead.p_holm is None:
         return f"{text}, from {found.n} {'seed' if found.n == 1 else 'seeds'} without a spread to judge it by."
     low, high = lead.interval

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, campaign_of, counts, describe_group
+from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 
@@ -65,7 +65,6 @@ class Campaign:
                 for seed in self.complete(row)
             }
             for row in self.rows
-            if counts(row)
         }
         return {row: values for row, values in found.items() if values}
 

@@ -7,16 +7,15 @@ import pandas as pd
 
 from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, counts, describe_group, group_of, name_of, shared
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared
 from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
 
 def seeds_of(members: Mapping[str, Sequence[Record]], measure: str) -> dict[str, Seeds]:
-    """By row: the values of one measure (targets.measures) by seed; rows without any are left out, and those of which
-    nothing is concluded (groups.counts)."""
-    found = {row: by_seed(runs, measure) for row, runs in members.items() if counts(row)}
+    """By row: the values of one measure (targets.measures) by seed; rows without any are left out."""
+    found = {row: by_seed(runs, measure) for row, runs in members.items()}
     return {row: values for row, values in found.items() if values}
 
 
@@ -152,17 +151,15 @@ def network(record: Record) -> str:
     return recipe.network if recipe.precision == "fp32" else f"{recipe.network} in {recipe.precision}"
 
 
-LENGTHS = ("budget", "seconds", "steps")
-"""Settings that say how long a run is."""
+OF_COST = ("budget", "seconds", "steps", "sensitivity_images")
+"""Settings in which runs of one table of costs may differ: how long they are, and their sensitivity map."""
 
 
 def setting(record: Record) -> str:
-    """What runs under several budgets must share to stand in one table: all but method, seed and length, and the
-    sensitivity map, which costs none of it, as a hash."""
+    """What runs under several budgets must share to stand in one table, as a hash: all but method, seed and OF_COST."""
     asked = shared(record)
-    free = (*LENGTHS, "sensitivity_images")
-    recipe = {name: value for name, value in asked["recipe"].items() if name not in free}
-    return name_of({name: value for name, value in asked.items() if name not in free} | {"recipe": recipe})
+    recipe = {name: value for name, value in asked["recipe"].items() if name not in OF_COST}
+    return name_of({name: value for name, value in asked.items() if name not in OF_COST} | {"recipe": recipe})
 
 
 COST = (

@@ -11,14 +11,18 @@ from benchmark.runs.repeat import spell
 PLACE = ("source", "fingerprint")
 """What groups of one campaign may differ in."""
 EARLIER = "once chosen: "
-"""Begins the variant of runs that have what a search chose before. They are shown, and nothing is concluded of them."""
+"""Begins the variant of runs that have what a search chose before. They are compared with each other and with nothing
+else: their seeds have newer runs, and nobody can add to them."""
 LONGEST = 24
 """Characters of a setting's value in the name of a row; a longer one is cut."""
 
 
 def shared(record: Record) -> dict[str, Any]:
-    """What rows of one table must share: everything asked but method and seed, and but what a search drew."""
+    """What rows of one table must share: everything asked but method and seed, and but what a search drew; and whether
+    a search chose it before it chose otherwise (told_apart)."""
     asked = record.asked.model_dump(mode="json")
+    if EARLIER in record.asked.variant:
+        asked["chosen"] = "before"
     for free in ("method", "settings", "variant", "seed"):
         del asked[free]
     if record.asked.trial is not None:
@@ -73,7 +77,7 @@ def distinct(titles: Mapping[str, str], runs: Mapping[str, Record], free: Collec
         fields = dict.fromkeys(name for each in asked.values() for name in each if name not in free)
         differ = [name for name in fields if len({spell(each.get(name)) for each in asked.values()}) > 1]
         for group, each in asked.items():
-            told = ", ".join(f"{name} {_short(spell(each.get(name)))}" for name in differ)
+            told = ", ".join(f"{name} {_short(spell(each[name]))}" for name in differ if name in each)
             found[group] = f"{title}; {told}" if told else title
     return found
 
@@ -90,8 +94,8 @@ def _flat(asked: Mapping[str, Any]) -> dict[str, Any]:
 def told_apart(records: Sequence[Record]) -> list[Record]:
     """The records, with rows told apart whose settings differ though their names do not. Where a default changed
     between runs of one campaign, the variant of each says which it had, as `default k=1`. Where a search chose
-    otherwise since, the variant of the earlier runs says so, as `once chosen: trial 1`; what it chose last is left as
-    it is. Told apart again, they stay as they are."""
+    otherwise since, the variant of the earlier runs says so, as `once chosen: trial 1`, and they are a group of their
+    own; what it chose last is left as it is. Told apart again, they stay as they are."""
     records = _by_choice(records)
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     names = {r.run_id: (campaign_of(r), r.asked.row) for r in records if r.asked.trial is None}
@@ -111,7 +115,7 @@ def _by_choice(records: Sequence[Record]) -> list[Record]:
     """The records, those named that have what a search chose before it chose what its last run has."""
     rows: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if record.asked.trial is not None and record.asked.trial.of and counts(record.asked.row):
+        if record.asked.trial is not None and record.asked.trial.of and EARLIER not in record.asked.variant:
             rows.setdefault((group_of(record), record.asked.row), []).append(record)
     last = {row: _choice(max(runs, key=lambda run: (run.ran.ended, run.run_id))) for row, runs in rows.items()}
     earlier: dict[str, str] = {}
@@ -123,11 +127,6 @@ def _by_choice(records: Sequence[Record]) -> list[Record]:
                 number = run.asked.trial and run.asked.trial.number
                 earlier[run.run_id] = f"trial {number}" + f" ({name_of(choice)[:5]})" * (often[number] > 1)
     return [_once_chosen(run, earlier[run.run_id]) if run.run_id in earlier else run for run in records]
-
-
-def counts(row: str) -> bool:
-    """Whether anything is concluded of a row."""
-    return EARLIER not in row
 
 
 def _choice(record: Record) -> str:

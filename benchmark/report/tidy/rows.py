@@ -10,7 +10,7 @@ from benchmark.core.outcome import Throughput
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
-from benchmark.report.tidy.groups import EARLIER, describe_group, group_of
+from benchmark.report.tidy.groups import EARLIER, describe_group, name_of, shared
 from benchmark.runs import machine
 from benchmark.sensitivity.map import SensitivityMap, band_target_correlation, summaries
 
@@ -84,12 +84,18 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns.split())
 
 
+def _beside(record: Record) -> tuple[str, str, str, int]:
+    """What a run and the ERM share that its speed is compared with, whichever of them a search chose before."""
+    asked = {name: value for name, value in shared(record).items() if name != "chosen"}
+    return name_of(asked), where(record), record.ran.session, record.asked.seed
+
+
 def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
     """Costs: one row for each run. relative_to_erm compares with ERM of the same seed, recipe and machine that ran in
     the same call of benchmark.run: of another day the ratio would measure what else the machine did, as it would of
     runs that shared a GPU."""
     reference = {
-        (group_of(r), where(r), r.ran.session, r.asked.seed): r.throughput.images_per_second
+        _beside(r): r.throughput.images_per_second
         for r in records
         if r.throughput and (r.asked.row == "erm" or r.asked.row.startswith(f"erm[{EARLIER}")) and not shares_gpu(r)
     }
@@ -99,7 +105,7 @@ def throughput_rows(records: Sequence[Record]) -> pd.DataFrame:
         if cost is None:
             continue
         shared = shares_gpu(record)
-        erm = reference.get((group_of(record), where(record), record.ran.session, record.asked.seed))
+        erm = reference.get(_beside(record))
         low, high = (None, None) if shared else cost.steady_iqr
         rows.append(
             tidy_row(

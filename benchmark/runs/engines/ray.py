@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import torch
@@ -28,8 +29,8 @@ from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, inputs, record_of
 from benchmark.runs.store import Store
 
-_ours = False
-"""Whether this module connected this process to a cluster, and not its caller."""
+_ours = ""
+"""Ray's name of the connection that this module made; empty where its caller made the present one, or none is there."""
 SUBMITTED = 256
 """Runs that are handed to Ray at a time; each holds its lock, an open file, until it is stored."""
 
@@ -56,7 +57,8 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
             socket.create_connection((host, int(port)), timeout=10).close()
         first = not ray.is_initialized()
         ray.init(address, logging_level=logging.WARNING, log_to_driver=False, ignore_reinit_error=True)
-        _ours = _ours or first
+        connection = ray.get_runtime_context().get_job_id()
+        _ours = connection if first or _ours == connection else ""
     except (OSError, ValueError, RuntimeError) as problem:
         where = f"--ray-address {address}" if address else "--engine ray"
         hint = "`ray status` shows what is up, and RAY_AUTH_MODE must be the same here as on its nodes"
@@ -93,7 +95,8 @@ class _Flight:
     job: Job
     folder: Path
     lock: ExitStack
-    started: bool = False
+    since: float | None = None
+    """When it began, by monotonic(); for the first time, where its worker was lost."""
     lost: str = ""
     """How its first worker was lost."""
 
@@ -111,6 +114,8 @@ class _Driver:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.news = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self.data: dict[tuple[str, str, str], Any] = {}
+        self.files: dict[Path, bytes] = {}
+        """As they were when a run needed them first: what is edited meanwhile is not what was planned."""
         self.flights: dict[Any, _Flight] = {}
         self.records: list[Record] = []
 
@@ -136,8 +141,9 @@ class _Driver:
         key = asked.dataset, json.dumps(asked.dataset_settings, sort_keys=True), asked.source
         if key not in self.data:
             self.data[key] = self.ray.put(pack(inputs(job)))
-        files = {path: path.read_bytes() for path in (*job.plugins, job.weights) if path}
-        parcel = Parcel(job.code, flight.folder, files)
+        files = [path for path in (*job.plugins, job.weights) if path]
+        self.files |= {path: path.read_bytes() for path in files if path not in self.files}
+        parcel = Parcel(job.code, flight.folder, {path: self.files[path] for path in files})
         gpus = self.share if on_gpu(asked.device) else 0
         task = self.ray.remote(work).options(num_cpus=self.share, num_gpus=gpus, max_retries=0)
         self.flights[task.remote(job, parcel, self.data[key], self.news.actor)] = flight
@@ -162,7 +168,7 @@ class _Driver:
             outcome: Outcome = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as problem:
             error = f"{type(problem.cause).__name__}: {problem.cause}"
-            outcome = Outcome(record_of(job, "failed", None, 0.0, error=error), [], {})
+            outcome = self.failed(flight, error)
         except self.ray.exceptions.RayError as problem:
             how = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
             if not flight.lost:
@@ -171,7 +177,7 @@ class _Driver:
                 self.submit(flight)
                 return
             error = f"the worker or its node was lost twice; the second time: {how}"
-            outcome = Outcome(record_of(job, "failed", None, 0.0, error=error), [], {})
+            outcome = self.failed(flight, error)
         if flight.lost:
             outcome = noted(outcome, flight.lost)
         with flight.lock:
@@ -179,9 +185,13 @@ class _Driver:
             record = settle(store, flight.folder, job, store.read(job.asked.run_id), outcome)
         self.end(job, record)
 
+    def failed(self, flight: _Flight, error: str) -> Outcome:
+        taken = monotonic() - flight.since if flight.since else 0.0
+        return Outcome(record_of(flight.job, "failed", None, taken, error=error), [], {})
+
     def start(self, flight: _Flight) -> None:
-        if not flight.started:
-            flight.started = True
+        if flight.since is None:
+            flight.since = monotonic()
             self.listener.started(flight.job)
 
     def end(self, job: Job, record: Record | None) -> None:
@@ -194,7 +204,7 @@ class _Driver:
         global _ours  # noqa: PLW0603 - as above
         if _ours:
             self.ray.shutdown()
-            _ours = False
+            _ours = ""
         else:
             for reference in self.flights:
                 self.ray.cancel(reference, force=True)

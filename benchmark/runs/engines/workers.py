@@ -50,6 +50,11 @@ class Worker:
         with suppress(OSError):  # it is dead, which reading from it will show
             self.pipe.send(job)
 
+    @property
+    def seconds(self) -> float:
+        """How long its run has taken."""
+        return monotonic() - self.since if self.since else 0.0
+
     def heard(self) -> Any:
         """Its next message. Raises EOFError where the process died: killed, out of memory, segmentation fault."""
         try:
@@ -66,7 +71,8 @@ class Crew:
     def __init__(self, waiting: deque[Job], workers: int, listener: Listener, timeout: float | None):
         self.waiting, self.listener, self.timeout = waiting, listener, timeout
         self.threads = max(1, torch.get_num_threads() // workers)
-        self.retried: set[str] = set()
+        self.retried: dict[str, float] = {}
+        """Runs whose worker died, and how many seconds they had taken."""
         self.workers = [self.hire(waiting[0]) for _ in range(min(workers, len(waiting)))]
 
     def hire(self, job: Job) -> Worker:
@@ -97,8 +103,9 @@ class Crew:
         self.replace(worker, job)
         code = worker.process.exitcode
         if job.asked.run_id in self.retried:
-            return _failed(job, worker, f"the worker process died twice (exit code {code})")
-        self.retried.add(job.asked.run_id)
+            before = self.retried[job.asked.run_id]
+            return _failed(job, worker, f"the worker process died twice (exit code {code})", before)
+        self.retried[job.asked.run_id] = worker.seconds
         note = f"its worker process died (exit code {code}); it was taken up from its last checkpoint, if it had one"
         self.listener.noticed(job, note)
         self.waiting.appendleft(replace(job, notes=(*job.notes, note)))
@@ -119,23 +126,25 @@ class Crew:
             else:
                 spawn.stop(worker.process)
         end = monotonic() + signals.GRACE + 0.5
-        for worker in self.workers:
-            worker.process.join(max(0.0, end - monotonic()))
-            worker.process.kill()
-            worker.process.join()
+        try:
+            for worker in self.workers:
+                worker.process.join(max(0.0, end - monotonic()))
+        finally:  # interrupted once more
+            for worker in self.workers:
+                worker.process.kill()
+                worker.process.join()
 
 
-def _failed(job: Job, worker: Worker, error: str) -> Record | None:
+def _failed(job: Job, worker: Worker, error: str, before: float = 0.0) -> Record | None:
     """Stores that a run failed whose process is gone, unless it was done by then; None where another process has taken
-    it up."""
+    it up. before: seconds that it took in another worker."""
     store = Store(job.out)
     try:
         with store.working(job.asked.run_id) as folder:
             earlier = store.read(job.asked.run_id)
             if earlier and job.settled(earlier):
                 return earlier
-            taken = monotonic() - worker.since if worker.since else 0.0
-            failed = Outcome(record_of(job, "failed", None, taken, error=error), [], {})
+            failed = Outcome(record_of(job, "failed", None, before + worker.seconds, error=error), [], {})
             return settle(store, folder, job, earlier, failed)
     except BusyError:
         return None
