@@ -84,14 +84,6 @@ def test_strict_augmax_is_the_released_command() -> None:
     assert (recipe.steps, recipe.batch_size, recipe.selection) == (200 * -(-50_000 // 256), 256, "source-val")
 
 
-def test_glorot_initialisation_is_tensorflows_default() -> None:
-    net = networks.build("digits_convnet_tf", 10, 0)
-    weight = net.head.weight
-    assert net.head.bias.abs().max() == 0
-    assert weight.abs().max() <= (6 / (1024 + 10)) ** 0.5
-    assert weight.abs().max() > 0.99 * (6 / (1024 + 10)) ** 0.5
-
-
 def test_what_has_no_recipe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="did you mean 'strict'"):
         recipe_for("stricter", "erm", "digits")
@@ -154,3 +146,14 @@ def test_common_cifar_is_augmixs_run(dataset: str) -> None:
     assert recipe.steps == 100 * -(-45_000 // recipe.batch_size)
     assert settings == {"severity": 3.0}
     assert registry.make("method", "augmix", {}).settings()["severity"] == 3
+
+
+@pytest.mark.parametrize("dataset", CIFAR)
+def test_strict_augmix_and_augmax_are_the_released_optimisers_and_networks(dataset: str) -> None:
+    augmix, augmax = (recipe_for("strict", method, dataset)[0] for method in ("augmix", "augmax"))
+    for recipe in (augmix, augmax):
+        assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+        assert (recipe.schedule, recipe.loader) == ("cosine", "pad_crop_flip")
+    assert (augmix.network, augmix.nesterov, augmix.selection) == ("wrn_40_2", True, "last")
+    assert (augmix.steps, augmix.batch_size, augmix.evaluations) == (100 * -(-50_000 // 128), 128, 100)
+    assert (augmax.network, augmax.nesterov, augmax.evaluations) == ("wrn_40_2_01", False, 200)

@@ -386,3 +386,12 @@ def test_the_two_views_come_from_different_chains() -> None:
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         make(**wrong)
+
+
+def test_the_attack_goes_along_route_a_and_so_does_its_result() -> None:
+    method: Any = make(steps=2, attacker="pgd")
+    net, routes = method.wrap(build("wrn_16_4", 4, 0)), list[str]()
+    dual = next(module for module in net.modules() if isinstance(module, DualBatchNorm2d))
+    dual.register_forward_hook(lambda *_: routes.append(dual.route))
+    method.loss(net, torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), Rng(0), {})
+    assert routes == ["A", "A", "A", "M", "M"]

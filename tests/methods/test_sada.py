@@ -247,3 +247,11 @@ def test_settings_are_json_and_name_the_released_flags() -> None:
 def test_bad_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         sada.Method(**bad)
+
+
+def test_the_warm_up_is_of_plain_augmix_views_whatever_is_attacked_later() -> None:
+    x, y = torch.rand(4, 3, 32, 32), torch.arange(4)
+    net = build("mini_convnet", 10, 0)
+    views = [sada.Method(weight_map="none", base=b).views(net, x, y, Rng(3), {}) for b in ("augmix", "clean")]
+    assert all(torch.equal(a, b) for a, b in zip(*views, strict=True))
+    assert not torch.equal(views[1][0], x)

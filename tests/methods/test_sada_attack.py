@@ -307,3 +307,14 @@ def test_views_in_one_pass_equal_separate_calls(option: Any, norm: Any) -> None:
             assert torch.equal(joint[v], single)
         counts.append(len(alone["gradient"]))
     assert counts[0] == 1 < counts[1] < counts[2] == 5
+
+
+def test_starts_and_brightness_reach_their_ends_and_are_drawn_apart() -> None:
+    drawn = draws_for(torch.empty(2, 5000, 3, 1, 1), make(brightness="per_image"))
+    assert drawn.init is not None
+    assert drawn.brightness is not None
+    start, factor = drawn.init.flatten(0, 1), drawn.brightness.flatten()
+    for part, low, high in ((start, 0, 1), (factor, 1, 1.6)):
+        assert [part.min().item(), part.max().item()] == pytest.approx([low, high], abs=2e-3)
+    parts = torch.cat([start.T, factor[None]])
+    torch.testing.assert_close(torch.corrcoef(parts), torch.eye(4), rtol=0, atol=0.05)

@@ -197,3 +197,17 @@ def test_blocks_are_their_formulas() -> None:
     before = PreActBlock(4, 4, 1).eval()
     want = x + before.conv2(relu(before.bn2(before.conv1(relu(before.bn1(x))))))
     torch.testing.assert_close(before(x.clone()), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("wrn_40_2", [32, 16, 8]), ("wrn_16_4", [32, 16, 8]), ("resnet18_cifar", [32, 16, 8, 4])]
+)
+def test_a_stage_halves_the_image_in_its_first_convolution(name: str, sizes: list[int]) -> None:
+    net: Any = build(name, 10, 0).eval()
+    seen: list[int] = []
+    for stage in range(1, len(sizes) + 1):
+        first = getattr(net.trunk, f"layer{stage}")[0].conv1
+        first.register_forward_hook(lambda module, args, output: seen.append(output.shape[2]))
+    with torch.no_grad():
+        net(torch.rand(1, 3, 32, 32))
+    assert seen == sizes

@@ -114,3 +114,11 @@ def test_draws_come_from_the_generator_alone() -> None:
 def test_an_unknown_operation_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'rotate'"):
         sample_mix(1, torch.Generator(), ops=["rotat"])
+
+
+def test_every_operation_and_every_chain_is_drawn_by_itself() -> None:
+    draws = sample_mix(20_000, torch.Generator().manual_seed(0), ops=OPS, width=2, depth=2)
+    each = torch.cat([part.double().flatten(1) for part in (draws.op, draws.level, draws.sign)], dim=1)
+    depth = sample_mix(20_000, torch.Generator().manual_seed(0)).depth.double()
+    for parts in (each, depth):
+        torch.testing.assert_close(torch.corrcoef(parts.T), torch.eye(parts.shape[1]).double(), rtol=0, atol=0.04)

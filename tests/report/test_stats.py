@@ -155,3 +155,11 @@ def test_bold_needs_the_best_to_beat_every_other() -> None:
     assert stats.supported_best({"a": clear["a"]}) is None
     equal = {"a": {0: 2.0, 1: 3.0}, "b": {0: 1.0, 1: 2.0}}  # the same difference twice has no spread to judge by
     assert stats.supported_best(equal) is None
+
+
+def test_a_row_that_leads_by_its_further_seeds_alone_is_not_bold() -> None:
+    erm = dict(enumerate((50.0, 50.5, 49.7, 50.2, 49.9))) | dict.fromkeys(range(5, 10), 60.0)
+    rows = {"erm": erm, "augmix": dict(enumerate((51.0, 51.6, 50.6, 51.3, 50.9)))}
+    (pair,) = stats.compare(rows, "erm")
+    assert (stats.best(rows), pair.settled, pair.difference.mean > 0) == ("erm", True, True)
+    assert stats.supported_best(rows) is None

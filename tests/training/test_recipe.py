@@ -193,3 +193,15 @@ def test_images_of_the_pool_are_those_of_the_training_part() -> None:
     trained = begin(toy.asked(), Noting(), toy.loaded())
     assert torch.equal(trained.pool.x, toy.loaded().train.x)
     assert isinstance(trained.pool, Images)
+
+
+def test_a_seed_gives_every_method_the_same_network_and_the_same_batches(tmp_path: Path) -> None:
+    found: list[tuple[list[Tensor], list[Tensor]]] = []
+    for name in ("erm", "augmix"):
+        asked, method, data = toy.asked(name, steps=6, loader="crop_flip"), Noting(), toy.loaded()
+        trained = begin(asked, method, data)
+        first = [weight.detach().clone() for weight in trained.net.parameters()]
+        train(trained, asked, method, data, tmp_path / name)
+        found.append((first, trained.state["images"]))
+    for one, other in zip(*found, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
