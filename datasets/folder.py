@@ -67,6 +67,12 @@ class Dataset(data.Dataset):
                 raise UsageError(
                     f"{folder / domain}: none is of the {split} part; add images or change folder.val_share"
                 )
+            lost = sorted(set(classes) - {name for _, name in files})
+            if lost and split == "train":
+                raise UsageError(
+                    f"{folder / domain}: all images of class '{lost[0]}' are of the validation part, none is left to "
+                    "train on; add some, or change folder.val_share"
+                )
         of = [(path, classes.index(name)) for path, name in files]
         return image_files.read(of, ORIGIN, size=self.size, how=self.resize, fit=self.fit)
 
@@ -75,11 +81,30 @@ class Dataset(data.Dataset):
 
     def warnings(self, root: Path | None) -> list[str]:
         folder, classes = readers.data_folder(root, "folder", can_fetch=False), self.layout(root).classes
-        absent = {domain: set(classes) - {name for _, name in files} for domain, files in scan(folder).items()}
-        return [f"{domain}: no image of {len(a)} classes: {', '.join(sorted(a))}" for domain, a in absent.items() if a]
+        found = []
+        for domain, files in scan(folder).items():
+            of_val = {name for path, name in files if self._in_val(path, folder)}
+            if absent := sorted(set(classes) - {name for _, name in files}):
+                found.append(f"{domain}: no image of {len(absent)} classes: {', '.join(absent)}")
+            elif absent := sorted(set(classes) - of_val):
+                found.append(
+                    f"{domain}: as a source it is validated without {len(absent)} classes: {', '.join(absent)}"
+                )
+        return [*found, *_linked(folder)]
 
     def _in_val(self, path: Path, folder: Path) -> bool:
-        return image_files.in_val(self.val_share, *map(plain_name, path.relative_to(folder).parts))
+        """Links to one file are of the part of that file."""
+        real = path.resolve().relative_to(folder.resolve())
+        return image_files.in_val(self.val_share, *map(plain_name, real.parts))
+
+
+@cache
+def _linked(root: Path) -> list[str]:
+    """What is said of images that are there more than once, by links."""
+    often = Counter(path.resolve() for files in scan(root).values() for path, _ in files)
+    again = [path for path, count in often.items() if count > 1]
+    first = f"{one_line(again[0].relative_to(root.resolve()))}" if again else ""
+    return [f"links lead to {len(again)} images that are there already, such as {first}"] if again else []
 
 
 @cache

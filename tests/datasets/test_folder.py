@@ -210,6 +210,27 @@ def test_a_class_missing_in_a_source_is_an_error_and_in_a_target_a_warning(root:
     assert set(loaded.test["oil"].y.tolist()) == {0}
 
 
+def test_a_class_that_the_split_leaves_out_is_an_error_in_training_and_a_warning_in_validation(root: Path) -> None:
+    cats = sorted((root / "oil" / "cat").iterdir())
+    parts = {path: make()._in_val(path, root) for path in cats}
+    assert {*parts.values()} == {True, False}
+    shutil.copytree(root, root.parent / "other")
+    for path in cats:
+        (path if parts[path] else root.parent / "other" / path.relative_to(root)).unlink()
+    assert "oil: as a source it is validated without 1 classes: cat" in data.load(make(), "oil", root).warnings
+    refused(root.parent / "other", "all images of class 'cat' are of the validation part", source="oil")
+
+
+def test_links_to_one_image_are_of_one_part_and_are_told(root: Path) -> None:
+    real = sorted((root / "clay" / "cat").iterdir())[0]
+    links = [root / "clay" / "cat" / f"again{i}.png" for i in range(30)]
+    for link in links:
+        link.symlink_to(real)
+    assert {make()._in_val(path, root) for path in [real, *links]} == {make()._in_val(real, root)}
+    told = data.load(make(), "clay", root).warnings
+    assert f"links lead to 1 images that are there already, such as clay/cat/{real.name}" in told
+
+
 def test_an_empty_domain_is_no_source_and_a_missing_target(root: Path) -> None:
     (root / "wax").mkdir()
     assert make().layout(root).sources == ("clay", "ink", "oil")

@@ -130,7 +130,6 @@ CIFAR10 = Remote(
         "cifar-10-batches-py/data_batch_4": "md5:634d18415352ddfa80567beed471001a",
         "cifar-10-batches-py/data_batch_5": "md5:482c414d41f54cd18b22e5b47cb7c3cb",
         "cifar-10-batches-py/test_batch": "md5:40351d587109b95175f43aff81a1287e",
-        "cifar-10-batches-py/batches.meta": "md5:5ff9c542aee3614f3951f8cda6e48888",
     },
 )
 CIFAR100 = Remote(
@@ -143,6 +142,5 @@ CIFAR100 = Remote(
     unpacked={
         "cifar-100-python/train": "md5:16019d7e3df5f24257cddd939b257f8d",
         "cifar-100-python/test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
-        "cifar-100-python/meta": "md5:7973b15100ade9c7d40fb424638fde48",
     },
 )
