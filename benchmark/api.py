@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -172,13 +172,26 @@ def _warn(records: Collection[Record], asked: int) -> None:
 
 @contextmanager
 def _as_before() -> Iterator[None]:
-    """What a run sets in this process is put back."""
+    """What a run sets in this process is put back. What its caller has set, and a number would depend on, is meanwhile
+    as in a new process."""
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    dtype, place = torch.get_default_dtype(), torch.get_default_device()
     try:
-        yield
+        torch.set_default_dtype(torch.float32)
+        if place.type != "cpu":
+            torch.set_default_device(None)
+        with ExitStack() as plain:
+            plain.enter_context(torch.inference_mode(mode=False))
+            plain.enter_context(torch.enable_grad())
+            for kind in ("cpu", *["cuda"] * torch.cuda.is_available()):
+                plain.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
+        torch.set_default_dtype(dtype)
+        if place.type != "cpu":
+            torch.set_default_device(place)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])

@@ -59,7 +59,7 @@ def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | s
     recorded network and classes, or where timm has no such network. A method from a plugin has to be registered first
     (registry.load_plugins).
     """
-    folder = Path(run_dir)
+    folder = Path(run_dir).expanduser()
     net = _load(folder)
     if not as_timm:
         return net
@@ -136,10 +136,6 @@ def checked(run_dir: Path, data_dir: Path | None) -> bool:
 
 def exported(args: Args) -> None:
     """Writes the folder, sends it where that was asked for, and says what was done. Raises UsageError."""
-    if args.folder:
-        hub.check_new(args.folder)
-    if args.push_to_hub:
-        hub.check_target(args.push_to_hub)
     record, _ = _record(args.run_dir)
     repository = args.push_to_hub or f"OWNER/{record.asked.dataset}-{record.asked.method}-{record.run_id}"
     with tempfile.TemporaryDirectory() as made:
@@ -162,6 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         registry.load_plugins(args.plugin)
         if (args.private or args.license) and not (args.push_to_hub or args.folder):
             raise UsageError("--private and --license say how it is sent; give --push-to-hub OWNER/NAME, too")
+        if args.folder:
+            hub.check_new(args.folder)
+        if args.push_to_hub:
+            hub.check_target(args.push_to_hub)
         if args.check and not checked(args.run_dir, args.data_dir):
             return 1
         if args.folder or args.push_to_hub:

@@ -84,7 +84,7 @@ def report(args: Args) -> str:
 def shares_of(records: Sequence[Record]) -> dict[str, float]:
     """The rate of passes of each method that has a run with one of ERM beside it, ERM's being 1; of its form without a
     variant where there is one."""
-    rows = throughput_rows(records)
+    rows = throughput_rows([record for record in records if record.asked.trial is None])
     rows["share"] = rows["relative_to_erm"] * rows["passes_per_image"]
     found = {}
     for name, own in rows.dropna(subset="share").groupby("method"):
@@ -102,6 +102,7 @@ def seconds(method: str, dataset: str, records: Sequence[Record], gflops: float)
         if r.throughput
         and (r.asked.method, r.asked.dataset, r.asked.variant) == (method, dataset, "")
         and (r.asked.budget, r.asked.recipe.steps) == ("steps", recipe.steps)  # GUD's phases cost as much in short ones
+        and (r.asked.protocol, r.asked.trial, r.asked.recipe.batch_size) == ("common", None, recipe.batch_size)
     ]
     passes = median(known) if known else registry.find("method", method).passes
     return recipe.steps * recipe.batch_size * passes * gflop(dataset, recipe.network) / gflops

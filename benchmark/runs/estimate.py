@@ -152,17 +152,23 @@ def _setup(asked: Asked, facts: Facts, bare: trial.Prices) -> float:
 
 def _slower(asked: Asked, facts: Facts, records: Sequence[Record], data: Loaded, trials: Trials) -> float:
     """How many times as long as a trial of now steps of ERM took in the records; 1 without such records."""
-    plain = as_erm(asked)
+    plain = _in_steps(asked)
     known = [scaled(plain, facts, record).steps for record in nearest(plain, records)]
     return median(known) / asked.recipe.steps / trials.tried(plain, facts, data).step if known else 1.0
+
+
+def _in_steps(asked: Asked) -> Asked:
+    """The run of ERM that a run's prices are taken from; a budget in seconds would say nothing of them."""
+    return as_erm(asked).model_copy(update={"budget": "steps", "seconds": None})
 
 
 def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial.Prices | None = None) -> Parts:
     """Seconds of a run, from its passes alone; at the price that ERM's have in the records, or else a bare one."""
     device = whole(asked.device if torch.cuda.is_available() else "cpu")
-    erm = [scaled(as_erm(asked), facts, record) for record in nearest(as_erm(asked), records)]
+    plain = _in_steps(asked)
+    erm = [scaled(plain, facts, record) for record in nearest(plain, records)]
     if erm:
-        done, taken = counts(as_erm(asked), facts), _middle(erm)
+        done, taken = counts(plain, facts), _middle(erm)
         forward = _per(taken.scoring, 1, done.scoring, 0.0)
         bare = trial.Prices(_per(taken.steps, 1, done.steps, UNKNOWN), forward, forward)
     elif bare is None:

@@ -67,6 +67,8 @@ def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], I
     record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
     if beyond := load.beyond(record.ran.machine):
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
+    if told_over := over_budget(record):
+        record.warnings.append(told_over)
     if record.weights is not None:
         measured.files["card.md"] = card(record).encode()
     return Outcome(record, run.curve if run else [], measured.files)
@@ -109,6 +111,20 @@ def out_of_memory(batch_size: int, device: torch.device) -> str:
         f"out of memory: the peak was {peak_memory_mib(device):.0f} MiB with batches of {batch_size}; {smaller}, or, "
         "where runs share the device, fewer --jobs"
     )
+
+
+def over_budget(record: Record) -> str:
+    """Says that a budget in passes or seconds was exceeded by more than a tenth; empty where it was not. A phase (of
+    GUD, M-ADA, ME-ADA) that begins within the budget is done to its end."""
+    asked, cost = record.asked, record.throughput
+    if asked.budget == "steps" or cost is None:
+        return ""
+    if asked.seconds is not None:
+        spent, given, unit = cost.setup_seconds + cost.train_seconds, asked.seconds, "seconds"
+    else:
+        spent, given, unit = record.steps * cost.passes_per_image, float(asked.recipe.steps), "passes"
+    over = spent / given
+    return f"it took {over:.1f} times the {unit} of its budget: a phase that begins is ended" if over > 1.1 else ""
 
 
 def record_of(

@@ -104,6 +104,7 @@ def _fill(plain: Any, net: nn.Module, network: str) -> None:
     given = {
         f"{head}.{name.removeprefix('head.')}" if name.startswith("head.") else name.removeprefix("trunk."): value
         for name, value in _clean_branch(net).items()
+        if not name.startswith("projection.")  # AdvST's, which its loss alone uses
     }
     weight = f"{head}.weight"
     if weight in own and weight in given and own[weight].numel() == given[weight].numel():

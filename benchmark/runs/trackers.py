@@ -4,6 +4,7 @@ Run records stay the only source of tables and figures. A tracker that fails cos
 """
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -85,7 +86,8 @@ def wandb_shaped(module: Any) -> Tracker:
 def label(record: Record) -> str:
     """A run as trackers list it; also the name of a folder."""
     asked = record.asked
-    return f"{asked.dataset}-{asked.source}-{asked.method}-seed{asked.seed}-{record.run_id}".replace("/", "-")
+    told = f"{asked.dataset}-{asked.source}-{asked.row}-seed{asked.seed}-{record.run_id}"
+    return re.sub(r"[^\w.+-]+", "-", told)
 
 
 def logged(record: Record, curve: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:

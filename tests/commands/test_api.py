@@ -293,3 +293,19 @@ def test_a_row_whose_search_found_nothing_is_warned_of(tmp_path: Path, monkeypat
     with pytest.warns(UserWarning, match=re.escape(nothing)):
         found = benchmark.compare(methods="gud", search=2, out=tmp_path, progress=False)
     assert len(found.runs) == 0
+
+
+def test_what_the_caller_has_set_in_torch_changes_no_number(tmp_path: Path) -> None:
+    short: dict[str, Any] = {"methods": "erm", "seeds": 0, "steps": 3, "device": "cpu", "evaluations": 1}
+    short |= {"sensitivity_images": 0, "progress": False}
+    plain = benchmark.compare(out=tmp_path / "plain", **short).accuracy["accuracy"]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            among = benchmark.compare(out=tmp_path / "among", **short).accuracy["accuracy"]
+            assert torch.is_autocast_enabled("cpu")
+            assert torch.is_inference_mode_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert plain.tolist() == among.tolist()

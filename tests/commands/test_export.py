@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import safetensors.torch
@@ -276,9 +277,19 @@ def test_the_package_itself_stays_light() -> None:
 def test_what_does_not_reproduce_its_record_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[export.Args] = []
     monkeypatch.setattr(export, "exported", sent.append)
+    monkeypatch.setattr("benchmark.runs.hub.check_target", lambda name: None)
     for good, code, count in ((False, 1, 0), (True, 0, 1)):
         monkeypatch.setattr(export, "checked", lambda run_dir, data_dir, good=good: good)
         for words in (["--folder", str(tmp_path / "new")], ["--push-to-hub", "someone/mini"]):
             sent.clear()
             assert export.main([str(tmp_path), "--check", *words]) == code
             assert len(sent) == count
+
+
+def test_a_target_that_cannot_be_is_told_before_the_network_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "checked", mock.Mock(side_effect=AssertionError("evaluated")))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    assert export.main([str(tmp_path), "--check", "--folder", str(tmp_path / "full")]) == 2

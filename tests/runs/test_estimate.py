@@ -128,6 +128,11 @@ def test_a_budget_in_seconds_is_what_training_takes() -> None:
     asked = known.asked.model_copy(update={"budget": "time", "seconds": 60.0})
     found = estimate.of_run(asked, FACTS, [known])
     assert found.training == pytest.approx(63)
+    other = made("randconv").asked.model_copy(update={"budget": "time"})
+    short, long = (
+        estimate.of_run(other.model_copy(update={"seconds": seconds}), FACTS, [made()]) for seconds in (60.0, 6000.0)
+    )
+    assert (short.scoring, short.closing) == pytest.approx((long.scoring, long.closing))  # the price of ERM's step
 
 
 def test_a_budget_in_passes_gives_a_dear_method_fewer_steps() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import benchmark
-from benchmark import networks
+from benchmark import networks, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.networks import weights
@@ -86,6 +86,12 @@ def test_of_two_branches_it_has_the_clean_one(tmp_path: Path) -> None:
     kept = ours.state_dict()
     assert torch.equal(theirs.state_dict()["bn1.running_mean"], kept["trunk.bn1.main.running_mean"])
     assert not torch.equal(kept["trunk.bn1.main.running_mean"], kept["trunk.bn1.adversarial.running_mean"])
+
+
+def test_what_the_loss_alone_uses_is_left_out() -> None:
+    net = registry.make("method", "advst", {}).wrap(networks.build("timm:test_resnet", 4, 0)).eval()
+    found: Any = timm_form.as_timm(net, "timm:test_resnet", CLASSES, SMALL)
+    torch.testing.assert_close(logits(found, normalised(found, X)), logits(net, X))
 
 
 def other_head(net: Any) -> None:

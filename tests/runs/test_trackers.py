@@ -12,7 +12,7 @@ from benchmark import run
 from benchmark.core.record import Record
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
-from benchmark.runs.trackers import trackers
+from benchmark.runs.trackers import label, trackers
 from tests.faults.harness import light, plugin
 from tests.handmade import record
 
@@ -194,3 +194,8 @@ def test_an_unknown_or_absent_tracker_stops_before_any_run(
     assert call(tmp_path / "out", "--methods", "erm", "--track", words) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_one_method_are_told_apart_by_their_label() -> None:
+    told = label(record("augmix", 0, variant="jsd=false", source="a/b"))
+    assert told.startswith("minidigits-a-b-augmix-jsd-false--seed0-")
