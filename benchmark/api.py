@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmark import registry
 from benchmark.comparison import perform, prepare, render, search
+from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
@@ -180,7 +181,7 @@ def _as_before() -> Iterator[None]:
     dtype, place = torch.get_default_dtype(), torch.get_default_device()
     try:
         torch.set_default_dtype(torch.float32)
-        if place.type != "cpu":
+        if on_gpu(place):
             torch.set_default_device(None)
         with ExitStack() as plain:
             plain.enter_context(torch.inference_mode(mode=False))
@@ -190,7 +191,7 @@ def _as_before() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        if place.type != "cpu":
+        if on_gpu(place):
             torch.set_default_device(place)
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
