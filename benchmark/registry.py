@@ -49,8 +49,12 @@ def load_plugins(paths: Iterable[Path]) -> None:
     for path, given in {path.resolve(): path for path in paths}.items():
         if not path.is_file():
             raise UsageError(f"--plugin {given}: no such file")
+        try:
+            content = path.read_bytes()
+        except OSError as problem:
+            raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
         # A method and a dataset may have one file name; and what is remembered of a module is not of one edited since.
-        own = hashlib.sha256(os.fsencode(path) + b"\0" + path.read_bytes()).hexdigest()[:8]
+        own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
         spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}_{own}", path)
         if spec is None or spec.loader is None:
             raise UsageError(f"--plugin {given}: not a Python file")

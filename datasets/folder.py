@@ -67,8 +67,7 @@ class Dataset(data.Dataset):
                 raise UsageError(
                     f"{folder / domain}: none is of the {split} part; add images or change folder.val_share"
                 )
-            lost = sorted(set(classes) - {name for _, name in files})
-            if lost and split == "train":
+            if split == "train" and (lost := sorted(set(classes) - {name for _, name in files})):
                 raise UsageError(
                     f"{folder / domain}: all images of class '{lost[0]}' are of the validation part, none is left to "
                     "train on; add some, or change folder.val_share"
@@ -94,16 +93,26 @@ class Dataset(data.Dataset):
 
     def _in_val(self, path: Path, folder: Path) -> bool:
         """Links to one file are of the part of that file."""
-        real = path.resolve().relative_to(folder.resolve())
+        real = _real(path).relative_to(_resolved(folder))
         return image_files.in_val(self.val_share, *map(plain_name, real.parts))
+
+
+def _real(path: Path) -> Path:
+    """Where a file lies behind all links. Its folder is looked up once: there may be many files in it."""
+    return path.resolve() if path.is_symlink() else _resolved(path.parent) / path.name
+
+
+@cache
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
 
 
 @cache
 def _linked(root: Path) -> list[str]:
     """What is said of images that are there more than once, by links."""
-    often = Counter(path.resolve() for files in scan(root).values() for path, _ in files)
+    often = Counter(_real(path) for files in scan(root).values() for path, _ in files)
     again = [path for path, count in often.items() if count > 1]
-    first = f"{one_line(again[0].relative_to(root.resolve()))}" if again else ""
+    first = f"{one_line(again[0].relative_to(_resolved(root)))}" if again else ""
     return [f"links lead to {len(again)} images that are there already, such as {first}"] if again else []
 
 

@@ -4,6 +4,7 @@ import importlib
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -203,3 +204,11 @@ def test_an_outline_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
     assert "trial" in registry.names("method")
     assert registry.outline("method", "trial") == ("A trial", True, False)
+
+
+def test_a_plugin_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.py"
+    path.touch()
+    monkeypatch.setattr(Path, "read_bytes", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(UsageError, match=r"locked\.py: cannot be read \(Permission denied\)"):
+        registry.load_plugins([path])
