@@ -5,19 +5,19 @@ NOTES = {
 Accuracies in percent; mean ± sample standard deviation (ddof 1) over n seeds. A heading names its selection rule;
 source-val is the best source validation accuracy, ties to the latest. `mean` and `worst` are over the shifted targets;
 a target of several severities is their mean. The mean under each rule stands side by side; oracle looks at the targets
-and is no result, and optimism is what it adds to source-val, in points. `mean, 95 %`: interval of the mean, – for one
-seed and for equal ones. Bold: better than every other row by paired t-tests after Holm's correction, 5 %, on five
-seeds or more; where nothing is bold, the seeds do not support it. `paper`: published means on the same kind of
-network, a range where they disagree; off by SE: ours beyond that range in standard errors of ours, – where ours has
-none. The formulas are in docs/statistics.md.
+and is no result, and optimism is what it adds to source-val, in points, – where a run was evaluated once. `mean,
+95 %`: interval of the mean, – for one seed and for equal ones. Bold: better than every other row with a number in that
+column, by paired t-tests after Holm's correction, 5 %, on five seeds or more; where nothing is bold, the seeds do not
+support it. `paper`: published means on the same kind of network, a range where they disagree; off by SE: ours beyond
+that range in standard errors of ours, – where ours has none. The formulas are in docs/statistics.md.
 """,
     "differences": """\
 Mean over the shifted targets, row minus `versus`, paired by seed, in points. p: paired t-test, Holm-corrected over
 the rows that share a `versus`: ERM, the best row, or, for variants of a method, the method itself. The intervals hold
-for all of these rows at once (Bonferroni), and leave 0 out exactly where p is below 0.05. More seeds to settle: how
-many would bring 0 outside the interval, and the seeds to five at least, if mean and spread stayed as they are. The
-best row was picked by these same numbers, so its p-values flatter it. –: one common seed, or equal differences, give
-no spread to test with.
+for all of these rows at once (Bonferroni). p decides: Holm's test is sharper, and may tell two rows apart whose
+interval still holds 0. More seeds to settle: 0 where p and five seeds do; else how many would bring 0 outside the
+interval, and the seeds to five at least, if mean and spread stayed as they are. The best row was picked by these same
+numbers, so its p-values flatter it. –: one common seed, or equal differences, give no spread to test with.
 """,
     "sources": """\
 Each method is trained on one source and tested in the other domains, from each source in turn. `from` a source: the
@@ -40,7 +40,8 @@ note below says why. docs/calibration.md has the definitions.
 """,
     "ranks": """\
 Average rank over comparisons (a dataset and a source), 1 is best, equal accuracies share ranks. A comparison counts
-once, by its mean over shifted targets and seeds: its targets are tested with the same networks.
+once, by its mean over shifted targets and over the seeds that all ranked rows have: its targets are tested with the
+same networks.
 """,
     "cost": """\
 Accuracy: mean over the shifted targets, percent. Passes: forward-backward passes over a batch in the whole run, a

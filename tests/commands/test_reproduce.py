@@ -7,6 +7,7 @@ from types import MappingProxyType
 import pytest
 
 from benchmark import protocols, registry, reproduce
+from benchmark.core.outcome import Domain
 from benchmark.core.record import Asked, Record, Trial
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.paper import Papers, Published
@@ -55,13 +56,17 @@ def test_verdicts_at_the_edge_of_the_band() -> None:
         (found,) = reproduce.figures([strict(v, s) for s, v in enumerate(values)], papers(row), ["gud"])
         return found.verdict
 
-    assert verdict([51.0, 51.5, 52.0], published()) == "inside"  # 1.5 off
-    assert verdict([51.0, 51.5, 52.5], published()) == "not settled"  # 1.7 off, and the interval begins at 49.8
-    assert verdict([51.6, 51.7, 51.6], published()) == "not settled"  # at 51.49
+    assert verdict([51.0, 51.5, 52.0], published()) == "mean inside"  # 1.5 off, and the interval ends at 52.7
+    assert verdict([51.0, 51.5, 52.5], published()) == "mean outside"  # 1.7 off, and the interval begins at 49.8
+    assert verdict([51.6, 51.7, 51.6], published()) == "mean outside"  # at 51.49
     assert verdict([51.7, 51.8, 51.7], published()) == "outside"  # at 51.59
     assert verdict([48.3, 48.2, 48.3], published()) == "outside"
-    assert verdict([60.0, 60.0, 60.0], published()) == "outside"  # a spread of nothing has no interval
-    assert verdict([51.0, 51.5, 52.5], published(sd={"mean": 1.0})) == "inside"  # twice the printed deviation
+    assert verdict([51.3, 51.4, 51.3], published()) == "inside"  # to 51.48
+    assert verdict([51.4, 51.5, 51.4], published()) == "mean inside"  # to 51.58
+    assert verdict([30.0, 60.0, 61.0], published()) == "mean inside"
+    assert verdict([60.0, 60.0, 60.0], published()) == "mean outside"  # a spread of nothing has no interval
+    assert verdict([50.0, 50.0, 50.0], published()) == "mean inside"
+    assert verdict([51.0, 51.5, 52.5], published(sd={"mean": 3.0})) == "inside"  # twice the printed deviation
     assert verdict([51.0, 51.5, 52.0], published(sd={"mean": 0.1})) == "outside"
     assert verdict([90.0, 90.0], published()) == "too few seeds"
     assert verdict([], published()) == "not run"
@@ -113,6 +118,25 @@ def test_a_seed_counts_once_and_the_map_not_at_all() -> None:
     assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 2, 1)
 
 
+def test_of_a_seed_that_ran_twice_the_run_counts_that_ended_last_and_has_the_target() -> None:
+    """Which record is read last depends on the hashes of their settings."""
+
+    def ended(day: int, value: float, images: int) -> Record:
+        run = strict(value, 0, sensitivity_images=images)
+        return run.model_copy(update={"ran": run.ran.model_copy(update={"ended": f"2026-01-0{day}"})})
+
+    without = ended(3, 60.0, 9)
+    assert without.accuracy is not None
+    domains = {**without.accuracy.domains, "svhn": Domain(missing="put svhn.mat there")}
+    without = without.model_copy(update={"accuracy": without.accuracy.model_copy(update={"domains": domains})})
+    made = [ended(1, 50.0, 7), ended(2, 51.0, 8), without]
+    held = papers(published(accuracy={"mean": 50.0, "usps": 50.0}))
+    for runs in (made, made[::-1]):
+        found = {figure.target: figure for figure in reproduce.figures(runs, held, ["gud"])}
+        assert {t: f.ours.mean for t, f in found.items() if f.ours} == {"mean": 51.0, "usps": 60.0}
+        assert {figure.left_out for figure in found.values()} == {2}
+
+
 def test_a_figure_that_two_papers_print_is_one() -> None:
     rows = [
         published(),
@@ -130,7 +154,8 @@ def test_the_report_names_numbers_sources_and_causes() -> None:
         reproduce.figures([strict(v, s) for s, v in enumerate((50.0, 51.0, 52.0))], held, ["gud"]), held
     )
     mean, svhn = (line for line in text.splitlines() if line.startswith(("  mean", "  svhn")))
-    assert mean.split() == ["mean", "51.0", "±", "1.0", "(3)", "[48.5,", "53.5]", "50.00", "+1.0", "1.5", "inside"]
+    assert mean.endswith("  mean inside")
+    assert mean.split()[:10] == ["mean", "51.0", "±", "1.0", "(3)", "[48.5,", "53.5]", "50.00", "+1.0", "1.5"]
     assert svhn.split()[-3:] == ["+11.0", "1.5", "outside"]
     assert "read in: A. Author (2018), Table 1, restated" in text
     assert "known cause: its own filter" in text
@@ -141,7 +166,7 @@ def test_exit_code_and_the_command_for_what_is_missing(
     value: float, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paper, "published_numbers", lambda: papers(published()))
-    fill(tmp_path, [strict(value, seed) for seed in range(3)])
+    fill(tmp_path, [strict(value + seed / 10, seed) for seed in range(3)])
     assert reproduce.main(["--out", str(tmp_path)]) == code
     shown = capsys.readouterr().out
     assert "--protocol strict --methods gud --datasets digits --sources mnist --seeds 0 1 2 3 4" in shown

@@ -182,6 +182,23 @@ def test_searched_comparisons_are_ranked_apart_from_those_at_default_settings() 
     assert found == {"steps": {"erm": 1.0, "augmix": 2.0}, searched: {"erm": 2.0, "augmix": 1.0}}
 
 
+def test_ranks_are_over_the_seeds_that_all_ranked_rows_have() -> None:
+    """AugMix is 2 below ERM with the seed that both have, and its mean of that seed alone is above ERM's of both."""
+    values = {("erm", 0): 60.0, ("erm", 1): 40.0, ("augmix", 0): 58.0, ("gud", 0): 50.0, ("gud", 1): 50.0}
+    made = [
+        scored(record(method, seed, dataset=dataset), {"a": value})
+        for dataset in ("minidigits", "digits")
+        for (method, seed), value in values.items()
+    ]
+    frame = rank_rows(made).set_index("method")
+    assert frame["average_rank"].to_dict() == {"erm": 1.0, "augmix": 2.0, "gud": 3.0}
+    used = {run_id for ids in frame["run_ids"] for run_id in ids.split()}
+    assert used == {run.run_id for run in made if run.asked.seed == 0}
+    apart = scored(record("augmix", 2, dataset="pacs"), {"a": 1.0})
+    more = [scored(record(method, 0, dataset="pacs"), {"a": 1.0}) for method in ("erm", "gud")]
+    assert rank_rows([*made, *more, apart]).equals(rank_rows(made))  # no seed in common there: no vote
+
+
 def test_what_failed_makes_no_comparison_wider() -> None:
     made = [
         scored(record(method, 0, dataset=dataset), {"a": value})

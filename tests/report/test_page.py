@@ -317,6 +317,41 @@ def test_the_answer_for_so_many_seeds(values: tuple[float, ...], n: int, answer:
     )
 
 
+def test_a_row_with_few_seeds_hides_no_claim_of_the_others() -> None:
+    found = verdict([*ERM, *seeds("augmix", *CLEAR), *seeds("gud", 90.0)])
+    assert found.answer == "Use augmix: it alone is shown to be better than ERM, though not than every other row."
+    assert found.reasons[0].startswith(
+        "augmix has, of the rows with 5 seeds, the highest mean over the shifted domains"
+    )
+    assert found.reasons[-1] == "Not judged, with fewer than 5 seeds: gud (1)."
+    assert not any(reason.startswith("What would") for reason in found.reasons)
+    level = verdict([*ERM, *seeds("augmix", *UNCLEAR), *seeds("gud", 40.0, 41.0, 42.0)])
+    assert level.answer == "Undecided: augmix is 1.6 points ahead of ERM, but 5 seeds do not separate the two."
+    assert level.reasons[0].startswith("augmix has the highest mean over the shifted domains, ")
+    assert level.reasons[-1] == "Not judged, with fewer than 5 seeds: gud (3)."
+    few = verdict([*ERM[:4], *seeds("augmix", *CLEAR), *seeds("gud", 40.0, 41.0)])
+    assert few.answer == "Undecided: augmix is 10.1 points ahead of ERM, but 4 seeds are too few for a claim."
+    assert not any(reason.startswith("Not judged") for reason in few.reasons)
+
+
+def test_failed_runs_of_a_row_that_is_judged_are_counted() -> None:
+    lost = [failed("augmix", seed) for seed in range(5, 8)]
+    found = verdict([*ERM, *seeds("augmix", *CLEAR), *lost, failed("gud", 0)])
+    assert found.answer == "Use augmix: it is better than the other row."
+    assert found.reasons[-2:] == [
+        "Runs that failed, and are not in these numbers: 3 of 8 of augmix.",
+        "Not judged, without an accuracy: gud.",
+    ]
+
+
+def test_equal_differences_are_not_waited_for() -> None:
+    found = verdict([*ERM, *seeds("augmix", 55.0, 56.0, 54.0, 55.5, 54.5)])
+    assert found.answer == "Undecided: augmix is 5.0 points ahead of ERM, but 5 seeds do not separate the two."
+    assert found.reasons[1] == (
+        "What would decide it: nothing here; differences that are equal in all seeds give no spread to judge by."
+    )
+
+
 def test_erm_is_kept_only_where_it_leads() -> None:
     ahead = seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5)
     assert verdict([*ERM, *ahead]).answer == (

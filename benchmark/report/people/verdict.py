@@ -1,6 +1,6 @@
 """The answer of one comparison in sentences: which augmentation to use, on what evidence, at what cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,37 +54,51 @@ def over_sources(campaign: Campaign) -> Verdict:
     """The answer of a campaign: by the means over all of its sources, of the seeds that have them all."""
     rows = campaign.over("mean")
     found = judged(rows, by_row([r for runs in campaign.rows.values() for r in runs if r.accuracy]), SOURCES)
-    return _with_unjudged(found, rows, campaign.ordered, "a seed from every source")
+    return _with_unjudged(
+        found, rows, {row: campaign.rows[row] for row in campaign.ordered}, "a seed from every source"
+    )
 
 
-def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Iterable[str], without: str) -> Verdict:
-    """The verdict, and last the rows of which it says nothing. without: what they lack."""
-    absent = [_name(row) for row in every if row not in rows]
-    more = [f"Not judged, without {without}: {', '.join(absent)}."] if rows and absent else []
+def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Members, without: str) -> Verdict:
+    """The verdict, and last what it says nothing of: failed runs of its rows, and rows without a value, which lack
+    `without`."""
+    failed = {row: sum(run.status != "done" for run in runs) for row, runs in every.items() if row in rows}
+    lost = ", ".join(f"{count} of {len(every[row])} of {_name(row)}" for row, count in failed.items() if count)
+    absent = ", ".join(_name(row) for row in every if row not in rows)
+    more = [f"Runs that failed, and are not in these numbers: {lost}."] * bool(lost)
+    more += [f"Not judged, without {without}: {absent}."] * bool(rows and absent)
     return Verdict(found.answer, [*found.reasons, *more])
 
 
 def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdict:
     """The answer that values by row and seed give. members: the runs of the rows, for what they cost.
 
-    A difference counts where the paired t-test finds it after Holm's correction, 5 %, on ENOUGH_SEEDS of every row. On
-    fewer the answer is that it is undecided, and what would decide it.
+    A difference counts where the paired t-test finds it after Holm's correction, 5 %, on ENOUGH_SEEDS. Rows with fewer
+    are not judged but named, unless that leaves no two, or ERM is one of them: then the answer is that it is undecided,
+    and what would decide it.
     """
     if not rows:
         return Verdict(words.nothing, [])
-    first = best(rows)
     if len(rows) == 1:
+        (first,) = rows
         return Verdict(
             f"Only {_name(first)} {words.there}: there is nothing to compare it with.",
             [f"It reaches {_mean(rows, first)}."],
         )
+    able = {row: values for row, values in rows.items() if len(values) >= ENOUGH_SEEDS}
+    if len(able) < 2 or ("erm" in rows and "erm" not in able):
+        able = dict(rows)
+    first = best(able)
     reference = "erm" if "erm" in rows else first
-    pairs = compare(rows, reference)
+    pairs = [pair for pair in compare(rows, reference) if pair.row in able]
     better = [pair.row for pair in pairs if pair.settled and pair.difference.mean > 0]
     lead = _lead(first, reference, pairs)
     evidence = _evidence(rows, first, reference, lead, words)
-    reasons = [evidence, *_worse(pairs, reference), *_deciding(rows, lead, words), *_price(members, first, better)]
-    return Verdict(_answer(rows, members, reference, lead, better, words), reasons)
+    reasons = [evidence, *_worse(pairs, reference), *_deciding(able, lead, words), *_price(members, first, better)]
+    short = ", ".join(f"{_name(row)} ({len(values)})" for row, values in rows.items() if row not in able)
+    if short:
+        reasons.append(f"Not judged, with fewer than {ENOUGH_SEEDS} seeds: {short}.")
+    return Verdict(_answer(able, supported_best(rows), members, reference, lead, better, words), reasons)
 
 
 def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
@@ -97,6 +111,7 @@ def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
 
 def _answer(
     rows: Mapping[str, Seeds],
+    winner: str | None,
     members: Members,
     reference: str,
     lead: Pair | None,
@@ -104,11 +119,11 @@ def _answer(
     words: Wording,
 ) -> str:
     fewest = min(len(values) for values in rows.values())
-    winner = supported_best(rows)
-    if fewest == 1:
+    seeds = lead.difference.n if lead is not None else fewest
+    if fewest < ENOUGH_SEEDS and seeds == 1:
         answer = "Undecided: one seed cannot tell the rows apart."
     elif fewest < ENOUGH_SEEDS:
-        answer = f"Undecided: {_led(lead)}, but {fewest} seeds are too few for a claim."
+        answer = f"Undecided: {_led(lead)}, but {seeds} seeds are too few for a claim."
     elif winner is not None:
         answer = f"Use {_name(winner)}: it is better than {_others(len(rows) - 1)}."
     elif reference != "erm":
@@ -121,8 +136,7 @@ def _answer(
     elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
-        shared = min(fewest, lead.difference.n) if lead is not None else fewest
-        few = "1 seed does" if shared == 1 else f"{shared} seeds do"
+        few = "1 seed does" if seeds == 1 else f"{seeds} seeds do"
         answer = f"Undecided: {_led(lead)}" + f", but {few} not separate the two" * (lead is not None) + "."
     return answer
 
@@ -150,7 +164,8 @@ def _led(lead: Pair | None) -> str:
 
 def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair | None, words: Wording) -> str:
     """How far the best row is from ERM, or from the next where ERM is the best or absent."""
-    text = f"{_name(first)} has the highest mean over {words.over}, {_mean(rows, first)}"
+    among = "" if first == best(rows) else f", of the rows with {ENOUGH_SEEDS} seeds,"
+    text = f"{_name(first)} has{among} the highest mean over {words.over}, {_mean(rows, first)}"
     if lead is None:
         return f"{text}, with no seed in common to compare it by."
     found = lead.difference
@@ -186,12 +201,14 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
         return [f"{text}."]
     if lead is None or lead.difference.n < ENOUGH_SEEDS:
         return [f"What would decide it: the same seeds for both, {ENOUGH_SEEDS} at least."]
-    if lead.more_seeds is None:
-        return ["What would decide it: more seeds than are worth running, if mean and spread stay as they are."]
-    if lead.more_seeds == 0:
-        return []
-    more = "1 more seed" if lead.more_seeds == 1 else f"{lead.more_seeds} more seeds"
-    return [f"What would decide it: {more}, if mean and spread stay as they are."]
+    stays = "if mean and spread stay as they are"
+    if lead.interval is None:
+        more = "nothing here; differences that are equal in all seeds give no spread to judge by"
+    elif lead.more_seeds is None:
+        more = f"more seeds than are worth running, {stays}"
+    else:
+        more = f"{lead.more_seeds} more seed{'s' * (lead.more_seeds > 1)}, {stays}"
+    return [f"What would decide it: {more}."]
 
 
 def _first_seeds(count: int) -> str:

@@ -89,7 +89,8 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
     A comparison has one vote, its means over the shifted targets: targets are tested with the same networks, so a rank
     for each would count one training many times. Where a source was run with several networks or lengths, that with the
     most methods is taken, of equal ones the longest, of these that which ended last. Only rows that stand in every
-    comparison are ranked. Empty where that leaves fewer than two rows or two comparisons."""
+    comparison are ranked, by the seeds of a comparison that all of them have; one without such a seed has no vote.
+    Empty where that leaves fewer than two rows or two comparisons."""
     parts: dict[Ranking, dict[str, list[Record]]] = {}
     for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
         asked = members[0].asked
@@ -97,17 +98,21 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
         parts.setdefault((asked.protocol, budget, asked.device), {})[_place(members[0])] = members
     found = {}
     for key, groups in sorted(parts.items()):
-        blocks, names = [], []
+        places = {place: by_row(members) for place, members in sorted(groups.items())}
+        means = {place: seeds_of(rows, "mean") for place, rows in places.items()}
+        ranked = set.intersection(*(set(values) for values in means.values()))
+        blocks: dict[str, dict[str, float]] = {}
         runs: dict[str, list[Record]] = {}
-        for place, members in sorted(groups.items()):
-            rows = by_row(members)
-            blocks.append({row: sum(v.values()) / len(v) for row, v in seeds_of(rows, "mean").items()})
-            names.append(place)
-            for row, mine in rows.items():
-                runs.setdefault(row, []).extend(mine)
-        ranks = average_ranks(blocks)
+        for place, values in means.items():
+            common = set.intersection(*(set(values[row]) for row in ranked)) if ranked else set()
+            if not common:
+                continue
+            blocks[place] = {row: sum(values[row][seed] for seed in common) / len(common) for row in ranked}
+            for row in ranked:
+                runs.setdefault(row, []).extend(run for run in places[place][row] if run.asked.seed in common)
+        ranks = average_ranks([*blocks.values()])
         if ranks is not None:
-            found[key] = ranks, {row: runs[row] for row in ranks.mean}, names
+            found[key] = ranks, runs, [*blocks]
     return found
 
 
