@@ -46,7 +46,8 @@ class Augmentation(nn.Module):
         key label, labels or target, or from the second part of a pair. rest: more of the sample.
 
         Returns x augmented or, where y was given, (x augmented, y, *rest). Float images may leave [0,1] where the
-        method lets them (randconv, gud); bytes are rounded and clamped. Images of one sample have the same draws.
+        method lets them (randconv, gud, advst, and apr with form="P"); bytes are rounded and clamped. Images of one
+        sample have the same draws.
 
         Raises UsageError for anything else than such images, for boxes, masks and keypoints where the method moves
         pixels, and for an attack without labels, with labels that the network has no class for, or with a network that
@@ -132,12 +133,12 @@ def augmentation(
 ) -> Augmentation:
     """The augmentation of a method, e.g. augmentation("augmix", severity=3), as a module; see Augmentation.forward.
 
-    net: for attacks (augmax, gud, sada, advst), what is attacked: it takes images in [0,1] and gives logits [B,K]; for
-    gud and advst `net(x, features=True)` also gives (logits, features [B,D]). It is attacked in evaluation mode and
-    left as found. generator: a CPU generator to draw from, for a sequence that repeats. settings: the method's fields,
-    checked as --set checks them. Two groups have values of their own here: what would couple the images of a batch (the
-    method's `uncoupled`), which may be set back to the released behaviour, and what needs a training run (`alone`),
-    which is fixed.
+    net: for attacks (augmax, gud, me_ada, sada, advst), what is attacked: it takes images in [0,1] and gives logits
+    [B,K]; for gud, me_ada and advst `net(x, features=True)` also gives (logits, features [B,D]). It is attacked in
+    evaluation mode and left as found. generator: a CPU generator to draw from, for a sequence that repeats. settings:
+    the method's fields, checked as --set checks them. Two groups have values of their own here: what would couple the
+    images of a batch (the method's `uncoupled`), which may be set back to the released behaviour, and what needs a
+    training run (`alone`), which is fixed.
 
     Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting, and where a
     network is missing or useless.
@@ -159,6 +160,8 @@ def augmentation(
         raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
     if net is not None:
         check(name, net)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise UsageError(f"generator={generator!r}: give a CPU generator, torch.Generator().manual_seed(0)")
     method = registry.make("method", name, {**uncoupled, **settings, **alone})
     return Augmentation(name, method, net, generator)
 

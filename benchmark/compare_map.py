@@ -6,6 +6,7 @@ the released script's call leaves it. In "enhanced" the norm grows with the imag
 this and does not pass it on.
 """
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -25,9 +26,11 @@ from torch.nn import functional as F
 
 from benchmark import flags, networks
 from benchmark.core.durable import write_atomically
-from benchmark.core.errors import UsageError
+from benchmark.core.errors import UsageError, describe
 from benchmark.core.images import Images
+from benchmark.core.regular_files import content
 from benchmark.core.rng import key
+from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
 from benchmark.runs.command_line import arguments, in_range, leave, program, seed_in_range
@@ -37,19 +40,34 @@ from benchmark.training.artifacts import npy_bytes
 from benchmark.training.evaluate import accuracy
 
 Args = flags.CompareMap
+LARGEST_MAP = 2**20
+"""Bytes of the published map's file."""
 
 
 def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """MNIST as it is stored, in IDX files: uint8 [N,28,28] and int64 [N]. Raises UsageError where they are missing."""
-    base = data_dir / "MNIST" / "raw" / ("train" if train else "t10k")
+    """MNIST as it is stored, in IDX files: uint8 [N,28,28] and int64 [N]. Raises UsageError where one is missing or
+    damaged."""
+    part, n = ("train", 60_000) if train else ("t10k", 10_000)
+    found = []
+    for kind, shape, top in (("images-idx3", (n, 28, 28), 255), ("labels-idx1", (n,), 9)):
+        path = data_dir / f"MNIST/raw/{part}-{kind}-ubyte"
+        with readers.decoding(path, f"`python -m benchmark.data fetch digits --data-dir {data_dir}`"):
+            found.append(torch.from_numpy(readers.read_idx(path, shape, top)))
+    return found[0], found[1].long()
+
+
+def published_map(path: Path) -> Tensor:
+    """The map [31,31] of error rates in [0,1]. Raises UsageError where it is missing or none."""
+    what = "the published map, float32 [31,31] in [0,1], zero in the centre"
+    if not path.exists():
+        raise UsageError(f"{path} is missing: {what}")
     try:
-        x = np.fromfile(f"{base}-images-idx3-ubyte", np.uint8, offset=16)
-        y = np.fromfile(f"{base}-labels-idx1-ubyte", np.uint8, offset=8)
-    except OSError as problem:
-        raise UsageError(
-            f"{problem}; `python -m benchmark.data fetch digits --data-dir {data_dir}` gets MNIST"
-        ) from problem
-    return torch.from_numpy(x).view(-1, 28, 28), torch.from_numpy(y).long()
+        found = np.load(io.BytesIO(content(path, LARGEST_MAP)), allow_pickle=False)
+        if found.shape != (31, 31) or found.dtype.kind != "f" or not ((found >= 0) & (found <= 1)).all():
+            raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
+    except (OSError, ValueError, EOFError) as problem:
+        raise UsageError(f"{path} is not {what}: {problem}") from problem
+    return torch.from_numpy(found)
 
 
 def resized(x: Tensor) -> Tensor:
@@ -126,13 +144,16 @@ def compare(published: Tensor, ours: dict[str, Tensor]) -> pd.DataFrame:
 
 
 def run(args: Args) -> None:
-    """Raises UsageError where a number is out of its range, and where a file is missing."""
+    """Raises UsageError where a number is out of its range, a file missing or damaged, or `args.out` cannot be made."""
     in_range("--epochs", args.epochs, 1, 10_000)
     in_range("--images", args.images, 128, 10_000)
     seed_in_range("--seed", args.seed)
-    theirs = args.data_dir / "sada_sample_map.npy"
-    if not theirs.is_file():
-        raise UsageError(f"{theirs} is missing: the published map, float32 [31,31], zero in the centre")
+    published = published_map(args.data_dir / "sada_sample_map.npy")
+    if args.out:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise UsageError(f"--out {describe(problem)}") from problem
     device = machine.choose_device("auto")
     console = Console()
     net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
@@ -144,14 +165,12 @@ def run(args: Args) -> None:
     ours = {
         name: reference(net, images, seed=args.seed, r_factor=factor).heatmap / 100 for name, factor in factors.items()
     }
-    published = torch.from_numpy(np.load(theirs, allow_pickle=False))
     table = compare(published, ours)
     shown = Table(*[table.index.name, *table.columns], title="Sensitivity of ERM on MNIST, released rule")
     for name, row in table.iterrows():
         shown.add_row(str(name), *(f"{value:.3f}" for value in row))
     console.print(shown)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         maps = torch.stack(list(ours.values())).numpy()
         write_atomically(args.out / "maps.npy", npy_bytes(maps))
         side_by_side({"published": published, **ours}, args.out / "maps")

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from benchmark import flags, networks, registry
+from benchmark.core import regular_files
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.outcome import Weights
@@ -73,9 +74,10 @@ def _load(run_dir: Path) -> nn.Module:
     record, weights = _record(run_dir)
     path = run_dir / "weights.safetensors"
     try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be read ({problem.strerror}); the record says that it was kept") from problem
+        content = regular_files.content(path, regular_files.memory())
+    except (OSError, ValueError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise UsageError(f"{path}: cannot be read ({why}); the record says that it was kept") from problem
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise UsageError(f"{path}: its hash is not the recorded one; it was damaged or belongs to another run")
     asked = record.asked
@@ -156,8 +158,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: Args = arguments(Args, argv, program("export"))
     try:
         registry.load_plugins(args.plugin)
-        if (args.private or args.license) and not (args.push_to_hub or args.folder):
-            raise UsageError("--private and --license say how it is sent; give --push-to-hub OWNER/NAME, too")
+        if args.private and not args.push_to_hub:
+            raise UsageError("--private says how it is sent; give --push-to-hub OWNER/NAME, too")
+        if args.license and not (args.push_to_hub or args.folder):
+            raise UsageError("--license goes into the card; give --folder FOLDER or --push-to-hub OWNER/NAME, too")
         if args.folder:
             hub.check_new(args.folder)
         if args.push_to_hub:

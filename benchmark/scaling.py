@@ -56,6 +56,8 @@ def report(args: Args) -> str:
             raise UsageError(f"{flag}: name at least one")
     done = [record for record in Store(args.out).read_all() if record.status == "done"]
     methods = expand_all(args.methods)
+    for name in methods:
+        registry.find("method", name)
     shares = shares_of(done)
     if lacking := {*methods, "erm"} - shares.keys():
         raise UsageError(

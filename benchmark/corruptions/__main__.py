@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 corruption_sheet.draw(args.image, args.side).save(args.show)
             except (OSError, ValueError) as problem:
-                raise UsageError(f"--show {args.show}: cannot be written ({problem}); end it in .png") from problem
+                fix = "; end it in .png" if isinstance(problem, ValueError) else ""
+                raise UsageError(f"--show {args.show}: cannot be written ({problem}){fix}") from problem
             print(args.show)
         if args.drift:
             found = drift.compare(registry.find("dataset", args.dataset), args.data_dir, args.limit)

@@ -159,6 +159,15 @@ PATHS = ("weights", "track")
 """Fields whose texts may be a path, or WORD:PATH."""
 
 
+def _check_seconds(args: Args) -> None:
+    if args.budget == "time" and args.seconds is None:
+        raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
+    if args.budget != "time" and args.seconds is not None:
+        raise UsageError("--seconds is the length of --budget time; give both or neither")
+    if args.seconds is not None and not 0 < args.seconds < float("inf"):
+        raise UsageError(f"--seconds {args.seconds:g}: must be more than 0, and finite")
+
+
 def check_numbers(args: Args) -> None:
     """Raises UsageError for a number out of its range or flags that do not go together."""
     for flag, value, least in (
@@ -172,10 +181,7 @@ def check_numbers(args: Args) -> None:
         in_range(flag, value, least)
     for seed in args.seeds:
         seed_in_range("--seeds", seed)
-    if args.budget == "time" and not (args.seconds and 0 < args.seconds < float("inf")):
-        raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
-    if args.budget != "time" and args.seconds is not None:
-        raise UsageError("--seconds is the length of --budget time; give both or neither")
+    _check_seconds(args)
     if not args.checkpoint_seconds >= 0:
         raise UsageError(f"--checkpoint-seconds {args.checkpoint_seconds:g}: must be 0 or more")
     if args.timeout is not None and not args.timeout > 0:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from benchmark import networks, protocols, registry
 from benchmark.core.devices import on_gpu
@@ -34,9 +36,10 @@ def plan(args: Args) -> list[Job]:
     session = datetime.now(UTC).isoformat(timespec="seconds")
     given = parse_settings(args.set)
     methods = [parse_method(text) for text in expand_all(args.methods)]
+    owners = dict.fromkeys([*(name for name, _ in methods), *args.datasets])
     for name in given:
-        if name not in {name for name, _ in methods} | set(args.datasets):
-            raise UsageError(f"--set {name}.…: no method or dataset of this run is called '{name}'")
+        if name not in owners:
+            raise UsageError(f"--set {name}.…: this run has no such method or dataset, only {', '.join(owners)}")
     jobs = []
     for seed in dict.fromkeys(args.seeds):
         for dataset in dict.fromkeys(args.datasets):
@@ -111,6 +114,7 @@ def ask(
     if recipe.network == "by_size":
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
+    _check_weights(file)
     recipe = recipe.model_copy(update={"network": network, "weights": kind})
     networks.check_size(network, facts.height, facts.width, recipe.batch_size)
     if recipe.sensitivity_images and facts.height != facts.width:
@@ -135,6 +139,18 @@ def ask(
         trial=trial_of(args.trial),
     )
     return asked, file
+
+
+@cache
+def _check_weights(path: Path | None) -> None:
+    """Raises UsageError for a file whose head is not that of tensors; whether they fit, the run finds out."""
+    if path is None:
+        return
+    try:
+        with safe_open(path, "pt") as file:
+            file.keys()
+    except (SafetensorError, OSError) as problem:
+        raise UsageError(f"--weights {path}: it is no safetensors file, or a damaged one ({problem})") from problem
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:

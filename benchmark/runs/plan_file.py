@@ -72,16 +72,20 @@ def changed(args: Args) -> dict[str, tuple[Any, Any]]:
         return {}
     said, usual = read(args.plan), Args()
     pairs = {f.name: (getattr(args, f.name), said.get(f.name, getattr(usual, f.name))) for f in fields(Args)}
-    return {name: pair for name, pair in pairs.items() if name not in BESIDE and pair[0] != pair[1]}
+    return {name: pair for name, pair in pairs.items() if name not in BESIDE and toml(pair[0]) != toml(pair[1])}
 
 
 def blamed(args: Args, problem: UsageError) -> UsageError:
-    """An error of planning that names the plan file, unless it is about a flag beside the file."""
+    """An error of planning that names the plan file, unless it is about a flag beside the file. One that names no flag
+    may be of either."""
     flag = re.match(r"--([a-z-]+)", str(problem))
     name = flag[1].replace("-", "_") if flag else ""
-    if args.plan is None or name in BESIDE or name in changed(args):
+    beside = changed(args)
+    if args.plan is None or name in BESIDE or name in beside:
         return problem
-    return UsageError(f"{args.plan}: {name}{str(problem)[flag.end() if flag else 0 :]}")
+    given = ", ".join(f"--{field.replace('_', '-')}" for field in beside)
+    where = f"{args.plan} with {given} beside it" if given and not flag else str(args.plan)
+    return UsageError(f"{where}: {name}{str(problem)[flag.end() if flag else 0 :]}")
 
 
 def require_same(args: Args, jobs: Sequence[Job]) -> None:
@@ -114,13 +118,15 @@ def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
     known = "" if args.search else f"{RUN_IDS} = [\n{ids}]\n"  # a search has yet to choose the runs
     text = f"{HEAD.format(name=path.name)}\n" + "\n".join(lines) + f"\n{known}"
     try:
-        if path.exists() and path.read_bytes() != text.encode():
+        if path.exists() and content(path, LIMIT) != text.encode():
             raise UsageError(f"--save-plan {path}: it is there and says otherwise; name another file, or delete it")
         write_atomically(path, text.encode())
     except OSError as problem:
         raise UsageError(f"--save-plan {path}: cannot be written ({describe(problem)})") from problem
     except UnicodeEncodeError as problem:
         raise UsageError(f"--save-plan {path}: a path in it is not UTF-8, which TOML cannot hold") from problem
+    except ValueError as problem:  # it is a pipe, a folder, or too large
+        raise UsageError(f"--save-plan {path}: {problem}; name another file") from problem
 
 
 def _resolved(args: Args, jobs: Sequence[Job]) -> dict[str, Any]:

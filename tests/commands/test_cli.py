@@ -219,7 +219,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--set", "randconv.lam=heavy"], "randconv.lam=heavy"),
         (["--set", "randconv.lam=-1"], "randconv.lam=-1"),
         (["--set", "randconv.identity_prob=1.5"], "randconv.identity_prob=1.5"),
-        (["--set", "nobody.lam=1"], "no method or dataset of this run is called 'nobody'"),
+        (["--set", "nobody.lam=1"], "this run has no such method or dataset, only "),
         (["--set", "lam=1"], "write it as METHOD.field=value"),
         (["--methods", "randconv:lam"], "'lam' is not field=value"),
         (["--steps", "0"], "--steps 0: must be 1 or more"),
@@ -227,6 +227,8 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--jobs", "0"], "--jobs 0"),
         (["--budget", "time"], "--seconds"),
         (["--seconds", "3"], "--budget time"),
+        (["--budget", "time", "--seconds", "-3"], "--seconds -3: must be more than 0, and finite"),
+        (["--budget", "time", "--seconds", "nan"], "--seconds nan: must be more than 0, and finite"),
         (["--device", "cuda"], "no CUDA device"),
         (["--ray-address", "localhost:6379"], "--engine ray"),
         (["--nproc", "2", "--jobs", "2"], "--nproc splits one run"),
@@ -252,6 +254,16 @@ def test_bad_usage_is_one_message_and_code_2(
     assert says in shown
     assert "Traceback" not in shown
     assert shown.count("error:") == 1
+
+
+def test_a_damaged_file_of_weights_is_refused_before_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"no tensors")
+    words = ["--methods", "erm", "--seeds", "0", "--out", str(tmp_path / "out"), "--weights", str(path), "--dry-run"]
+    assert run.main([*words, "--device", "cpu"]) == 2
+    assert f"--weights {path}: it is no safetensors file, or a damaged one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--steps", "many"], ["--nonsense"], ["--budget", "money"], ["--seeds", "a"]])

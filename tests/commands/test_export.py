@@ -1,5 +1,6 @@
 """Kept networks: they change no number, load as what they are, and reproduce their record."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,12 +180,18 @@ def recorded_as(folder: Path, **changes: object) -> None:
     path.write_text(record.model_copy(update={"weights": weights}).model_dump_json())
 
 
+def piped_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+    os.mkfifo(folder / "weights.safetensors")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
         (lambda folder: (folder / "record.json").unlink(), "there is no record.json"),
         (lambda folder: (folder / "record.json").write_text("{"), "not a valid record"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "cannot be read (No such file"),
+        (piped_weights, "weights.safetensors: cannot be read (it is a pipe, not a plain file)"),
         (other_weights, "its hash is not the recorded one"),
         (lambda folder: recorded_as(folder, classes=("a", "b")), "it does not fit mini_convnet with 2 classes"),
     ],

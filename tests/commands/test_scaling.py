@@ -63,6 +63,8 @@ def test_a_share_compares_runs_of_one_call_alone() -> None:
 def test_a_folder_without_records_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert scaling.main(["--out", str(tmp_path), "--methods", "erm"]) == 2
     assert "no finished runs of erm" in capsys.readouterr().err
+    assert scaling.main(["--out", str(tmp_path), "--methods", "agmix"]) == 2
+    assert "unknown method 'agmix': did you mean 'augmix'" in capsys.readouterr().err
 
 
 def test_a_dataset_that_only_its_files_describe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

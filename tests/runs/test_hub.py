@@ -180,7 +180,8 @@ def test_a_private_repository_is_made_private_and_a_public_one_is_refused(
             [*TO, "--license", "mine"],
             'the hub refused: Invalid metadata in README.md. - "license" must be',
         ),
-        ("hf_writer", ["--private"], "--private and --license say how it is sent; give --push-to-hub OWNER/NAME, too"),
+        ("hf_writer", ["--private"], "--private says how it is sent; give --push-to-hub OWNER/NAME, too"),
+        ("hf_writer", ["--private", "--folder", "new"], "--private says how it is sent; give --push-to-hub OWNER/NAME"),
     ],
 )
 def test_what_the_hub_refuses_is_named(

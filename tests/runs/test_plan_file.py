@@ -1,5 +1,6 @@
 """Plan files: what is written means the same when it is read, and what is wrong with one is named."""
 
+import os
 import re
 import tomllib
 from dataclasses import replace
@@ -119,6 +120,7 @@ def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
         ("budget = 'money'", r"plan\.toml: budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
         ("deterministic = 1", r"plan\.toml: deterministic = 1: it has to be true or false"),
         ("methods = 2020-01-01", r"plan\.toml: methods = .*a list, each part of it a text"),
+        ("lr = nan", r"plan\.toml: lr nan: must be"),
         ("steps = 0", r"plan\.toml: steps 0: must be 1 or more"),
         ("seeds = []", r"plan\.toml: seeds: name at least one"),
         ("methods = ['ermm']", r"plan\.toml: unknown method 'ermm': did you mean 'erm'"),
@@ -171,6 +173,22 @@ def test_flags_beside_a_plan_may_make_other_runs_than_it_was_written_for(tmp_pat
     plan_file.require_same(replace(args, steps=3), plan(replace(args, steps=3)))
     with pytest.raises(UsageError, match="it was written for 3 runs, and 0 of the 2"):
         plan_file.require_same(args, jobs[1:])
+
+
+def test_a_pipe_in_the_place_of_a_plan_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plan.toml")
+    args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=tmp_path / "plan.toml")
+    with pytest.raises(UsageError, match=r"--save-plan .*plan\.toml: it is a pipe, not a plain file; name another"):
+        comparison.prepare(args)
+
+
+def test_an_error_that_names_no_flag_names_those_beside_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--plan", str(EXAMPLE), "--methods", "agmix", "--seeds", "0", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"error: {EXAMPLE} with --methods, --seeds beside it: unknown method 'agmix'"
+    )
 
 
 def test_an_error_about_a_flag_does_not_blame_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,6 +230,32 @@ def test_comparison_names_the_file_that_is_missing(tmp_path: Path, capsys: pytes
     np.save(tmp_path / "sada_sample_map.npy", np.zeros((31, 31)))
     assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
     assert "fetch digits" in capsys.readouterr().err
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"hi")
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert "train-images-idx3-ubyte cannot be read: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"hi\n", np.zeros((32, 32)), np.zeros((31, 31), int), np.full((31, 31), 2.0)])
+def test_comparison_reads_the_published_map_before_it_trains(
+    content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_map, "train", lambda *_: pytest.fail("it trains"))
+    path = tmp_path / "sada_sample_map.npy"
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
+    assert f"{path} is not the published map, float32 [31,31] in [0,1]" in capsys.readouterr().err
+
+
+def test_comparison_makes_its_folder_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_map, "train", lambda *_: pytest.fail("it trains"))
+    np.save(tmp_path / "sada_sample_map.npy", np.zeros((31, 31)))
+    (tmp_path / "file").touch()
+    assert compare_map.main(["--data-dir", str(tmp_path), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "error: --out " in capsys.readouterr().err
 
 
 def test_points_of_a_correlation_are_means_of_methods_and_r_is_not_rho() -> None:
