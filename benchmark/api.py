@@ -1,9 +1,10 @@
 """Comparisons from Python: `compare` runs one in this process, `results` reads what a folder holds (docs/python.md)."""
 
 import sys
+import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -11,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmark import registry
 from benchmark.comparison import perform, prepare, render, search
-from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
@@ -32,6 +31,7 @@ from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
+from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training import signals
 
 COMMAND_ONLY = {
@@ -138,13 +138,14 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     global settings of torch are as before afterwards. An interruption keeps finished runs and checkpoints; the same
     call goes on from there.
 
-    Raises UsageError for bad input, OSError where results cannot be written, KeyboardInterrupt when interrupted.
+    Raises UsageError for bad input, and where another call is under way in this process; OSError where results cannot
+    be written; KeyboardInterrupt when interrupted.
     """
     values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
     args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
     console = Console(file=sys.stdout, force_jupyter=False, width=120)
-    shared.forget()
-    with _as_before(), registry.plugins(args.plugin), signals.as_guest():
+    with _alone(), as_in_a_new_process(), registry.plugins(args.plugin), signals.as_guest():
+        shared.forget()
         with run_log.shown(console) if progress else nullcontext():
             comparison = prepare(args)
             if comparison.untried:
@@ -171,30 +172,19 @@ def _warn(records: Collection[Record], asked: int) -> None:
         warnings.warn(f"{asked - len(records)} of {asked} runs are left to the process that runs them", stacklevel=3)
 
 
+_ONE = threading.Lock()
+
+
 @contextmanager
-def _as_before() -> Iterator[None]:
-    """What a run sets in this process is put back. What its caller has set, and a number would depend on, is meanwhile
-    as in a new process."""
-    threads, generator = torch.get_num_threads(), torch.get_rng_state()
-    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    dtype, place = torch.get_default_dtype(), torch.get_default_device()
+def _alone() -> Iterator[None]:
+    """Raises UsageError where another comparison is under way in this process: clocks and torch's settings are those of
+    the process, and so both would record numbers of the other."""
+    if not _ONE.acquire(blocking=False):
+        raise UsageError(
+            "benchmark.compare is under way in this process; wait for it, or use another process. In a file that is "
+            "its own plugin, put the call below `if __name__ == '__main__':`"
+        )
     try:
-        torch.set_default_dtype(torch.float32)
-        if on_gpu(place):
-            torch.set_default_device(None)
-        with ExitStack() as plain:
-            plain.enter_context(torch.inference_mode(mode=False))
-            plain.enter_context(torch.enable_grad())
-            for kind in ("cpu", *["cuda"] * torch.cuda.is_available()):
-                plain.enter_context(torch.autocast(kind, enabled=False))
-            yield
+        yield
     finally:
-        torch.set_default_dtype(dtype)
-        if on_gpu(place):
-            torch.set_default_device(place)
-        torch.set_num_threads(threads)
-        torch.set_rng_state(generator)
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
+        _ONE.release()

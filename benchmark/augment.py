@@ -19,6 +19,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from benchmark.method import Method
 from benchmark.networks.attacked import Attacked, check, check_place
+from benchmark.runs.torch_state import float32
 
 MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 """Operations after which what was in one place of an image is in another."""
@@ -65,6 +66,9 @@ class Augmentation(nn.Module):
         if torch.is_inference_mode_enabled():  # an attack needs gradients, and there are none within
             with torch.inference_mode(False), torch.no_grad():
                 return self._augment(x, y, sample)
+        if torch.get_default_dtype() != torch.float32:
+            with float32():
+                return self._augment(x, y, sample)
         leaves, structure = tree_flatten(sample)
         places = samples.images(leaves, self.name)
         if beside := [type(leaf).__name__ for leaf in leaves if samples.located(leaf)]:
@@ -77,6 +81,8 @@ class Augmentation(nn.Module):
             for place, found, (net, known) in zip(places, batches, asked, strict=True):
                 if len(found):
                     views = self.method.views(net, found, known.to(found.device), Rng(seed, on=found.device), {})
+                    if not isinstance(views, list):
+                        raise UsageError(f"{self.name}: its `views` has to return a list of images [B,3,H,W]")
                     leaves[place] = samples.like(views[0].detach(), leaves[place])
         return tree_unflatten(leaves, structure)
 

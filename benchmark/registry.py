@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import math
 import os
 import pkgutil
@@ -37,6 +38,8 @@ if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known
 Kind = Literal["method", "dataset"]
 Found: TypeAlias = "type[Method] | type[Dataset]"
 _CONTRACTS: dict[Kind, str] = {"method": "benchmark.method", "dataset": "benchmark.data"}
+PLUGIN = "dg_referee_plugin_"
+"""How the names of their modules begin."""
 _plugins: dict[Path, ModuleType] = {}
 
 
@@ -46,7 +49,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
     Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
     """
     _plugins.clear()
-    for path, given in {path.resolve(): path for path in paths}.items():
+    for path, given in {Path(path).resolve(): path for path in paths}.items():
         if not path.is_file():
             raise UsageError(f"--plugin {given}: no such file")
         try:
@@ -55,18 +58,35 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
         # A method and a dataset may have one file name; and what is remembered of a module is not of one edited since.
         own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
-        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}_{own}", path)
+        spec = importlib.util.spec_from_file_location(f"{PLUGIN}{path.stem}_{own}", path)
         if spec is None or spec.loader is None:
             raise UsageError(f"--plugin {given}: not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         try:
-            spec.loader.exec_module(module)
+            with _torch_as_it_is():
+                spec.loader.exec_module(module)
+        except UsageError as problem:
+            raise UsageError(f"--plugin {given}: {problem}") from problem
         except (Exception, SystemExit) as problem:
             raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
         if not any(_defines(module, kind) for kind in _CONTRACTS):
             raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {_wanted()}")
         _plugins[path] = module
+
+
+@contextmanager
+def _torch_as_it_is() -> Iterator[None]:
+    """Raises UsageError, and undoes it, where what is imported within sets what all methods' numbers depend on."""
+    torch = importlib.import_module("torch")
+    before = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        yield
+        if (torch.get_default_dtype(), torch.is_grad_enabled()) != before:
+            raise UsageError("importing it set torch's default type or gradient mode, which all methods share")
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_grad_enabled(before[1])
 
 
 @contextmanager
@@ -138,6 +158,11 @@ def source_file(kind: Kind, name: str) -> Path:
     return Path(str(sys.modules[find(kind, name).__module__].__file__))
 
 
+def is_plugin(found: Found) -> bool:
+    """Whether a class is from a file that was given with --plugin."""
+    return found.__module__.startswith(PLUGIN)
+
+
 @overload
 def make(kind: Literal["method"], name: str, settings: Mapping[str, Any]) -> Method: ...
 @overload
@@ -151,8 +176,8 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
     no plain values, or a method's passes no number.
     """
     cls: Any = find(kind, name)
-    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
-        raise UsageError(f"{source_file(kind, name)}: passes = {cls.passes!r}: write a number above 0")
+    if breach := _breach(kind, cls):
+        raise UsageError(f"{source_file(kind, name)}: {breach}")
     fields = names_of(cls)
     for key in settings:
         if key not in fields:
@@ -171,7 +196,28 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
             f"{file}: the settings of {kind} '{name}' cannot go into a record ({type(problem).__name__}: {problem}); a "
             "field is a number, a text, true, false, none, or a list of those"
         ) from problem
+    if wanted := _unwritten(kind, cls):
+        raise UsageError(f"{source_file(kind, name)}: class {kind.title()} has to define `{wanted}`")
     return made
+
+
+def _breach(kind: Kind, cls: Any) -> str:
+    """What a class lacks of its contract that no run could do without; empty where it has it."""
+    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
+        return f"passes = {cls.passes!r}: write a number above 0"
+    hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
+    own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
+    if lost := [key for key in own if key not in names_of(cls).values()]:
+        what = "method" if kind == "method" else "data"
+        return f"{', '.join(lost)}: no setting without `@{what}.frozen()` above the class"
+    return ""
+
+
+def _unwritten(kind: Kind, cls: Any) -> str:
+    """The function that a class has to define and does not; empty where it does."""
+    contract: Any = getattr(importlib.import_module(_CONTRACTS[kind]), kind.title())
+    wanted = "loss" if kind == "method" else "load"
+    return wanted if getattr(cls, wanted) is getattr(contract, wanted) else ""
 
 
 def _read(cls: type[Any], key: str, value: Any) -> Any:

@@ -18,6 +18,8 @@ from benchmark.core.errors import UsageError
 
 LABEL_KEYS = ("label", "labels", "target")
 """Where a dictionary may hold its labels; upper or lower case."""
+ROUNDING = 1e-4
+"""How far a resampling may leave [0,1] by rounding; it is put back there."""
 GREY_MODES = ("1", "LA", "La")
 """PIL's modes without colour that are no plain grey."""
 
@@ -61,9 +63,11 @@ def batch(x: Any, name: str) -> Tensor:
     plain = plain.repeat(1, 3, 1, 1) if grey(x) else plain
     if x.dtype == torch.uint8:
         return plain / 255
-    if not on_gpu(x) and not ((plain >= 0) & (plain <= 1)).all():  # on a GPU the host would have to wait for the answer
+    if on_gpu(x):  # the host would have to wait for the answer
+        return plain
+    if not ((plain >= -ROUNDING) & (plain <= 1 + ROUNDING)).all():
         raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
-    return plain
+    return plain.clamp(0, 1)
 
 
 def like(view: Tensor, x: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 
 from benchmark import registry
 from benchmark.core.errors import UsageError
@@ -212,3 +213,39 @@ def test_a_plugin_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "read_bytes", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(UsageError, match=r"locked\.py: cannot be read \(Permission denied\)"):
         registry.load_plugins([path])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import torch\ntorch.set_default_dtype(torch.float64)\n", "importing it set torch's default type or gradient"),
+        ("import torch\ntorch.set_grad_enabled(False)\n", "importing it set torch's default type or gradient"),
+    ],
+)
+def test_a_plugin_leaves_torch_as_it_is(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=rf"odd\.py: {says}"):
+        registry.load_plugins([plugin(tmp_path, "odd", text + PLUGIN)])
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("@method.frozen()\nclass Method(method.Method):\n    def los(self): ...", "class Method has to define `loss`"),
+        (
+            "class Method(method.Method):\n    side: float = 0.5",
+            r"side: no setting without `@method\.frozen\(\)` above",
+        ),
+    ],
+)
+def test_what_a_class_lacks_is_named(tmp_path: Path, text: str, says: str) -> None:
+    registry.load_plugins([plugin(tmp_path, "odd", f"from benchmark import method\n\n{text}\n")])
+    with pytest.raises(UsageError, match=rf"odd\.py: {says}"):
+        registry.make("method", "odd", {})
+
+
+def test_what_a_dataset_lacks_is_named(tmp_path: Path) -> None:
+    text = "from benchmark import data\n\n\n@data.frozen()\nclass Dataset(data.Dataset):\n    classes = ('a', 'b')\n"
+    registry.load_plugins([str(plugin(tmp_path, "odd", text))])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"odd\.py: class Dataset has to define `load`"):
+        registry.make("dataset", "odd", {})

@@ -6,6 +6,8 @@ counts by its syntax tree: an edited statement changes the hash; a comment, a do
 
 import ast
 import hashlib
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 HASHED = ("core", "networks", "ops", "sensitivity", "corruptions", "data", "training", "method.py")
 UNHASHED = ("data/remote",)
 """Where files come from: their bytes are checked, and every image is in the fingerprint."""
+OURS = {"benchmark", "methods", "datasets"}
+INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
 
 def code_hash(plugins: Iterable[str]) -> str:
@@ -34,6 +38,40 @@ def file_hash(path: Path) -> str:
     except (SyntaxError, ValueError):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha256("\n".join(_shape(tree)).encode()).hexdigest()
+
+
+def plugin_hash(path: Path) -> str:
+    """`file_hash` of a plugin, or, where it imports modules that are neither this project's nor installed, of all of
+    these."""
+    files = sorted(_with_imports(path, set()))
+    hashes = [file_hash(file) for file in files]
+    return hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _with_imports(path: Path, found: set[Path]) -> set[Path]:
+    """`found`, with a file and, at any depth, those that its import statements name and this process has imported."""
+    found.add(path)
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return found
+    for name in _imported(tree):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and name.partition(".")[0] not in OURS | sys.stdlib_module_names and Path(file).suffix == ".py":
+            other = Path(file).resolve()
+            if other not in found and not any(map(other.is_relative_to, INSTALLED)):
+                _with_imports(other, found)
+    return found
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Names of modules in import statements; what is imported from one may be one itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _shape(node: ast.AST) -> Iterator[str]:

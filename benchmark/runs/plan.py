@@ -115,7 +115,10 @@ def ask(
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
     _check_weights(file)
-    recipe = recipe.model_copy(update={"network": network, "weights": kind})
+    # Steps take no more images than there are; the record has to say so, or rates and budgets would count others.
+    recipe = recipe.model_copy(
+        update={"network": network, "weights": kind, "batch_size": min(recipe.batch_size, facts.images)}
+    )
     networks.check_size(network, facts.height, facts.width, recipe.batch_size)
     if recipe.sensitivity_images and facts.height != facts.width:
         raise UsageError(

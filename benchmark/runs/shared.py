@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmark import data, registry
 from benchmark.training.pipeline import versions
 
@@ -37,6 +39,10 @@ class Facts:
 @functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
 def _load(dataset: str, settings: str, source: str, root: Path | None) -> tuple[data.Loaded, list[int]]:
     loaded = data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
+    train, val = loaded.train, loaded.val
+    if len(train) == len(val) and torch.equal(train.x, val.x) and torch.equal(train.y, val.y):
+        loaded.warnings.append("training and validation images are the same: `load` has to give other ones by `split`")
+        LOGGER.warning("%s, source %s: %s", dataset, source, loaded.warnings[-1])
     tests = [f"{domain} {len(images)}" for domain, images in loaded.test.items()]
     tests += [f"{domain} missing" for domain in loaded.missing]
     sizes = f"{len(loaded.train)} training and {len(loaded.val)} validation images; test: {', '.join(tests)}"

@@ -23,6 +23,7 @@ from benchmark.core.errors import UsageError
 from benchmark.report.figures import all_figures
 from benchmark.runs import plan_file
 from benchmark.runs.store import Store
+from benchmark.runs.torch_state import as_in_a_new_process
 from tests.faults.harness import plugin
 from tests.handmade import failed, fill, record, scored
 
@@ -309,3 +310,30 @@ def test_what_the_caller_has_set_in_torch_changes_no_number(tmp_path: Path) -> N
     finally:
         torch.set_default_dtype(torch.float32)
     assert plain.tolist() == among.tolist()
+
+
+def test_a_precision_that_is_set_by_torchs_newer_names_is_as_before() -> None:
+    products = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision()
+    products.fp32_precision = "tf32"
+    try:
+        with as_in_a_new_process():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert products.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_no_comparison_begins_while_another_is_under_way(tmp_path: Path) -> None:
+    """As in a plugin that calls it without a guard."""
+    path = tmp_path / "itself.py"
+    call = (
+        f"import benchmark\nbenchmark.compare(methods='itself', plugin={str(path)!r}, out={str(tmp_path / 'out')!r})\n"
+    )
+    path.write_text(call)
+    with pytest.raises(
+        UsageError, match=r"itself\.py: benchmark\.compare is under way .* `if __name__ == '__main__':`"
+    ):
+        benchmark.compare(methods="itself", plugin=path, out=tmp_path / "out", progress=False)
+    with pytest.raises(UsageError, match="unknown method"):  # it is free again
+        benchmark.compare(methods="absent", out=tmp_path / "out", progress=False)

@@ -24,6 +24,7 @@ ATTACKERS = {name for name, cls in CLASSES.items() if cls.attacks}
 USABLE = pytest.mark.parametrize("name", sorted(ALONE))
 FREE = pytest.mark.parametrize("name", sorted(ALONE - ATTACKERS))
 BATCH = toy.images(8, 0)
+NET = networks.build("mini_convnet", 4, 0)
 SHORT: dict[str, dict[str, Any]] = {
     "sada": {"num_steps": 2}, "gud": {"adv_steps": 2, "eta": 500}, "me_ada": {"adv_steps": 2, "eta": 500},
 }  # fmt: skip
@@ -334,7 +335,7 @@ def test_it_shows_its_settings() -> None:
         (lambda: augmentation("augmix", severity="heavy"), "augmix.severity=heavy"),
         (lambda: augmentation("augmix", jsd=True), "jsd is fixed at False"),
         (lambda: augmentation("augmix", net=nn.Identity()), "attacks no network; leave net out"),
-        (lambda: augmentation("augmix", generator=0), "generator=0: give a CPU generator, torch.Generator()"),
+        (lambda: augmentation("augmix", **{"generator": 0}), "generator=0: give a CPU generator, torch.Generator()"),
         (lambda: augmentation("erm"), f"these are: {', '.join(sorted(ALONE))}"),
         (lambda: augmentation("mada"), "mada is no augmentation of a batch of its own"),
         (lambda: augmentation("sada"), r"augmentation('sada', net=net)"),
@@ -374,3 +375,28 @@ def test_what_would_couple_the_images_may_be_set_back(name: str) -> None:
     for key, alone in (CLASSES[name].uncoupled or {}).items():
         assert make(name).method.settings()[key] == alone != released[key]
         assert make(name, **{key: released[key]}).method.settings()[key] == released[key]
+
+
+def test_what_resampling_leaves_outside_by_rounding_is_put_back() -> None:
+    x = BATCH.unit().clone()
+    x[0, 0, 0, :2] = torch.tensor([1.0000001, -1e-7])
+    torch.testing.assert_close(augmented("augmix", x), augmented("augmix", x.clamp(0, 1)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", sorted(ALONE))
+def test_the_callers_default_type_changes_no_image(name: str) -> None:
+    own = {"net": NET} if name in ATTACKERS else {}
+    plain = augmented(name, BATCH.unit(), **own)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = augmented(name, BATCH.unit().float(), **own)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(other, plain, rtol=0, atol=0)
+
+
+def test_views_that_are_no_list_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    aug = make("randconv")
+    monkeypatch.setattr(CLASSES["randconv"], "views", lambda self, net, x, *_: x)
+    with pytest.raises(UsageError, match="randconv: its `views` has to return a list of images"):
+        aug(BATCH.unit())

@@ -180,6 +180,19 @@ def recorded_as(folder: Path, **changes: object) -> None:
     path.write_text(record.model_copy(update={"weights": weights}).model_dump_json())
 
 
+def test_a_network_is_the_same_whatever_the_caller_has_set(kept: Path) -> None:
+    plain = benchmark.load_model(kept).state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            net = benchmark.load_model(kept)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in net.state_dict().items():
+        assert not value.is_inference()
+        torch.testing.assert_close(value, plain[name], rtol=0, atol=0)
+
+
 def piped_weights(folder: Path) -> None:
     (folder / "weights.safetensors").unlink()
     os.mkfifo(folder / "weights.safetensors")

@@ -1,12 +1,15 @@
 """Which code made a record: what changes the hash, and what does not."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmark.runs import code_hash
-from benchmark.runs.code_hash import file_hash, referee_files
+from benchmark.runs.code_hash import file_hash, plugin_hash, referee_files
 from benchmark.runs.job import code_of
+from tests.conftest import ROOT
 
 SOURCE = '''"""A module."""
 
@@ -97,3 +100,29 @@ def test_code_that_lies_in_another_file_has_another_hash(tmp_path: Path, monkeyp
         monkeypatch.setattr(code_hash, "PACKAGE", package)
         found.append(code_hash._referee_hash.__wrapped__())
     assert found[0] == found[2] != found[1]
+
+
+def test_what_a_plugin_imports_from_beside_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of this project, of Python and of installed packages do not."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "own_method.py"
+    path.write_text("import math\n\nimport numpy as np\n\nfrom benchmark import method\n")
+    assert plugin_hash(path) == file_hash(path)
+    (tmp_path / "deep_helper.py").write_text("STRENGTH = 0\n")
+    (tmp_path / "own_helper.py").write_text("from deep_helper import STRENGTH\n")
+    path.write_text("import own_helper\n")
+    monkeypatch.setitem(sys.modules, "own_helper", importlib.import_module("own_helper"))
+    monkeypatch.setitem(sys.modules, "deep_helper", importlib.import_module("deep_helper"))
+    found = [plugin_hash(path)]
+    (tmp_path / "deep_helper.py").write_text("STRENGTH = 0  # as before\n")
+    assert plugin_hash(path) == found[0] != file_hash(path)
+    (tmp_path / "deep_helper.py").write_text("STRENGTH = 1\n")
+    found.append(plugin_hash(path))
+    (tmp_path / "own_helper.py").write_text("from deep_helper import STRENGTH\nSTRENGTH += 1\n")
+    found.append(plugin_hash(path))
+    assert len(set(found)) == 3
+
+
+def test_records_of_the_plugins_beside_the_findings_are_todays() -> None:
+    for path in sorted((ROOT / "docs" / "findings").glob("*.py")):
+        assert plugin_hash(path) == file_hash(path), path

@@ -5,6 +5,7 @@ import pytest
 from benchmark.core.errors import UsageError
 from benchmark.runs.args import Args, check_numbers
 from benchmark.runs.plan import plan
+from benchmark.runs.shared import data_facts
 
 
 @pytest.mark.parametrize("methods", [("augmix:severity=1", "augmix"), ("augmix", "augmix:severity=1")])
@@ -22,3 +23,11 @@ def test_a_run_is_not_split_where_its_processes_would_not_agree_about_its_end() 
     check_numbers(Args(nproc=2, budget="passes"))
     with pytest.raises(UsageError, match="--budget time, on whose end the processes' clocks would not agree"):
         check_numbers(Args(nproc=2, budget="time", seconds=9.0))
+
+
+def test_a_batch_is_no_larger_than_what_there_is_to_train_on() -> None:
+    """Else a record would count images that no step took."""
+    plans = [plan(Args(methods=("erm",), seeds=(0,), device="cpu", batch_size=size)) for size in (8, 10**6)]
+    asked = [job.asked for jobs in plans for job in jobs]
+    facts = data_facts("minidigits", asked[0].dataset_settings, asked[0].source, None)
+    assert [one.recipe.batch_size for one in asked] == [8, facts.images]

@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "figure.dpi": 250,
     "savefig.dpi": 250,
+    "text.usetex": False,
     "text.parse_math": False,  # a name may hold a dollar sign
     "figure.constrained_layout.use": True,
 }
