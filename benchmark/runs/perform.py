@@ -27,10 +27,6 @@ from benchmark.training.progress import Training
 
 Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
 """A run's data, and the names of its classes."""
-UNSEEDED = (
-    "its method or network drew from torch's global generator, which no seed of the run sets: the same run may give "
-    "other numbers"
-)
 EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
@@ -60,7 +56,6 @@ def perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], In
 
 def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs]) -> Outcome:
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
-    unseeded = torch.get_rng_state()
     status: Status = "done"
     try:
         parts = _train_and_measure(job, folder, read, listener, watched, measured)
@@ -74,8 +69,6 @@ def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], I
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
     if told_over := over_budget(record):
         record.warnings.append(told_over)
-    if status == "done" and not torch.equal(unseeded, torch.get_rng_state()):
-        record.warnings.append(UNSEEDED)
     if record.weights is not None:
         measured.files["card.md"] = card(record).encode()
     return Outcome(record, run.curve if run else [], measured.files)

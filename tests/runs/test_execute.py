@@ -14,7 +14,6 @@ from benchmark.runs.engines import workers
 from benchmark.runs.job import Job
 from benchmark.runs.store import Store
 from tests import toy
-from tests.conftest import own_warnings
 from tests.faults.harness import call, plugin, words
 from tests.handmade import fill, record
 
@@ -159,13 +158,3 @@ def test_workers_share_the_threads_that_this_process_may_use(given: int, count: 
     finally:
         torch.set_num_threads(before)
     assert crew.threads == each
-
-
-def test_draws_that_no_seed_sets_are_warned_of(tmp_path: Path) -> None:
-    made = [plugin(tmp_path, "draws", "torch.rand(1)"), plugin(tmp_path, "keeps")]
-    given = words(
-        tmp_path, tmp_path / "out", "--methods", "draws", "keeps", "--seeds", "0", "--steps", "4", plugins=made
-    )
-    assert call(given).code == 0
-    warned = {found.asked.method: own_warnings(found) for found in Store(tmp_path / "out").read_all()}
-    assert warned == {"draws": [perform.UNSEEDED], "keeps": []}
