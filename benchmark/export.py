@@ -25,7 +25,7 @@ from benchmark.runs.command_line import arguments, leave, program, quoted
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
-from benchmark.runs.torch_state import as_in_a_new_process
+from benchmark.runs.torch_state import float32
 from benchmark.training.evaluate import accuracy
 
 Args = flags.Export
@@ -62,7 +62,8 @@ def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | s
     (registry.load_plugins).
     """
     folder = Path(run_dir).expanduser()
-    net = _load(folder)
+    with float32(), torch.inference_mode(mode=False), torch.device("cpu"):  # whatever the caller has set
+        net = _load(folder)
     if not as_timm:
         return net
     record, weights = _record(folder)
@@ -72,11 +73,6 @@ def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | s
 
 
 def _load(run_dir: Path) -> nn.Module:
-    with as_in_a_new_process(), torch.device("cpu"):
-        return _built(run_dir)
-
-
-def _built(run_dir: Path) -> nn.Module:
     record, weights = _record(run_dir)
     path = run_dir / "weights.safetensors"
     try:

@@ -12,8 +12,6 @@ import functools
 import hashlib
 import importlib
 import importlib.util
-import inspect
-import math
 import os
 import pkgutil
 import re
@@ -23,10 +21,11 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from benchmark import contracts
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import canonical_json
 from benchmark.core.settings import names_of
@@ -35,11 +34,8 @@ if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known
     from benchmark.data import Dataset
     from benchmark.method import Method
 
-Kind = Literal["method", "dataset"]
+Kind: TypeAlias = contracts.Kind
 Found: TypeAlias = "type[Method] | type[Dataset]"
-_CONTRACTS: dict[Kind, str] = {"method": "benchmark.method", "dataset": "benchmark.data"}
-PLUGIN = "dg_referee_plugin_"
-"""How the names of their modules begin."""
 _plugins: dict[Path, ModuleType] = {}
 
 
@@ -58,7 +54,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
         # A method and a dataset may have one file name; and what is remembered of a module is not of one edited since.
         own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
-        spec = importlib.util.spec_from_file_location(f"{PLUGIN}{path.stem}_{own}", path)
+        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}_{own}", path)
         if spec is None or spec.loader is None:
             raise UsageError(f"--plugin {given}: not a Python file")
         module = importlib.util.module_from_spec(spec)
@@ -70,8 +66,8 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"--plugin {given}: {problem}") from problem
         except (Exception, SystemExit) as problem:
             raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
-        if not any(_defines(module, kind) for kind in _CONTRACTS):
-            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {_wanted()}")
+        if not any(contracts.defines(module, kind) for kind in get_args(Kind)):
+            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
         _plugins[path] = module
 
 
@@ -118,8 +114,8 @@ def find(kind: Kind, name: str) -> Found:
     if name not in finders:
         raise UsageError(f"unknown {kind} '{name}': {did_you_mean(name, finders)}")
     module = finders[name]()
-    if not _defines(module, kind):
-        raise UsageError(f"{module.__file__}: it defines no {kind.title()}; {_wanted()}")
+    if not contracts.defines(module, kind):
+        raise UsageError(f"{module.__file__}: it defines no {kind.title()}; {contracts.WANTED}")
     found: Found = getattr(module, kind.title())
     return found
 
@@ -158,11 +154,6 @@ def source_file(kind: Kind, name: str) -> Path:
     return Path(str(sys.modules[find(kind, name).__module__].__file__))
 
 
-def is_plugin(found: Found) -> bool:
-    """Whether a class is from a file that was given with --plugin."""
-    return found.__module__.startswith(PLUGIN)
-
-
 @overload
 def make(kind: Literal["method"], name: str, settings: Mapping[str, Any]) -> Method: ...
 @overload
@@ -176,14 +167,14 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
     no plain values, or a method's passes no number.
     """
     cls: Any = find(kind, name)
-    if breach := _breach(kind, cls):
+    if breach := contracts.breach(kind, cls):
         raise UsageError(f"{source_file(kind, name)}: {breach}")
     fields = names_of(cls)
     for key in settings:
         if key not in fields:
             raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
     try:
-        made: Method | Dataset = cls(**{key: _read(cls, key, value) for key, value in settings.items()})
+        made: Method | Dataset = cls(**{key: contracts.read(cls, key, value) for key, value in settings.items()})
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join([name, *(str(part) for part in first["loc"][:1])])
@@ -196,47 +187,9 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
             f"{file}: the settings of {kind} '{name}' cannot go into a record ({type(problem).__name__}: {problem}); a "
             "field is a number, a text, true, false, none, or a list of those"
         ) from problem
-    if wanted := _unwritten(kind, cls):
+    if wanted := contracts.unwritten(kind, cls):
         raise UsageError(f"{source_file(kind, name)}: class {kind.title()} has to define `{wanted}`")
     return made
-
-
-def _breach(kind: Kind, cls: Any) -> str:
-    """What a class lacks of its contract that no run could do without; empty where it has it."""
-    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
-        return f"passes = {cls.passes!r}: write a number above 0"
-    hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
-    own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
-    if lost := [key for key in own if key not in names_of(cls).values()]:
-        what = "method" if kind == "method" else "data"
-        return f"{', '.join(lost)}: no setting without `@{what}.frozen()` above the class"
-    return ""
-
-
-def _unwritten(kind: Kind, cls: Any) -> str:
-    """The function that a class has to define and does not; empty where it does."""
-    contract: Any = getattr(importlib.import_module(_CONTRACTS[kind]), kind.title())
-    wanted = "loss" if kind == "method" else "load"
-    return wanted if getattr(cls, wanted) is getattr(contract, wanted) else ""
-
-
-def _read(cls: type[Any], key: str, value: Any) -> Any:
-    """Reads a text as its field's type: as JSON where it is, as a comma-separated list where the field takes one."""
-    if not isinstance(value, str):
-        return value
-    adapter: TypeAdapter[Any] = TypeAdapter(_annotation(cls, key))
-    readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
-    for reading in readings:
-        try:
-            return reading(value)
-        except ValidationError:
-            continue
-    return value
-
-
-def _annotation(cls: type[Any], key: str) -> Any:
-    field = cls.__pydantic_fields__[names_of(cls)[key]]
-    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
@@ -258,7 +211,7 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
     for point in _installed(f"dg_referee.{kind}s", tuple(sys.path)):
         add(point.name, f"entry point {point.value}", functools.partial(_loaded, point))
     for path, plugin in _plugins.items():
-        if _defines(plugin, kind):
+        if contracts.defines(plugin, kind):
             add(path.stem, str(path), functools.partial(_plugins.__getitem__, path))
     return {name: load for name, (_, load) in found.items()}
 
@@ -278,13 +231,3 @@ def _loaded(point: EntryPoint) -> ModuleType:
             f"{package}: importing its entry point {point.value} raised {type(problem).__name__}: {problem}; mend or "
             "uninstall it"
         ) from problem
-
-
-def _wanted() -> str:
-    return "write `class Method(benchmark.method.Method)` or `class Dataset(benchmark.data.Dataset)`"
-
-
-def _defines(module: ModuleType, kind: Kind) -> bool:
-    base = getattr(importlib.import_module(_CONTRACTS[kind]), kind.title())
-    cls = getattr(module, kind.title(), None)
-    return isinstance(cls, type) and issubclass(cls, base) and cls is not base

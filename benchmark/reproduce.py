@@ -56,12 +56,12 @@ class Figure:
         if self.ours.n < LEAST_SEEDS:
             return "too few seeds"
         low, high = self.published - self.band, self.published + self.band
-        found = self.ours
-        if low <= found.mean <= high:
-            whole = found.low is not None and found.high is not None and low <= found.low and found.high <= high
-            return "inside" if whole else "mean inside"
-        apart = found.low is not None and found.high is not None and (found.low > high or found.high < low)
-        return "outside" if apart else "mean outside"
+        inside = low <= self.ours.mean <= high
+        if self.ours.low is None or self.ours.high is None:
+            return "mean inside" if inside else "mean outside"
+        if inside:
+            return "inside" if low <= self.ours.low and self.ours.high <= high else "mean inside"
+        return "outside" if self.ours.low > high or self.ours.high < low else "mean outside"
 
 
 def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[str]) -> list[Figure]:
@@ -75,12 +75,12 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
         place = (row.method, row.dataset, row.source)
         strict = [r for r in records if r.asked.protocol == "strict" and place_of(r) == place]
         released = sorted(filter(as_released, strict), key=lambda r: r.ran.ended)
+        left_out = len(strict) - len({r.asked.seed for r in released})
         read = ", ".join(part for part in (row.paper, row.where, row.evidence) if part)
         for target, theirs in row.accuracy.items():
             band = 2 * row.sd[target] if target in row.sd else papers.band
             last = {r.asked.seed: r for r in released if r.accuracy and paper.value(r, target) is not None}
             ours, used = paper.ours([last[seed] for seed in sorted(last)], target) or (None, [])
-            left_out = len(strict) - len({r.asked.seed for r in released})
             figure = Figure(*place, target, theirs, band, (read,), ours, tuple(used), left_out)
             twin = next((f for f in found if f.place == figure.place and abs(f.published - theirs) <= ROUNDING), None)
             if twin:

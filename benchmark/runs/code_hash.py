@@ -41,16 +41,16 @@ def file_hash(path: Path) -> str:
 
 
 def plugin_hash(path: Path) -> str:
-    """`file_hash` of a plugin, or, where it imports modules that are neither this project's nor installed, of all of
-    these."""
-    files = sorted(_with_imports(path, set()))
-    hashes = [file_hash(file) for file in files]
-    return hashes[0] if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    """The hash of a method's or dataset's file: `file_hash`, or, where it imports modules that are neither this
+    project's nor installed, of all of these."""
+    hashes = [file_hash(file) for file in _with_imports(path, [])]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _with_imports(path: Path, found: set[Path]) -> set[Path]:
-    """`found`, with a file and, at any depth, those that its import statements name and this process has imported."""
-    found.add(path)
+def _with_imports(path: Path, found: list[Path]) -> list[Path]:
+    """`found`, with a file and, at any depth, those that its import statements name and this process has imported. In
+    the order of the statements: wherever the files lie, the hash is the same."""
+    found.append(path)
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,8 @@ def ask(
     if recipe.network == "by_size":
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
-    _check_weights(file)
+    if file is not None:
+        _check_weights(file)
     # Steps take no more images than there are; the record has to say so, or rates and budgets would count others.
     recipe = recipe.model_copy(
         update={"network": network, "weights": kind, "batch_size": min(recipe.batch_size, facts.images)}
@@ -144,11 +144,8 @@ def ask(
     return asked, file
 
 
-@cache
-def _check_weights(path: Path | None) -> None:
+def _check_weights(path: Path) -> None:
     """Raises UsageError for a file whose head is not that of tensors; whether they fit, the run finds out."""
-    if path is None:
-        return
     try:
         with safe_open(path, "pt") as file:
             file.keys()

@@ -3,9 +3,11 @@
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from benchmark import registry
 from benchmark.runs import code_hash
 from benchmark.runs.code_hash import file_hash, plugin_hash, referee_files
 from benchmark.runs.job import code_of
@@ -123,6 +125,24 @@ def test_what_a_plugin_imports_from_beside_it_counts(tmp_path: Path, monkeypatch
     assert len(set(found)) == 3
 
 
-def test_records_of_the_plugins_beside_the_findings_are_todays() -> None:
-    for path in sorted((ROOT / "docs" / "findings").glob("*.py")):
+def test_files_of_this_project_count_alone() -> None:
+    """What they import is hashed as the referee's. The plugins beside the findings have records, too."""
+    kinds: tuple[registry.Kind, ...] = ("method", "dataset")
+    files = [registry.source_file(kind, name) for kind in kinds for name in registry.names(kind)]
+    assert len(files) > 20
+    for path in [*files, *(ROOT / "docs" / "findings").glob("*.py")]:
         assert plugin_hash(path) == file_hash(path), path
+
+
+def test_the_hash_does_not_depend_on_where_the_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for own, beside in (("a", "b"), ("b", "a")):
+        folder = tmp_path / f"{own}_first"
+        for name, text in ((f"{own}/own.py", "import aside\n"), (f"{beside}/aside.py", "STRENGTH = 1\n")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        module = ModuleType("aside")
+        module.__file__ = str(folder / beside / "aside.py")
+        monkeypatch.setitem(sys.modules, "aside", module)
+        found.add(plugin_hash(folder / own / "own.py"))
+    assert len(found) == 1

@@ -1,0 +1,65 @@
+"""What a file of a method or a dataset has to define, and its settings, read from texts.
+
+The contracts themselves are imported when they are first asked for: they import torch, which takes seconds.
+"""
+
+import importlib
+import inspect
+import math
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from benchmark.core.settings import names_of
+
+Kind = Literal["method", "dataset"]
+MODULES: dict[Kind, str] = {"method": "benchmark.method", "dataset": "benchmark.data"}
+WANTED = "write `class Method(benchmark.method.Method)` or `class Dataset(benchmark.data.Dataset)`"
+
+
+def _contract(kind: Kind) -> Any:
+    return getattr(importlib.import_module(MODULES[kind]), kind.title())
+
+
+def defines(module: ModuleType, kind: Kind) -> bool:
+    """Whether a module has a class of this kind."""
+    base, cls = _contract(kind), getattr(module, kind.title(), None)
+    return isinstance(cls, type) and issubclass(cls, base) and cls is not base
+
+
+def breach(kind: Kind, cls: Any) -> str:
+    """What a class lacks of its contract that no run could do without; empty where it has it."""
+    if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
+        return f"passes = {cls.passes!r}: write a number above 0"
+    hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
+    own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
+    if lost := [key for key in own if key not in names_of(cls).values()]:
+        what = "method" if kind == "method" else "data"
+        return f"{', '.join(lost)}: no setting without `@{what}.frozen()` above the class"
+    return ""
+
+
+def unwritten(kind: Kind, cls: Any) -> str:
+    """The function that a class has to define and does not; empty where it does."""
+    wanted = "loss" if kind == "method" else "load"
+    return wanted if getattr(cls, wanted) is getattr(_contract(kind), wanted) else ""
+
+
+def read(cls: type[Any], key: str, value: Any) -> Any:
+    """Reads a text as its field's type: as JSON where it is, as a comma-separated list where the field takes one."""
+    if not isinstance(value, str):
+        return value
+    adapter: TypeAdapter[Any] = TypeAdapter(_annotation(cls, key))
+    readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
+    for reading in readings:
+        try:
+            return reading(value)
+        except ValidationError:
+            continue
+    return value
+
+
+def _annotation(cls: type[Any], key: str) -> Any:
+    field = cls.__pydantic_fields__[names_of(cls)[key]]
+    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
