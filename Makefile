@@ -29,9 +29,9 @@ setup: .venv/ready
 bench: setup
 	$(BIN)/python -m benchmark.run --jobs 2 $(ARGS)
 
-# A test process for each core and one more, up to eight, with one thread each: some tests wait for what they started.
+# A test process for each core, up to eight, with one thread each.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 8 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

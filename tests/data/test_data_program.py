@@ -21,8 +21,9 @@ from tests.server import Site
 
 PLUGIN = '''"""Two files, no images."""
 from benchmark import data
-from benchmark.method import frozen
+from benchmark.core.images import Images
 from benchmark.data.remote.remote_file import Remote
+from benchmark.method import frozen
 
 @frozen()
 class Dataset(data.Dataset):
@@ -34,6 +35,9 @@ class Dataset(data.Dataset):
             Remote("first.bin", "free as air", "https://origin.example", ("{address}/first.bin",), "{first}"),
             Remote("second.bin", "free", "https://origin.example", ("{address}/second.bin",), "{second}"),
         )
+
+    def load(self, domain: str, split: data.Split, root: object) -> Images:
+        raise NotImplementedError("no test loads it")
 '''
 
 

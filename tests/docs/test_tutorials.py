@@ -22,6 +22,8 @@ def test_a_reader_who_follows_it_gets_what_it_shows(
     [
         ("erm 50.1 ± 2", "erm   7 ± 0.25\n", True),
         ("erm … s", "erm seed 0: 3 images/s, 3 s; the machine was loaded: 5.8 runnable\nprocesses on 2 cores", True),
+        ("erm … s", "0 of 1 done, 0:00:30 gone | d/a erm seed 0: loading, step 0 of 9 (0 %)\nerm seed 0: 3 s\n", True),
+        ("erm … s", "3 of 4 done, 0:01:00 gone, about 0:00:04 left | x: testing\nerm seed 0: 3 s\n", True),
         ("done: own/index.html", "done: other/index.html", False),
         ("erm …", "augmix 3", False),
         ("3 passed", "3 passed, 1 failed", False),
