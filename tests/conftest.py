@@ -2,7 +2,6 @@
 suites of methods and datasets are run on."""
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,11 +20,6 @@ from benchmark.runs import load
 
 if not torch.cuda.is_available():  # before any kernel is imported: Triton's run in its interpreter, on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-# Folders of tests in memory, where it has room for them: every run waits for a disk some fifty times.
-MEMORY = Path("/dev/shm")
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS_DIR = Path(os.environ.get("GOLDENS_DIR", ROOT.parent / "shared" / "goldens"))
