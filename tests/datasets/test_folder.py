@@ -287,7 +287,7 @@ def test_links_to_nothing_are_called_so(root: Path, level: str, target: str, say
 def test_links_that_lead_round_are_called_so(root: Path) -> None:
     (root / "clay/cat/a.png").symlink_to("b.png")
     (root / "clay/cat/b.png").symlink_to("a.png")
-    refused(root, "a.png: a link that leads back to itself")
+    refused(root, ".png: a link that leads back to itself")  # whichever the folder lists first
     for name in "ab":
         (root / f"clay/cat/{name}.png").unlink()
     (root / "clay/cat/up").symlink_to(root)
