@@ -287,7 +287,8 @@ def test_links_to_nothing_are_called_so(root: Path, level: str, target: str, say
 def test_links_that_lead_round_are_called_so(root: Path) -> None:
     (root / "clay/cat/a.png").symlink_to("b.png")
     (root / "clay/cat/b.png").symlink_to("a.png")
-    refused(root, ".png: a link that leads back to itself")  # whichever the folder lists first
+    first = next(path for path in (root / "clay/cat").iterdir() if path.is_symlink())  # as the folder lists them
+    refused(root, f"{first.name}: a link that leads back to itself")
     for name in "ab":
         (root / f"clay/cat/{name}.png").unlink()
     (root / "clay/cat/up").symlink_to(root)
