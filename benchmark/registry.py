@@ -18,10 +18,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, cast, get_args, overload
 
 from pydantic import ValidationError
 
@@ -54,7 +55,9 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
         # A method and a dataset may have one file name; and what is remembered of a module is not of one edited since.
         own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
-        spec = importlib.util.spec_from_file_location(f"dg_referee_plugin_{path.stem}_{own}", path)
+        name = f"dg_referee_plugin_{path.stem}_{own}"
+        loader = _AsItIs(name, str(path)) if path.suffix == ".py" else None
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
         if spec is None or spec.loader is None:
             raise UsageError(f"--plugin {given}: not a Python file")
         module = importlib.util.module_from_spec(spec)
@@ -69,6 +72,14 @@ def load_plugins(paths: Iterable[Path]) -> None:
         if not any(contracts.defines(module, kind) for kind in get_args(Kind)):
             raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
         _plugins[path] = module
+
+
+class _AsItIs(SourceFileLoader):
+    """Reads and writes no bytecode: that goes by a file's size and the second of its last change, and so may be that of
+    another state of it; and nothing is left beside a user's file."""
+
+    def path_stats(self, path: str | bytes) -> NoReturn:
+        raise OSError
 
 
 @contextmanager

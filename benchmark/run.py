@@ -16,7 +16,7 @@ from benchmark import registry
 from benchmark.core.errors import UsageError, describe
 from benchmark.report.listing import show_list
 from benchmark.runs.args import PATHS, Args, check_numbers
-from benchmark.runs.command_line import arguments, leave, program, versions
+from benchmark.runs.command_line import arguments, importing, leave, program, versions
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -30,7 +30,8 @@ def parse(argv: Sequence[str] | None) -> Args:
     args: Args = read()
     if args.plan is None:
         return args
-    from benchmark.runs import plan_file  # noqa: PLC0415 - imports torch
+    with importing():
+        from benchmark.runs import plan_file  # noqa: PLC0415 - imports torch
 
     said = plan_file.read(args.plan)
     # A flag could only turn off what the file turns on, and none does.
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if args.plan is None:  # else the plan says which file is wrong
             check_numbers(args)
-        from benchmark.session import conduct  # noqa: PLC0415 - imports torch
+        with importing():
+            from benchmark.session import conduct  # noqa: PLC0415 - imports torch
 
         return conduct(args, console)
     except UsageError as problem:

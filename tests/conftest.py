@@ -1,6 +1,7 @@
 """Shared fixtures: where the golden numbers and the real data lie, the tiny network of the goldens, and what the common
 suites of methods and datasets are run on."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as problem:
         raise pytest.UsageError(str(problem)) from problem
     GIVEN[:] = [path.resolve() for path in config.getoption("--plugin")]
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # a million objects of torch and of the tests, which no collection need look through again
 
 
 def under_test(kind: registry.Kind) -> list[str]:

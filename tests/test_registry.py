@@ -1,6 +1,8 @@
 """The registry: one file, no edit elsewhere; clashes and damage are errors with names in them."""
 
 import importlib
+import os
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,19 @@ def test_bad_settings_are_named(tmp_path: Path, settings: dict[str, Any], says: 
     registry.load_plugins([plugin(tmp_path, "twice")])
     with pytest.raises(UsageError, match=says):
         registry.make("method", "twice", settings)
+
+
+def test_a_file_is_loaded_as_it_is_and_its_folder_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's bytecode is that of a file of this size and second, whatever is in it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for weight in (2.0, 3.0):
+        path = plugin(tmp_path, "twice", PLUGIN.replace("2.0", str(weight)))
+        os.utime(path, (1e9, 1e9))
+        registry.load_plugins([path])
+        assert registry.make("method", "twice", {}).settings()["weight"] == weight
+    assert [found.name for found in tmp_path.iterdir()] == ["twice.py"]
 
 
 @pytest.mark.parametrize("passes", ["'three'", "0", "float('nan')", "None", "property(lambda self: 3.0)"])

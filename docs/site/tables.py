@@ -19,7 +19,7 @@ from benchmark import registry, reproduce, scaling
 from benchmark.report.people.cells import interval
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.table_files import marked_cells
-from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.campaigns import campaigns
 from benchmark.report.tidy.paper import paper_rows, published_numbers
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.runs.records import Records
@@ -89,12 +89,13 @@ def sources(dataset: str, length: str) -> str:
 
 
 def map_and_cost(dataset: str, length: str) -> str:
-    """Sensitivity maps and cost over all sources: means within a seed, then over seeds."""
+    """Sensitivity maps and cost over all sources: means within a seed that was run from each, then over seeds."""
     runs = records(dataset, length)
     maps, speed = sensitivity_rows(runs, Records(PUBLISHED).maps(runs)), throughput_rows(runs)
+    (campaign,) = campaigns(runs)
     lines = []
-    for row, members in by_row(runs).items():
-        ids = [run.run_id for run in members]
+    for row in campaign.rows:
+        ids = [run.run_id for members in campaign.complete(row).values() for run in members]
         errors = maps[maps["run_id"].isin(ids)].pivot_table("error_rate", "seed", "band")
         cells = [over_seeds(errors[band].to_dict(), 2) for band in BANDS]
         passes, relative = speed[speed["run_id"].isin(ids)][["passes_per_image", "relative_to_erm"]].mean()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -93,12 +94,14 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 
 @contextmanager
 def small() -> Iterator[None]:
-    """Within, CIFAR has as many images as are written here."""
-    before = cifar.COUNT
+    """Within, CIFAR has as many images as are written here, and a subset of MNIST a hundredth of its images."""
+    before, subsets = cifar.COUNT, digits_files.digits.SUBSETS
     cifar.COUNT = {"train": cifar_files.TRAIN, "test": cifar_files.TEST}
     cifar._clean.cache_clear()
+    hundredths = {name: (first // 100, last // 100) for name, (first, last) in subsets.items()}
     try:
-        yield
+        with mock.patch.dict(subsets, hundredths):
+            yield
     finally:
         cifar.COUNT = before
         cifar._clean.cache_clear()

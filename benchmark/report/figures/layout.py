@@ -45,10 +45,10 @@ def wrapped(text: str, inches: float, size: float = 7) -> str:
     for word in words:
         if lines[-1] and width(lines[-1] + word.rstrip(), size) > inches:
             lines.append("")
-        for letter in word:
-            if lines[-1] and width((lines[-1] + letter).rstrip(), size) > inches:
+        for part in [word] if width(word.strip(), size) <= inches else word:
+            if lines[-1] and width((lines[-1] + part).rstrip(), size) > inches:
                 lines.append("")
-            lines[-1] += letter
+            lines[-1] += part
     return "\n".join(line.strip() for line in lines)
 
 
