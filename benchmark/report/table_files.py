@@ -99,7 +99,8 @@ def marked_cells(summary: Summary) -> pd.DataFrame:
     cells, headings = summary.cells.map(marked), summary.headings
     for i, line in enumerate(summary.lines):
         for column, cell in line.cells.items():
-            cells.loc[i, headings[column]] = f"**{marked(cell.text)}**" if cell.bold else marked(cell.text)
+            if cell.bold:
+                cells.loc[i, headings[column]] = f"**{marked(cell.text)}**"
     cells.columns = [marked(column) for column in cells.columns]
     return cells
 

@@ -1,5 +1,6 @@
 """What all command lines share: flags given twice, home folders, texts, and the ranges of numbers."""
 
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from benchmark.core.recipe import Recipe
 from benchmark.corruptions import __main__ as corruptions
 from benchmark.data import __main__ as data_cli
 from benchmark.runs.args import PATHS, Args
-from benchmark.runs.command_line import arguments, joined, quoted
+from benchmark.runs.command_line import arguments, importing, joined, quoted
 from benchmark.runs.plan import plan
 
 LISTS = {"--methods", "--seeds", "--data-dirs"}
@@ -163,3 +164,15 @@ def test_a_pool_takes_each_domain_once() -> None:
 def test_a_recipe_looks_at_no_target() -> None:
     with pytest.raises(ValidationError, match="oracle looks at the targets"):
         Recipe(network="mini_convnet", selection="oracle")
+
+
+def test_the_cycle_collector_rests_during_the_first_import_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with importing():
+        assert gc.isenabled()
+    monkeypatch.delitem(sys.modules, "torch")
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), importing():
+        raise ImportError
+    assert gc.isenabled()
