@@ -117,10 +117,10 @@ def against_cost(records: Sequence[Record], path: Path) -> Path:
                 axes.plot([point[price]] * 2, [low, high], pattern, color=look["color"], linewidth=0.8, zorder=2)
                 axes.plot(point[price], point["accuracy"], markersize=5, markeredgewidth=0.9, zorder=3, **look)
             axes.set(xscale="log", xlabel=PRICES[price])
-            axes.margins(x=0.12)
             low, high = frame[price].min(), frame[price].max()
             if low == high:  # of which ticks would make an axis without a length
                 axes.set_xlim(low / 2, high * 2)
+            axes.margins(x=0.12)
             ticks = _ticks(low, high, 1.05)
             axes.set_xticks(list(ticks), list(ticks.values()))
             axes.xaxis.set_minor_locator(NullLocator())
