@@ -5,8 +5,10 @@ after the first, so that --help, --list and a slip of the finger are answered at
 """
 
 import functools
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +18,27 @@ from benchmark import registry
 from benchmark.core.errors import UsageError, describe
 from benchmark.report.listing import show_list
 from benchmark.runs.args import PATHS, Args, check_numbers
-from benchmark.runs.command_line import arguments, importing, leave, program, versions
+from benchmark.runs.command_line import arguments, leave, program, versions
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around the first import of torch: Python's cycle collector rests, and leaves alone for ever what is there then.
+
+    That is half a million objects which live as long as the process; to look through them again and again takes a
+    second. Where torch is there already, as in a notebook, nothing is done: the objects are somebody else's.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def parse(argv: Sequence[str] | None) -> Args:

@@ -2,7 +2,6 @@
 
 import atexit
 import errno
-import gc
 import os
 import platform
 import re
@@ -11,8 +10,8 @@ import signal
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -191,24 +190,6 @@ def _checked(name: str, value: Any, paths: Collection[str]) -> Any:
             shown = value.encode(errors="backslashreplace").decode()
             raise UsageError(f"--{name.replace('_', '-')} {shown}: it is not UTF-8") from None
     return value
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Around the first import of torch: Python's cycle collector rests, and leaves alone for ever what is there then.
-
-    That is half a million objects which live as long as the process; to look through them again and again takes a
-    second. Where torch is there already, as in a notebook, nothing is done: the objects are somebody else's.
-    """
-    if "torch" in sys.modules or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        gc.enable()
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

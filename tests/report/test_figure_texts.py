@@ -65,6 +65,7 @@ def figures(rows: list[str]) -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "sources", partial(source_means.over_sources, campaign)
     yield "accuracy", partial(accuracies.by_domain, runs)
     yield "cost", partial(accuracies.against_cost, runs)
+    yield "cost, narrow", partial(accuracies.against_cost, runs[:1] * 2)
     assert runs[0].throughput is not None
     passes = runs[0].throughput.model_copy(update={"passes_per_image": 3.87011298870113})  # the mean of five is less
     yield "cost, narrow", partial(accuracies.against_cost, [runs[0].model_copy(update={"throughput": passes})] * 5)

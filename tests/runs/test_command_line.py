@@ -16,7 +16,7 @@ from benchmark.core.recipe import Recipe
 from benchmark.corruptions import __main__ as corruptions
 from benchmark.data import __main__ as data_cli
 from benchmark.runs.args import PATHS, Args
-from benchmark.runs.command_line import arguments, importing, joined, quoted
+from benchmark.runs.command_line import arguments, joined, quoted
 from benchmark.runs.plan import plan
 
 LISTS = {"--methods", "--seeds", "--data-dirs"}
@@ -167,12 +167,12 @@ def test_a_recipe_looks_at_no_target() -> None:
 
 
 def test_the_cycle_collector_rests_during_the_first_import_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with importing():
+    with run.importing():
         assert gc.isenabled()
     monkeypatch.delitem(sys.modules, "torch")
-    with importing():
+    with run.importing():
         assert not gc.isenabled()
     assert gc.isenabled()
-    with pytest.raises(ImportError), importing():
+    with pytest.raises(ImportError), run.importing():
         raise ImportError
     assert gc.isenabled()
