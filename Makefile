@@ -38,7 +38,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 types: setup
-	$(BIN)/mypy benchmark methods datasets docs/templates docs/findings docs/site tests
+	$(BIN)/mypy benchmark methods datasets docs/templates docs/findings docs/datasets docs/site tests
 
 perf: setup
 	mkdir -p results/perf

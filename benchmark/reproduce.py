@@ -3,7 +3,8 @@
 results/paper.json names the published figures to compare with. For each the report has ours, theirs, the difference,
 and a verdict. Around the printed figure lies a band: twice the printed standard deviation or, if none was printed,
 `band` points. Inside, outside: our whole 95 % interval lies there. Mean inside, mean outside: our mean does, and the
-interval reaches over an edge of the band, or equal seeds give none.
+interval reaches over an edge of the band, or equal seeds give none. Data missing: runs ended, without this target's
+files.
 """
 
 import shlex
@@ -25,7 +26,7 @@ SEEDS = (0, 1, 2, 3, 4)
 LEAST_SEEDS = 3
 ROUNDING = 0.06
 """Points within which two printed figures are one, rounded to one decimal or to two."""
-Verdict = Literal["inside", "mean inside", "mean outside", "outside", "too few seeds", "not run"]
+Verdict = Literal["inside", "mean inside", "mean outside", "outside", "too few seeds", "data missing", "not run"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Figure:
     """Where it was read and how sure that is."""
     ours: Estimate | None
     runs: tuple[str, ...]
+    seeds: int
+    """Seeds that ran to the end, with or without the data of this target."""
     left_out: int = 0
     """Other runs under the strict protocol, whose recipe, settings or budget somebody changed."""
 
@@ -52,7 +55,7 @@ class Figure:
     @property
     def verdict(self) -> Verdict:
         if self.ours is None:
-            return "not run"
+            return "data missing" if self.seeds else "not run"
         if self.ours.n < LEAST_SEEDS:
             return "too few seeds"
         low, high = self.published - self.band, self.published + self.band
@@ -81,7 +84,8 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
             band = 2 * row.sd[target] if target in row.sd else papers.band
             last = {r.asked.seed: r for r in released if r.accuracy and paper.value(r, target) is not None}
             ours, used = paper.ours([last[seed] for seed in sorted(last)], target) or (None, [])
-            figure = Figure(*place, target, theirs, band, (read,), ours, tuple(used), left_out)
+            seeds = len({r.asked.seed for r in released if r.accuracy})
+            figure = Figure(*place, target, theirs, band, (read,), ours, tuple(used), seeds, left_out)
             twin = next((f for f in found if f.place == figure.place and abs(f.published - theirs) <= ROUNDING), None)
             if twin:
                 found[found.index(twin)] = replace(twin, read=(*twin.read, read))
@@ -141,8 +145,8 @@ Args = flags.Reproduce
 
 
 def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
-    """Arguments of benchmark.run that make what the figures lack seeds for."""
-    lacking = {(f.method, f.dataset, f.source) for f in found if not f.ours or f.ours.n < len(SEEDS)}
+    """Arguments of benchmark.run that make what the figures lack seeds for. What lacks data alone is not among them."""
+    lacking = {(f.method, f.dataset, f.source) for f in found if (f.ours.n if f.ours else f.seeds) < len(SEEDS)}
     folder = ["--data-dir", str(args.data_dir)] if args.data_dir else []
     return [
         [
@@ -179,6 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    if not any(figure.seeds for figure in found):
+        print(f"{args.out}: no run of the strict protocol has ended there; --out names another folder\n")
     print(report(found, papers))
     for words in todo:
         known = words[5] in registry.names("dataset")

@@ -100,8 +100,9 @@ def require_same(args: Args, jobs: Sequence[Job]) -> None:
     mine = {job.asked.run_id for job in jobs}
     raise UsageError(
         f"{args.plan}: {RUN_IDS}: it was written for {len(ids)} runs, and {len(mine - ids)} of the {len(mine)} that it "
-        "gives now are not among them. A default of a method, dataset or protocol has changed since, or the files of "
-        f"the data, or the file itself. Take {RUN_IDS} out of the file to run what it says now"
+        "gives now are not among them. A default of a method, dataset or protocol has changed since, or the data, or "
+        "the file itself. A test domain more or less in the data folder counts. "
+        f"Take {RUN_IDS} out of the file to run what it says now"
     )
 
 

@@ -70,6 +70,7 @@ def test_verdicts_at_the_edge_of_the_band() -> None:
     assert verdict([51.0, 51.5, 52.0], published(sd={"mean": 0.1})) == "outside"
     assert verdict([90.0, 90.0], published()) == "too few seeds"
     assert verdict([], published()) == "not run"
+    assert verdict([50.0], published(accuracy={"cifar10": 50.0})) == "data missing"
 
 
 def test_only_plain_rows_of_the_strict_protocol_count() -> None:
@@ -172,6 +173,23 @@ def test_exit_code_and_the_command_for_what_is_missing(
     assert "--protocol strict --methods gud --datasets digits --sources mnist --seeds 0 1 2 3 4" in shown
     assert f"--out {tmp_path} --data-dir DIR\n" in shown
     fill(tmp_path, [strict(value, seed) for seed in (3, 4)])
+    reproduce.main(["--out", str(tmp_path)])
+    assert "to run what is missing" not in capsys.readouterr().out
+
+
+def test_nothing_is_run_again_for_a_target_without_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "published_numbers", lambda: papers(published(accuracy={"mean": 50.0, "other": 50.0})))
+    assert reproduce.main(["--out", str(tmp_path)]) == 0
+    assert f"{tmp_path}: no run of the strict protocol has ended there; --out" in capsys.readouterr().out
+    fill(tmp_path, [strict(50.0, seed) for seed in range(4)])
+    reproduce.main(["--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "data missing" in shown
+    assert "to run what is missing" in shown
+    assert "has ended there" not in shown
+    fill(tmp_path, [strict(50.0, 4)])
     reproduce.main(["--out", str(tmp_path)])
     assert "to run what is missing" not in capsys.readouterr().out
 
