@@ -8,8 +8,8 @@ a target of several severities is their mean. The mean under each rule stands si
 and is no result, and optimism is what it adds to source-val, in points, – where a run was evaluated once. `mean,
 95 %`: interval of the mean, – for one seed and for equal ones. Bold: better than every other row with a number in that
 column, by paired t-tests after Holm's correction, 5 %, on five seeds or more; where nothing is bold, the seeds do not
-support it. `paper`: published means on the same kind of network, a range where they disagree; off by SE: ours beyond
-that range in standard errors of ours, – where ours has none. The formulas are in docs/statistics.md.
+support it. `paper`: published means on the same kind of network and images, a range where they disagree; off by SE:
+ours beyond that range in standard errors of ours, – where ours has none. The formulas are in docs/statistics.md.
 """,
     "differences": """\
 Mean over the shifted targets, row minus `versus`, paired by seed, in points. p: paired t-test, Holm-corrected over

@@ -330,6 +330,24 @@ def test_published_means_stand_beside_ours() -> None:
     assert restated["standard_errors"].tolist() == pytest.approx([1.33])
 
 
+@pytest.mark.parametrize(
+    ("changed", "there"),
+    [({}, True), ({"corrupted": "generated"}, False), ({"limit": 500}, False), ({"copy": "jpeg"}, False)],
+)
+def test_published_numbers_of_official_images_stand_beside_runs_on_these_alone(
+    changed: dict[str, object], there: bool
+) -> None:
+    official = {"copy": "official", "corrupted": "official", "corruptions": "common", "val": 5000, "limit": 0}
+    made = record(
+        "augmax", 0, dataset="cifar10c", source="cifar10", network="resnet18_cifar", dataset_settings=official | changed
+    )
+    made = scored(
+        made, {f"{c}/1": 80.0 for members in GROUPS.values() for c in members} | {"cifar10": 95.0}, ("cifar10",)
+    )
+    assert ("paper" in lines(by_row([made]))[0].cells) == there
+    assert paper.paper_rows([made]).empty == (not there)
+
+
 def test_published_targets_of_corruptions() -> None:
     every = {name: 10.0 * i for i, members in enumerate(GROUPS.values(), 1) for name in members}
     made = scored(record("erm", 0), {f"{c}/{s}": v + (s == 5) for c, v in every.items() for s in (1, 5)})

@@ -123,7 +123,7 @@ def test_two_seeds_show_their_points_and_their_range(saved: list[Figure]) -> Non
         assert faint == [[50.0, 51.0, 54.0], [60.0, 64.0]]
 
 
-def test_gains_are_differences_within_a_seed_and_thick_where_they_are_settled(saved: list[Figure]) -> None:
+def test_gains_are_differences_within_a_seed_and_thick_where_they_are_significant(saved: list[Figure]) -> None:
     rows = {
         "erm": dict(enumerate([50.0, 60, 55, 58, 52])),
         "augmix": dict(enumerate([54.0, 64.1, 59, 62.1, 56])),  # 4 and a little on each seed
@@ -138,7 +138,7 @@ def test_gains_are_differences_within_a_seed_and_thick_where_they_are_settled(sa
     lines = {line.get_color(): line for line in above.lines if line.get_marker() == "None"}
     assert [*lines] == ["0.3", *(palette.look(row).colour for row in ("augmix", "gud"))]
     (augmix, gud) = (lines[palette.look(row).colour] for row in ("augmix", "gud"))
-    assert pairs[0].settled
+    assert pairs[0].significant
     assert augmix.get_linewidth() > 2 * gud.get_linewidth()
     assert points(augmix)[0] == list(pairs[0].interval or ())
     low, high = above.get_xlim()
@@ -146,7 +146,7 @@ def test_gains_are_differences_within_a_seed_and_thick_where_they_are_settled(sa
     assert points(gud)[0] == [low, high]
     arrows = [line.get_marker() for line in above.lines if line.get_markersize() == 3]
     assert arrows == ["<", ">"]
-    assert above.get_xlabel().replace("\n", " ") == "points over ERM; lines: 95 %, all rows at once; thick: settled"
+    assert above.get_xlabel().replace("\n", " ") == "points over ERM; lines: 95 %, all rows at once; thick: significant"
     assert below.get_xlabel() == "points over ERM, n = 2"
     assert below.get_title("left") == "no more than two"
     low, high = below.get_xlim()

@@ -88,11 +88,11 @@ def test_interval_test_and_seeds_to_settle_agree(rows: list[list[float]]) -> Non
         assert pair.p_holm is not None
         assert pair.p is not None
         low, high = pair.interval
-        assert pair.settled == (pair.p_holm < 0.05)
-        assert pair.settled or low <= 1e-9 >= -high
+        assert pair.significant == (pair.p_holm < 0.05)
+        assert pair.significant or low <= 1e-9 >= -high
         assert low <= pair.difference.mean <= high
         if abs(pair.p * len(rows) - 0.05) > 1e-6:
-            assert (pair.more_seeds == 0) == pair.settled
+            assert (pair.more_seeds == 0) == pair.significant
 
 
 def test_the_simultaneous_interval_is_bonferronis() -> None:
@@ -128,18 +128,18 @@ def test_bold_needs_what_the_differences_from_erm_show() -> None:
     """Among the best row's two tests Holm takes p against ERM as it is, among ERM's two it is doubled."""
     values = {"a": (3.2, 3.3, 2.3, 0.3, 2.0), "b": (-0.8, -1.4, 0.3, -0.6, -1.0), "erm": (-0.6, 0.2, 0.2, 0.8, 0.0)}
     rows = {row: dict(enumerate(found)) for row, found in values.items()}
-    assert [pair.settled for pair in stats.compare(rows, "a")] == [True, True]
-    assert not any(pair.settled for pair in stats.compare(rows, "erm"))
+    assert [pair.significant for pair in stats.compare(rows, "a")] == [True, True]
+    assert not any(pair.significant for pair in stats.compare(rows, "erm"))
     assert stats.supported_best(rows) is None
     assert stats.supported_best({"another" if row == "erm" else row: found for row, found in rows.items()}) == "a"
 
 
-def test_a_settled_pair_needs_no_more_seeds() -> None:
+def test_a_significant_pair_needs_no_more_seeds() -> None:
     """Also where Holm's test settles it, and the interval for all rows at once alone would not."""
     values = {"a": (5.0, 5.1, 4.9, 5.0, 5.2), "b": (1.9, 0.3, 1.5, 0.1, 1.3), "erm": (0.0, 0.1, 0.0, -0.1, 0.0)}
     pairs = {p.row: p for p in stats.compare({row: dict(enumerate(v)) for row, v in values.items()}, "erm")}
     assert stats.seeds_to_settle(pairs["b"].difference, 2) == 1
-    assert (pairs["b"].settled, pairs["b"].more_seeds) == (True, 0)
+    assert (pairs["b"].significant, pairs["b"].more_seeds) == (True, 0)
 
 
 def test_bold_needs_the_best_to_beat_every_other() -> None:
@@ -162,5 +162,5 @@ def test_a_row_that_leads_by_its_further_seeds_alone_is_not_bold() -> None:
     erm = dict(enumerate((50.0, 50.5, 49.7, 50.2, 49.9))) | dict.fromkeys(range(5, 10), 60.0)
     rows = {"erm": erm, "augmix": dict(enumerate((51.0, 51.6, 50.6, 51.3, 50.9)))}
     (pair,) = stats.compare(rows, "erm")
-    assert (stats.best(rows), pair.settled, pair.difference.mean > 0) == ("erm", True, True)
+    assert (stats.best(rows), pair.significant, pair.difference.mean > 0) == ("erm", True, True)
     assert stats.supported_best(rows) is None

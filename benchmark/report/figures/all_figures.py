@@ -127,8 +127,8 @@ def _add_gains(drawn: _Drawn, rows: Mapping[str, Seeds], name: str) -> None:
             partial(gains.gains, {"": pairs}),
             f"Points over ERM: {told}. The tables hold the same numbers.",
             "What each row gains over ERM, the mean of the differences within a seed. Lines: the 95 % interval for all "
-            "rows at once, from three seeds up. Thick lines: settled, by Holm's test on five seeds or more. An arrow: "
-            "the interval goes on beyond the axis.",
+            "rows at once, from three seeds up. Thick lines: significant by Holm's test on five seeds or more. An "
+            "arrow: the interval goes on beyond the axis.",
         )
 
 

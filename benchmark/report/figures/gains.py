@@ -37,7 +37,7 @@ def drawn(pair: Pair) -> tuple[float, float] | None:
 
 def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
     """A panel for each comparison, by its title (empty: none), below each other: a line for each of `over_erm`, with
-    its interval, which is thick where the gain or loss is settled. An arrow: the interval goes on beyond the axis."""
+    its interval, which is thick where the difference is significant. An arrow: the interval goes on beyond the axis."""
     names = [_names(pairs) for pairs in panels.values()]
     heights = [sum(map(_high, of)) for of in names]
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):
@@ -72,7 +72,7 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
         bottom += _high(name)
         if interval := drawn(pair):
             ends = max(interval[0], low), min(interval[1], high)
-            axes.plot(ends, [y, y], color=look["color"], linewidth=2.2 if pair.settled else 0.8, zorder=2)
+            axes.plot(ends, [y, y], color=look["color"], linewidth=2.2 if pair.significant else 0.8, zorder=2)
             for end, beyond, arrow in ((low, interval[0] < low, "<"), (high, interval[1] > high, ">")):
                 if beyond:
                     axes.plot(end, y, arrow, color=look["color"], markersize=3, clip_on=False, zorder=2)
@@ -84,5 +84,5 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
     seeds = {pair.difference.n for pair in pairs}
     label = [f"points over ERM, n = {min(seeds)}" if len(seeds) == 1 else "points over ERM"]
     label += ["lines: 95 %, all rows at once"] if any(map(drawn, pairs)) else []
-    label += ["thick: settled"] if any(pair.settled for pair in pairs) else []
+    label += ["thick: significant"] if any(pair.significant for pair in pairs) else []
     axes.set_xlabel(layout.wrapped("; ".join(label), 2.1))

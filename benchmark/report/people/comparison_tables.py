@@ -17,7 +17,7 @@ from benchmark.report.tidy.comparisons import (
     seeds_of,
     setting,
 )
-from benchmark.report.tidy.groups import by_row
+from benchmark.report.tidy.groups import by_row, named_dataset
 from benchmark.report.tidy.paper import paper_rows
 from benchmark.report.tidy.stats import Pair
 
@@ -75,7 +75,7 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         lines = [_cost_line(row, runs, [*lengths], part, without) for row, runs in by_row(here).items()]
         asked = here[0].asked
         what = network(here[0]) + best_of(here[0])
-        heading = f"{dataset}, source {source}, protocol {protocol}: {what}; data {asked.fingerprint}"
+        heading = f"{named_dataset(here[0])}, source {source}, protocol {protocol}: {what}; data {asked.fingerprint}"
         found.append(Summary(f"{heading}; {machine}", lines, _dearest(part), str(key)))
     return found
 

@@ -10,7 +10,16 @@ from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.comparisons import OF_COST, best_of, hardware, length, network, setting
-from benchmark.report.tidy.groups import PLACE, by_group, by_row, campaign_of, distinct, group_of, told_apart
+from benchmark.report.tidy.groups import (
+    PLACE,
+    by_group,
+    by_row,
+    campaign_of,
+    distinct,
+    group_of,
+    named_dataset,
+    told_apart,
+)
 from benchmark.report.tidy.rows import Maps, shares_gpu, throughput_rows, where
 from benchmark.report.tidy.targets import measures
 from benchmark.runs import load
@@ -128,7 +137,7 @@ def _setting(record: Record, place: str) -> str:
     decay = f", decay {recipe.weight_decay:g}" if recipe.weight_decay else ""
     rates = "" if asked.trial else f" {recipe.lr:g}{decay}"
     return (
-        f"{asked.dataset}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
+        f"{named_dataset(record)}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
         f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}"
         f"{hardware(record)}"
     )

@@ -91,7 +91,7 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdi
     first = best(able)
     reference = "erm" if "erm" in rows else first
     pairs = [pair for pair in compare(rows, reference) if pair.row in able]
-    better = [pair.row for pair in pairs if pair.settled and pair.difference.mean > 0]
+    better = [pair.row for pair in pairs if pair.significant and pair.difference.mean > 0]
     lead = _lead(first, reference, pairs)
     evidence = _evidence(rows, first, reference, lead, words)
     reasons = [evidence, *_worse(pairs, reference), *_deciding(able, lead, words), *_price(members, first, better)]
@@ -143,7 +143,7 @@ def _answer(
 
 def _worse(pairs: Sequence[Pair], reference: str) -> list[str]:
     """The rows that are shown to be worse than ERM; empty where none is, or ERM is absent."""
-    worse = [pair for pair in pairs if pair.settled and pair.difference.mean < 0 and reference == "erm"]
+    worse = [pair for pair in pairs if pair.significant and pair.difference.mean < 0 and reference == "erm"]
     told = ", ".join(f"{pair.row} by {-pair.difference.mean:.1f} points" for pair in worse)
     return [f"Shown to be worse than ERM: {told}."] if told else []
 
@@ -191,7 +191,7 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
 def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> list[str]:
     """What would decide an open comparison; empty where the leading pair is decided."""
     fewest = min(len(values) for values in rows.values())
-    if lead is not None and lead.settled and fewest >= ENOUGH_SEEDS:
+    if lead is not None and lead.significant and fewest >= ENOUGH_SEEDS:
         return []
     if fewest < ENOUGH_SEEDS:
         text = f"What would decide it: {ENOUGH_SEEDS} seeds of {words.every} (`--seeds {_first_seeds(ENOUGH_SEEDS)}`)"

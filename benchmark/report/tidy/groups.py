@@ -30,6 +30,13 @@ def shared(record: Record) -> dict[str, Any]:
     return asked
 
 
+def named_dataset(record: Record) -> str:
+    """The dataset with its settings: `pacs (size=112, task=single)`."""
+    asked = record.asked
+    told = ", ".join(f"{name}={_short(spell(value))}" for name, value in asked.dataset_settings.items())
+    return f"{asked.dataset} ({told})" if told else asked.dataset
+
+
 def group_of(record: Record) -> str:
     """The hash of what rows of one table must share."""
     return name_of(shared(record))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from benchmark.core.recipe import FrozenModel
 from benchmark.core.record import Record
@@ -40,6 +41,8 @@ class Published(FrozenModel):
     evidence: Evidence
     strict: bool
     """Whether it is what a row of the strict protocol is held against."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """Settings of our dataset without which our images are other ones, and nothing of ours stands beside the row."""
     accuracy: dict[str, float]
     sd: dict[str, float]
 
@@ -86,12 +89,16 @@ def beside(ours: Estimate, low: float, high: float) -> tuple[float, float | None
 
 
 def facts(record: Record) -> list[Published]:
-    """The published rows of a run's method, dataset and source; none for a variant."""
+    """The published rows of a run's method, dataset and source that are of its images; none for a variant."""
     asked = record.asked
     if asked.variant:
         return []
     key = (asked.dataset, asked.source, asked.method)
-    return [p for p in published_numbers().published if (p.dataset, p.source, p.method) == key]
+    return [
+        row
+        for row in published_numbers().published
+        if (row.dataset, row.source, row.method) == key and row.data.items() <= asked.dataset_settings.items()
+    ]
 
 
 def ours(runs: Sequence[Record], target: str) -> tuple[Estimate, list[str]] | None:

@@ -115,7 +115,7 @@ class Pair:
     more_seeds: int | None
 
     @property
-    def settled(self) -> bool:
+    def significant(self) -> bool:
         """Whether Holm's test tells the two apart, on as many seeds as a claim needs."""
         return settles(self.p_holm, self.difference.n)
 
@@ -152,16 +152,16 @@ def best(rows: Mapping[str, Seeds]) -> str:
 
 def supported_best(rows: Mapping[str, Seeds]) -> str | None:
     """The best row if it beats every other one after Holm's correction, on ENOUGH_SEEDS: the only one that a table may
-    print bold. Where there is ERM it is also settled against ERM among all rows, which the tables of differences show.
-    None where no row does."""
+    print bold. Where there is ERM it also differs significantly from ERM among all rows, which the tables of
+    differences show. None where no row does."""
     first = best(rows)
     pairs = compare(rows, first)
-    beaten = [pair for pair in pairs if pair.settled and pair.difference.mean < 0]
+    beaten = [pair for pair in pairs if pair.significant and pair.difference.mean < 0]
     if not pairs or len(beaten) < len(rows) - 1:
         return None
     if first == "erm" or "erm" not in rows:
         return first
-    return first if any(pair.row == first and pair.settled for pair in compare(rows, "erm")) else None
+    return first if any(pair.row == first and pair.significant for pair in compare(rows, "erm")) else None
 
 
 @dataclass(frozen=True)
