@@ -60,7 +60,7 @@ def published_map(path: Path) -> Tensor:
     """The map [31,31] of error rates in [0,1]. Raises UsageError where it is missing or none."""
     what = "the published map, float32 [31,31] in [0,1], zero in the centre"
     if not path.exists():
-        raise UsageError(f"{path} is missing: {what}")
+        raise UsageError(f"{path} is missing: {what}, from the authors' repository; docs/sensitivity.md")
     try:
         found = np.load(io.BytesIO(content(path, LARGEST_MAP)), allow_pickle=False)
         if found.shape != (31, 31) or found.dtype.kind != "f" or not ((found >= 0) & (found <= 1)).all():

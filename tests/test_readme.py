@@ -2,9 +2,12 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from docs.site import tables
 from tests.conftest import ROOT
@@ -58,3 +61,14 @@ def test_make_targets_named_in_the_readme_exist() -> None:
     assert {"bench", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_constraints_pin_every_package_that_the_project_names_to_a_version_it_allows() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"==[^*]+", str(each.specifier)) for each in pinned)
+    versions = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in pinned}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        asked = Requirement(text)
+        assert asked.specifier.contains(versions[canonicalize_name(asked.name)]), text

@@ -83,7 +83,7 @@ def screenshot() -> bytes:
     """The head of the page as a PNG. Raises FileNotFoundError without a browser."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         raise FileNotFoundError("no chromium on PATH")
     with sync_playwright() as running:

@@ -102,7 +102,7 @@ def test_without_ray_the_fix_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run.main(["--engine", "ray", "--out", str(tmp_path)]) == 2
-    assert "pip install 'dg-referee[ray]'" in capsys.readouterr().err
+    assert "pip install 'ray>=2.44'" in capsys.readouterr().err
 
 
 def test_a_task_needs_nothing_but_what_it_is_given(tmp_path: Path, plugin: Path) -> None:

@@ -48,7 +48,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
         import ray  # noqa: PLC0415 - an extra, which most people lack
     except ImportError as problem:
         raise UsageError(
-            "--engine ray: Ray is not installed; pip install 'dg-referee[ray]', or in a checkout pip install '.[ray]'"
+            "--engine ray: Ray is not installed; pip install 'ray>=2.44', or in a checkout pip install '.[ray]'"
         ) from problem
     try:
         if address and ":" in address:  # Ray would try for minutes
