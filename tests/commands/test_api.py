@@ -16,12 +16,12 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 import benchmark
-from benchmark import api
+from benchmark import api, run
 from benchmark.api import Results
 from benchmark.comparison import Comparison
 from benchmark.core.errors import UsageError
 from benchmark.report.figures import all_figures
-from benchmark.runs import plan_file
+from benchmark.runs import plan_file, torch_state
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from tests.faults.harness import plugin
@@ -312,16 +312,73 @@ def test_what_the_caller_has_set_in_torch_changes_no_number(tmp_path: Path) -> N
     assert plain.tolist() == among.tolist()
 
 
-def test_a_precision_that_is_set_by_torchs_newer_names_is_as_before() -> None:
-    products = torch.backends.cuda.matmul
-    before = torch.get_float32_matmul_precision()
-    products.fp32_precision = "tf32"
+def test_a_comparison_in_bf16_has_the_numbers_of_the_command(tmp_path: Path) -> None:
+    """An autocast around it kept the first copy of every weight, so that training moved weights that nothing read."""
+    found = benchmark.compare(
+        methods="erm", seeds=0, steps=20, device="cpu", evaluations=1, sensitivity_images=0, precision="bf16",
+        out=tmp_path / "python", progress=False,
+    )  # fmt: skip
+    words = "--methods erm --seeds 0 --steps 20 --device cpu --evaluations 1 --sensitivity-images 0 --precision bf16"
+    assert run.main([*words.split(), "--out", str(tmp_path / "command")]) == 0
+    by_command = benchmark.results(tmp_path / "command")
+    assert found.accuracy["accuracy"].tolist() == by_command.accuracy["accuracy"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("places", "value"),
+    [
+        ([], ""),
+        ([torch.backends.cuda.matmul], "tf32"),
+        ([torch.backends.cudnn.conv], "ieee"),  # type: ignore[attr-defined]
+        ([torch.backends.cudnn.conv, torch.backends.cudnn.rnn], "ieee"),  # type: ignore[attr-defined]
+        ([torch.backends], "tf32"),
+        ([torch.backends], "ieee"),
+        ([torch.backends.mkldnn.matmul], "bf16"),  # type: ignore[attr-defined]
+    ],
+)
+def test_precisions_that_are_set_by_torchs_newer_names_are_as_before(places: list[Any], value: str) -> None:
+    def now() -> list[str]:
+        return [place.fp32_precision for place in torch_state.PRECISIONS]
+
+    with as_in_a_new_process():  # and afterwards as this process had it
+        with as_in_a_new_process():
+            plain = now()
+        for place in places:
+            place.fp32_precision = value
+        mine = now()
+        with as_in_a_new_process():
+            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", True)
+            assert now() == plain
+        assert now() == mine
+
+
+@pytest.mark.parametrize("older", ["highest", "high", "medium"])
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_precisions_that_are_set_by_torchs_older_names_are_as_before(older: str, convolutions: bool) -> None:
+    with as_in_a_new_process():
+        torch.set_float32_matmul_precision(older)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        with as_in_a_new_process():
+            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", True)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (older, convolutions)
+
+
+def test_a_default_device_is_the_cpu_within_and_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's meta device in the place of a GPU."""
+    monkeypatch.setattr(torch_state, "on_gpu", lambda device: device.type == "meta")
+    with torch.device("meta"):
+        with as_in_a_new_process():
+            assert torch.zeros(1).device.type == "cpu"
+        assert torch.zeros(1).device.type == "meta"
+    assert torch.get_default_device().type == "cpu"
+    torch.set_default_device("meta")
     try:
         with as_in_a_new_process():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert products.fp32_precision == "tf32"
+            assert torch.zeros(1).device.type == "cpu"
+        assert torch.zeros(1).device.type == "meta"
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_default_device(None)
+    assert torch.zeros(1).device.type == "cpu"
 
 
 def test_no_comparison_begins_while_another_is_under_way(tmp_path: Path) -> None:
