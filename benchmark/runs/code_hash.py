@@ -7,7 +7,6 @@ counts by its syntax tree: an edited statement changes the hash; a comment, a do
 import ast
 import hashlib
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,6 @@ HASHED = ("core", "networks", "ops", "sensitivity", "corruptions", "data", "trai
 UNHASHED = ("data/remote",)
 """Where files come from: their bytes are checked, and every image is in the fingerprint."""
 OURS = {"benchmark", "methods", "datasets"}
-INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
 
 def code_hash(plugins: Iterable[str]) -> str:
@@ -59,9 +57,21 @@ def _with_imports(path: Path, found: list[Path]) -> list[Path]:
         file = getattr(sys.modules.get(name), "__file__", None)
         if file and name.partition(".")[0] not in OURS | sys.stdlib_module_names and Path(file).suffix == ".py":
             other = Path(file).resolve()
-            if other not in found and not any(map(other.is_relative_to, INSTALLED)):
+            if other not in found and not _installed(name, Path(file).absolute()):
                 _with_imports(other, found)
     return found
+
+
+def _installed(name: str, file: Path) -> bool:
+    """Whether pip put a module where it lies: its folder of packages, wherever on Python's path that is (a site folder
+    or one of `pip --target`), says which packages it has."""
+    depth = name.count(".") + (file.stem == "__init__")
+    return _holds_packages(file.parents[depth]) if depth < len(file.parents) else False
+
+
+@cache
+def _holds_packages(folder: Path) -> bool:
+    return any(folder.glob("*.dist-info"))
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

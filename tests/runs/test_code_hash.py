@@ -125,6 +125,24 @@ def test_what_a_plugin_imports_from_beside_it_counts(tmp_path: Path, monkeypatch
     assert len(set(found)) == 3
 
 
+def test_packages_do_not_count_wherever_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `pip --target FOLDER`, with FOLDER on PYTHONPATH."""
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    (tmp_path / "site" / "far_package").mkdir(parents=True)
+    for name in ("__init__", "inner"):
+        (tmp_path / "site" / "far_package" / f"{name}.py").write_text("STRENGTH = 1\n")
+    (tmp_path / "site" / "far_module.py").write_text("STRENGTH = 1\n")
+    path = tmp_path / "own_method.py"
+    path.write_text("import far_module\nimport far_package.inner\nfrom far_package import STRENGTH, inner\n")
+    for name in ("far_module", "far_package", "far_package.inner"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    code_hash._holds_packages.cache_clear()
+    assert plugin_hash(path) != file_hash(path)
+    (tmp_path / "site" / "far_package-1.0.dist-info").mkdir()
+    code_hash._holds_packages.cache_clear()
+    assert plugin_hash(path) == file_hash(path)
+
+
 def test_files_of_this_project_count_alone() -> None:
     """What they import is hashed as the referee's. The plugins beside the findings have records, too."""
     kinds: tuple[registry.Kind, ...] = ("method", "dataset")
