@@ -63,11 +63,13 @@ def batch(x: Any, name: str) -> Tensor:
     plain = plain.repeat(1, 3, 1, 1) if grey(x) else plain
     if x.dtype == torch.uint8:
         return plain / 255
-    if on_gpu(x):  # the host would have to wait for the answer
-        return plain
-    if not ((plain >= -ROUNDING) & (plain <= 1 + ROUNDING)).all():
+    clamped = plain.clamp(0, 1)
+    near = (plain - clamped).abs() <= ROUNDING
+    if on_gpu(x):  # the host would have to wait for an answer
+        return torch.where(near, clamped, plain)
+    if not near.all():
         raise UsageError(f"augmentation('{name}') takes float images in [0,1]; normalise after it, not before")
-    return plain.clamp(0, 1)
+    return clamped
 
 
 def like(view: Tensor, x: Any) -> Any:

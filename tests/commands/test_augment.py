@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from benchmark import augmentation, networks, registry
+from benchmark import augmentation, networks, registry, samples
 from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from tests import toy
@@ -381,6 +381,15 @@ def test_what_resampling_leaves_outside_by_rounding_is_put_back() -> None:
     x = BATCH.unit().clone()
     x[0, 0, 0, :2] = torch.tensor([1.0000001, -1e-7])
     torch.testing.assert_close(augmented("augmix", x), augmented("augmix", x.clamp(0, 1)), rtol=0, atol=0)
+
+
+def test_on_a_gpu_rounding_is_put_back_and_what_is_no_rounding_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked for there, so normalised images are not refused; they are not cut either."""
+    monkeypatch.setattr(samples, "on_gpu", lambda device: True)
+    x = BATCH.unit().clone()
+    x[0, 0, 0, :4] = torch.tensor([1.00001, -1e-5, 1.5, -0.5])
+    found = samples.batch(x, "augmix")
+    torch.testing.assert_close(found[0, 0, 0, :4], torch.tensor([1.0, 0.0, 1.5, -0.5]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", sorted(ALONE))
