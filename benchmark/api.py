@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch.distributed as dist
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -138,11 +139,17 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     global settings of torch are as before afterwards. An interruption keeps finished runs and checkpoints; the same
     call goes on from there.
 
-    Raises UsageError for bad input, and where another call is under way in this process; OSError where results cannot
+    Raises UsageError for bad input, where another call is under way in this process, and where the process is in a
+    group of torch.distributed; OSError where results cannot
     be written; KeyboardInterrupt when interrupted.
     """
     values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
     args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
+    if dist.is_available() and dist.is_initialized():
+        raise UsageError(
+            "benchmark.compare: this process is in a group of torch.distributed, and its runs would be trained "
+            "together with those of the others. Call it in a process that is in none; nproc=N splits a run over N"
+        )
     console = Console(file=sys.stdout, force_jupyter=False, width=120)
     with _alone(), as_in_a_new_process(), registry.plugins(args.plugin), signals.as_guest():
         shared.forget()

@@ -69,6 +69,8 @@ def prepare(args: Args) -> Comparison:
         jobs = plan(args)
     except UsageError as problem:
         raise plan_file.blamed(args, problem) from problem
+    for job in jobs:
+        _ = job.code  # of the files as they are now, which is how they were imported: they may be edited before the run
     _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
     if args.save_plan is not None:

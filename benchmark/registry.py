@@ -9,103 +9,33 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import importlib
 import importlib.util
-import os
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 from pydantic import ValidationError
 
-from benchmark import contracts
+from benchmark import contracts, plugin_files
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import canonical_json
 from benchmark.core.settings import names_of
+from benchmark.plugin_files import load_plugins, plugins
 
 if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known without them
     from benchmark.data import Dataset
     from benchmark.method import Method
 
+__all__ = ["Found", "Kind", "find", "load_plugins", "make", "names", "outline", "plugins", "source_file", "summary"]
+
 Kind: TypeAlias = contracts.Kind
 Found: TypeAlias = "type[Method] | type[Dataset]"
-_plugins: dict[Path, ModuleType] = {}
-
-
-def load_plugins(paths: Iterable[Path]) -> None:
-    """Imports these plugin files in the place of any earlier ones; each is code and runs as the user.
-
-    Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
-    """
-    _plugins.clear()
-    for path, given in {Path(path).resolve(): path for path in paths}.items():
-        if not path.is_file():
-            raise UsageError(f"--plugin {given}: no such file")
-        try:
-            content = path.read_bytes()
-        except OSError as problem:
-            raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
-        # A method and a dataset may have one file name; and what is remembered of a module is not of one edited since.
-        own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
-        name = f"dg_referee_plugin_{path.stem}_{own}"
-        loader = _AsItIs(name, str(path)) if path.suffix == ".py" else None
-        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-        if spec is None or spec.loader is None:
-            raise UsageError(f"--plugin {given}: not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        try:
-            with _torch_as_it_is():
-                spec.loader.exec_module(module)
-        except UsageError as problem:
-            raise UsageError(f"--plugin {given}: {problem}") from problem
-        except (Exception, SystemExit) as problem:
-            raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
-        if not any(contracts.defines(module, kind) for kind in get_args(Kind)):
-            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
-        _plugins[path] = module
-
-
-class _AsItIs(SourceFileLoader):
-    """Reads and writes no bytecode: that goes by a file's size and the second of its last change, and so may be that of
-    another state of it; and nothing is left beside a user's file."""
-
-    def path_stats(self, path: str | bytes) -> NoReturn:
-        raise OSError
-
-
-@contextmanager
-def _torch_as_it_is() -> Iterator[None]:
-    """Raises UsageError, and undoes it, where what is imported within sets what all methods' numbers depend on."""
-    torch = importlib.import_module("torch")
-    before = torch.get_default_dtype(), torch.is_grad_enabled()
-    try:
-        yield
-        if (torch.get_default_dtype(), torch.is_grad_enabled()) != before:
-            raise UsageError("importing it set torch's default type or gradient mode, which all methods share")
-    finally:
-        torch.set_default_dtype(before[0])
-        torch.set_grad_enabled(before[1])
-
-
-@contextmanager
-def plugins(paths: Iterable[Path]) -> Iterator[None]:
-    """Within, these plugin files are loaded; afterwards those from before are again. Raises as load_plugins does."""
-    before = dict(_plugins)
-    try:
-        load_plugins(paths)
-        yield
-    finally:
-        _plugins.clear()
-        _plugins.update(before)
 
 
 def names(kind: Kind) -> list[str]:
@@ -221,9 +151,9 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
             add(item.name, module, functools.partial(importlib.import_module, module))
     for point in _installed(f"dg_referee.{kind}s", tuple(sys.path)):
         add(point.name, f"entry point {point.value}", functools.partial(_loaded, point))
-    for path, plugin in _plugins.items():
+    for path, plugin in plugin_files.loaded.items():
         if contracts.defines(plugin, kind):
-            add(path.stem, str(path), functools.partial(_plugins.__getitem__, path))
+            add(path.stem, str(path), functools.partial(plugin_files.loaded.__getitem__, path))
     return {name: load for name, (_, load) in found.items()}
 
 

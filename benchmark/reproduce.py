@@ -18,12 +18,11 @@ from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
-from benchmark.report.tidy.stats import Estimate
+from benchmark.report.tidy.stats import LEAST_SEEDS, Estimate
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
-LEAST_SEEDS = 3
 ROUNDING = 0.06
 """Points within which two printed figures are one, rounded to one decimal or to two."""
 Verdict = Literal["inside", "mean inside", "mean outside", "outside", "too few seeds", "data missing", "not run"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import moved, registry
+from benchmark import moved, plugin_files, registry
 from benchmark.core import images, rng, timing
 from benchmark.data import image_files
 from benchmark.ops import augmix, operations
@@ -81,7 +81,7 @@ def forget() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_older_path_is_imported_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(plugin_files, "loaded", {})
     forget()
     yield
     forget()
@@ -122,7 +122,7 @@ def test_a_method_written_against_the_older_paths_gets_the_same_objects(tmp_path
     assert issubclass(moved.MovedWarning, DeprecationWarning)
     with pytest.warns(moved.MovedWarning) as heard:
         registry.load_plugins([path])
-    found = vars(registry._plugins[path])
+    found = vars(plugin_files.loaded[path])
     same = {
         "Asked": import_module("benchmark.core.record").Asked, "Ascent": pixel.PixelAttack, "Images": images.Images,
         "NINE": operations.NINE, "OPS": operations.OPS, "OpName": operations.OpName, "attack": pixel.attack_pixels,
@@ -147,7 +147,7 @@ def test_a_dataset_written_against_the_older_paths_is_read(tmp_path: Path) -> No
         registry.load_plugins([plugin(tmp_path, "older", DATASET)])
     part = registry.make("dataset", "older", {}).load("plain", "train", None)
     assert isinstance(part, images.Images)
-    assert rng.key is vars(registry._plugins[tmp_path / "older.py"])["rng"].key
+    assert rng.key is vars(plugin_files.loaded[tmp_path / "older.py"])["rng"].key
 
 
 def test_a_name_that_never_was_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 
-from benchmark import registry
+from benchmark import plugin_files, registry
 from benchmark.core.errors import UsageError
 from benchmark.runs.plan import expand_all, parse_settings
 from tests.conftest import ROOT
@@ -41,7 +41,7 @@ class Dataset(data.Dataset):
 
 @pytest.fixture(autouse=True)
 def _forget_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(plugin_files, "loaded", {})
 
 
 def plugin(folder: Path, name: str, text: str = PLUGIN) -> Path:
@@ -177,6 +177,19 @@ def test_a_file_is_loaded_as_it_is_and_its_folder_is_left_as_it_was(
     assert [found.name for found in tmp_path.iterdir()] == ["twice.py"]
 
 
+def test_a_module_beside_a_plugin_is_loaded_anew_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text is in the hash of the plugin's code. What a plugin was not the first to import stays as it is."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = plugin(tmp_path, "twice", "from aside_of_twice import WEIGHT\n" + PLUGIN.replace("2.0", "WEIGHT"))
+    for weight in ("2.0", "31.0"):
+        (tmp_path / "aside_of_twice.py").write_text(f"WEIGHT = {weight}\n")
+        registry.load_plugins([path])
+        assert registry.make("method", "twice", {}).settings()["weight"] == float(weight)
+    registry.load_plugins([])
+    assert "aside_of_twice" not in sys.modules
+    assert {"json", "torch", "benchmark.method"} <= sys.modules.keys()
+
+
 @pytest.mark.parametrize("passes", ["'three'", "0", "float('nan')", "None", "property(lambda self: 3.0)"])
 def test_passes_that_are_no_number_are_named(tmp_path: Path, passes: str) -> None:
     text = f"from benchmark import method\n\n\n@method.frozen()\nclass Method(method.Method):\n    passes = {passes}\n"
@@ -233,14 +246,19 @@ def test_a_plugin_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("import torch\ntorch.set_default_dtype(torch.float64)\n", "importing it set torch's default type or gradient"),
-        ("import torch\ntorch.set_grad_enabled(False)\n", "importing it set torch's default type or gradient"),
+        ("import torch\ntorch.set_default_dtype(torch.float64)\n", "importing it set torch's default type, gradient"),
+        ("import torch\ntorch.set_grad_enabled(False)\n", "importing it set torch's default type, gradient"),
+        ("import torch\ntorch.backends.cudnn.benchmark = True\n", "importing it set torch's default type, gradient"),
+        ("import torch\ntorch.backends.mkldnn.enabled = False\n", "importing it set torch's default type, gradient"),
+        ("import torch\ntorch.set_float32_matmul_precision('medium')\n", "importing it set torch's default type"),
     ],
 )
 def test_a_plugin_leaves_torch_as_it_is(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError, match=rf"odd\.py: {says}"):
         registry.load_plugins([plugin(tmp_path, "odd", text + PLUGIN)])
     assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+    assert [torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark] == [True, False]
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ counts by its syntax tree: an edited statement changes the hash; a comment, a do
 
 import ast
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+
+from benchmark.plugin_files import own_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HASHED = ("core", "networks", "ops", "sensitivity", "corruptions", "data", "training", "method.py")
 UNHASHED = ("data/remote",)
 """Where files come from: their bytes are checked, and every image is in the fingerprint."""
-OURS = {"benchmark", "methods", "datasets"}
 
 
 def code_hash(plugins: Iterable[str]) -> str:
@@ -54,24 +54,10 @@ def _with_imports(path: Path, found: list[Path]) -> list[Path]:
     except (SyntaxError, ValueError):
         return found
     for name in _imported(tree):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file and name.partition(".")[0] not in OURS | sys.stdlib_module_names and Path(file).suffix == ".py":
-            other = Path(file).resolve()
-            if other not in found and not _installed(name, Path(file).absolute()):
-                _with_imports(other, found)
+        other = own_file(name)
+        if other and other not in found:
+            _with_imports(other, found)
     return found
-
-
-def _installed(name: str, file: Path) -> bool:
-    """Whether pip put a module where it lies: its folder of packages, wherever on Python's path that is (a site folder
-    or one of `pip --target`), says which packages it has."""
-    depth = name.count(".") + (file.stem == "__init__")
-    return _holds_packages(file.parents[depth]) if depth < len(file.parents) else False
-
-
-@cache
-def _holds_packages(folder: Path) -> bool:
-    return any(folder.glob("*.dist-info"))
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from benchmark import registry
 from benchmark.core.record import Asked, Record
+from benchmark.plugin_files import require_unedited
 from benchmark.runs import machine
 from benchmark.runs.code_hash import code_hash, plugin_hash
 from benchmark.training.pipeline import Options
@@ -89,6 +90,7 @@ def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
     meanwhile does not run in this process. A reload makes another class."""
     found = registry.find(kind, name)
     if found not in _HASHES:
+        require_unedited(registry.source_file(kind, name))
         _HASHES[found] = plugin_hash(registry.source_file(kind, name))
     return _HASHES[found]
 

@@ -18,6 +18,14 @@ PRECISIONS: tuple[Any, ...] = (
 """Where torch holds one, by its newer names: that of all first. What is set for mkldnn itself, torch sets for all."""
 
 
+SWITCHES = (
+    (torch.backends.mkldnn, "enabled", True),
+    (torch.backends.cudnn, "enabled", True),
+    (torch.backends.cudnn, "benchmark", False),
+)
+"""What chooses how numbers are computed, and how a new process has it."""
+
+
 @contextmanager
 def float32() -> Iterator[None]:
     """Within, new tensors of floats are float32."""
@@ -32,8 +40,8 @@ def float32() -> Iterator[None]:
 @contextmanager
 def as_in_a_new_process() -> Iterator[None]:
     """Within, nothing is left of what the caller set of torch's default type, a GPU as default device, inference and
-    gradient modes, autocast, and the precision of matrix products and convolutions. Afterwards that is back, as are the
-    threads, the global generator and the choice of deterministic algorithms."""
+    gradient modes, autocast, the precision of matrix products and convolutions, and SWITCHES. Afterwards that is back,
+    as are the threads, the global generator and the choice of deterministic algorithms."""
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as plain:
@@ -41,6 +49,9 @@ def as_in_a_new_process() -> Iterator[None]:
         plain.callback(torch.set_rng_state, generator)
         plain.callback(torch.set_num_threads, threads)
         plain.enter_context(_precisions())
+        for place, name, own in SWITCHES:
+            plain.callback(setattr, place, name, getattr(place, name))
+            setattr(place, name, own)
         plain.enter_context(_on_no_gpu())
         plain.enter_context(float32())
         plain.enter_context(torch.inference_mode(mode=False))

@@ -114,7 +114,7 @@ def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, 
             | {name: over_seeds(found[row]) for name, found in seeds.items()}
             | {title: against.get("difference", "–")}
             | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
-            | {"n": len(values[row])}
+            | {"n": against.get("n", str(len(values[row])))}
         )
     return markdown(pd.DataFrame(lines))
 

@@ -363,6 +363,26 @@ def test_precisions_that_are_set_by_torchs_older_names_are_as_before(older: str,
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (older, convolutions)
 
 
+def test_what_chooses_how_numbers_are_computed_is_as_in_a_new_process_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+
+    def now() -> tuple[Any, bool]:
+        return torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark
+
+    with as_in_a_new_process():
+        assert now() == (True, False)
+    assert now() == (False, True)
+
+
+def test_no_comparison_is_made_in_a_group_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs split their batches over the group that is there: those of two processes would become one."""
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    with pytest.raises(UsageError, match=r"in a group of torch\.distributed"):
+        benchmark.compare(methods="erm", out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_default_device_is_the_cpu_within_and_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's meta device in the place of a GPU."""
     monkeypatch.setattr(torch_state, "on_gpu", lambda device: device.type == "meta")

@@ -403,7 +403,9 @@ def test_rows_that_failed_are_named_beside_the_answer() -> None:
 
 
 def test_too_little_to_judge_is_said_to_be_so() -> None:
-    assert "without a spread" in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
+    assert "from 1 seed, too few to judge it by." in verdict([ERM[0], *seeds("augmix", 60.0)]).reasons[0]
+    equal = verdict([*seeds("erm", 50.0, 51.0, 49.0), *seeds("augmix", 60.0, 61.0, 59.0)])
+    assert "from 3 seeds, without a spread to judge it by." in equal.reasons[0]
     assert verdict(ERM).answer == "Only ERM has an accuracy: there is nothing to compare it with."
     assert verdict([failed("gud", 0)]).answer == "No run of this comparison has reached an accuracy."
     lost = verdict([*(failed("erm", seed) for seed in range(5)), *seeds("augmix", 50.0, 51.0, 49.0, 50.0, 50.0)])

@@ -69,19 +69,23 @@ def lines(made: list[Record]) -> dict[str, dict[str, str]]:
 
 
 def test_numbers_by_hand() -> None:
-    found = lines(RUNS)
-    assert list(found) == ["erm", "augmix", "gud", "mada"]  # ERM, then the best first, then what has no mean
-    half = stats.t.ppf(0.975, 1) * 2
+    third = [*level("erm", 2, 52.0), *level("augmix", 2, 63.5)]
+    found = lines([*RUNS, *third, *level("prime", 0, 41.0), *level("prime", 1, 44.0)])
+    assert list(found) == ["erm", "augmix", "prime", "gud", "mada"]  # ERM, then the best first, then what has no mean
+    half = stats.t.ppf(0.975, 2) * 2 / 3**0.5
     assert found["erm"] == {
-        "from art": "42.0 ± 2.8", "from photo": "52.0 ± 2.8", "from sketch9": "62.0 ± 2.8",
-        "mean": "52.0 ± 2.8", "worst": "47.0 ± 2.8", "minus ERM": "–", "95 %, all at once": "–", "p (Holm)": "–",
-        "mean, 95 %": f"[{52 - half:.1f}, {52 + half:.1f}]", "n": "2",
+        "from art": "42.0 ± 2.0", "from photo": "52.0 ± 2.0", "from sketch9": "62.0 ± 2.0",
+        "mean": "52.0 ± 2.0", "worst": "47.0 ± 2.0", "minus ERM": "–", "95 %, all at once": "–", "p (Holm)": "–",
+        "mean, 95 %": f"[{52 - half:.1f}, {52 + half:.1f}]", "n": "3",
     }  # fmt: skip
-    test = stats.ttest_1samp([10.0, 12.0], 0)
-    low, high = test.confidence_interval(0.95)  # gud has one seed in common and is in no family
-    assert found["augmix"] | {"mean": "63.0 ± 4.2", "minus ERM": "+11.0", "p (Holm)": f"{test.pvalue:.3f}"} == (
+    test = stats.ttest_1samp([10.0, 12.0, 11.5], 0)
+    low, high = test.confidence_interval(0.95)  # prime and gud have two seeds and one in common: they are in no family
+    assert found["augmix"] | {"mean": "63.2 ± 3.0", "minus ERM": "+11.2", "p (Holm)": f"{test.pvalue:.3f}"} == (
         found["augmix"] | {"95 %, all at once": f"[{low:.1f}, {high:.1f}]"}
     )
+    assert (found["prime"]["minus ERM"], found["prime"]["95 %, all at once"], found["prime"]["p (Holm)"]) == (
+        "-9.5", "–", "–",
+    )  # fmt: skip
 
 
 def test_only_a_seed_from_every_source_counts() -> None:
@@ -102,6 +106,7 @@ def test_only_a_seed_from_every_source_counts() -> None:
         "gud: mean and worst over the sources leave out seed 1 (failed from photo; not run from sketch9)",
         "mada: mean and worst over the sources leave out seed 0 (not run from sketch9); seed 1 (not run from "
         "any source)",
+        "gud: over its seeds erm has 50.0",
     ]
 
 
@@ -316,7 +321,9 @@ def test_the_figure_shows_each_source_and_their_mean(saved: list[Figure]) -> Non
     source_means.over_sources(campaign, Path())
     (figure,) = saved
     (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["erm", "augmix", "gud", "mada"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "erm, n = 2", "augmix, n = 3", "gud, n = 1", "mada, n = 0",
+    ]  # fmt: skip
     points = [
         (line.get_marker(), round(float(np.asarray(line.get_xdata())[0]), 1), int(np.asarray(line.get_ydata())[0]))
         for line in axes.lines

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmark import registry
+from benchmark import plugin_files, registry
 from benchmark.runs import code_hash
 from benchmark.runs.code_hash import file_hash, plugin_hash, referee_files
 from benchmark.runs.job import code_of
@@ -136,10 +136,10 @@ def test_packages_do_not_count_wherever_they_are_installed(tmp_path: Path, monke
     path.write_text("import far_module\nimport far_package.inner\nfrom far_package import STRENGTH, inner\n")
     for name in ("far_module", "far_package", "far_package.inner"):
         monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
-    code_hash._holds_packages.cache_clear()
+    plugin_files._holds_packages.cache_clear()
     assert plugin_hash(path) != file_hash(path)
     (tmp_path / "site" / "far_package-1.0.dist-info").mkdir()
-    code_hash._holds_packages.cache_clear()
+    plugin_files._holds_packages.cache_clear()
     assert plugin_hash(path) == file_hash(path)
 
 

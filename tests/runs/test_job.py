@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from benchmark import registry
+from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.runs import arithmetic, machine
 from benchmark.runs import job as jobs
@@ -89,6 +90,15 @@ def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_
         assert jobs.code_of("edited", "minidigits") != before
     with registry.plugins([path]):
         assert jobs.code_of("edited", "minidigits") != before
+
+
+def test_code_that_was_edited_before_its_hash_was_taken_is_refused(tmp_path: Path) -> None:
+    """What ran would be the old text, under the hash of the new one."""
+    path = plugin(tmp_path, "edited", "pass")
+    with registry.plugins([path]):
+        path.write_text(path.read_text() + "\nANOTHER = 1\n")
+        with pytest.raises(UsageError, match=r"edited\.py: it was edited after it was loaded; start again"):
+            jobs.code_of("edited", "minidigits")
 
 
 def test_code_that_is_reloaded_has_the_hash_of_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,12 @@ LARGE: dict[str, Any] = {"marker": "D", "markersize": 4.5, "markeredgewidth": 0.
 
 def over_sources(campaign: Campaign, path: Path) -> Path:
     """A line for each row, in the order of the table: a small marker for each source, the mean over its seeds, and a
-    large one for the mean over all sources, of the seeds that have them all, with its `span`."""
+    large one for the mean over all sources, of the n seeds that have them all, with its `span`."""
     shapes = {source: SHAPES[i % len(SHAPES)] for i, source in enumerate(campaign.sources)}
-    means, names = campaign.over("mean"), [layout.wrapped(row, 1) for row in campaign.ordered]
+    means = campaign.over("mean")
+    seeds_of = {row: len(means.get(row, {})) for row in campaign.ordered}
+    several = len({*seeds_of.values()}) > 1
+    names = [layout.wrapped(f"{row}, n = {n}" if several else row, 1) for row, n in seeds_of.items()]
     high = max(0.24, *(layout.height(name) + 0.05 for name in names))
     patterns: set[str] = set()
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):

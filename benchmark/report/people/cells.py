@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.core.escaping import one_line
 from benchmark.core.record import Record
-from benchmark.report.tidy.stats import estimate
+from benchmark.report.tidy.stats import ALPHA, estimate
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ def spread(values: Mapping[str, float], why: str, digits: int = 1, *, bold: bool
 def interval(low: float | None, high: float | None, digits: int = 1) -> str:
     """[low, high], or a dash where there is none."""
     return "–" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as tables print it; with a digit more where three would hide on which side of the level it lies."""
+    return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == f"{ALPHA:.3f}" else f"{p:.3f}"
 
 
 def why_empty(runs: Sequence[Record]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread, why_empty
+from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, p_text, spread, why_empty
 from benchmark.report.tidy.comparisons import (
     behind,
     best_of,
@@ -40,7 +40,7 @@ def told(pair: Pair) -> dict[str, str]:
         "versus": pair.versus,
         "difference": f"{found.mean:+.1f}",
         "95 %, all at once": interval(*(pair.interval or (None, None))),
-        "p (Holm)": "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "p (Holm)": "–" if p is None else p_text(p),
         "n": str(found.n),
         "more seeds to settle": "–" if p is None else more,
     }

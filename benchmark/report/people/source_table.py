@@ -102,6 +102,11 @@ def _notes(campaign: Campaign) -> list[str]:
                 gaps.setdefault(_why(campaign, row, without, seed), []).append(str(seed))
         told = "; ".join(f"seed {', '.join(seeds)} ({why})" for why, seeds in gaps.items())
         notes += [f"{row}: mean and worst over the sources leave out {told}"] if told else []
+    means = campaign.over("mean")
+    for row, mine in means.items():
+        theirs = {seed: value for seed, value in means.get("erm", {}).items() if seed in mine}
+        if theirs and theirs != means["erm"]:
+            notes.append(f"{row}: over its seeds erm has {sum(theirs.values()) / len(theirs):.1f}")
     for source, rows in campaign.sources.items():
         runs = [run for mine in rows.values() for run in mine if run.accuracy]
         outside, inside = columns(runs)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.core.record import Record
+from benchmark.report.people.cells import p_text
 from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.rows import throughput_rows
-from benchmark.report.tidy.stats import ENOUGH_SEEDS, Pair, Seeds, best, compare, supported_best
+from benchmark.report.tidy.stats import ENOUGH_SEEDS, LEAST_SEEDS, Pair, Seeds, best, compare, supported_best
 
 Members = Mapping[str, Sequence[Record]]
 
@@ -179,9 +180,10 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
         level = round(abs(found.mean), 1) == 0
         text += f", {'level with' if level else f'{abs(found.mean):.1f} points {where}'} {_name(reference)}{theirs}"
     if lead.interval is None or lead.p_holm is None:
-        return f"{text}, from {found.n} {'seed' if found.n == 1 else 'seeds'} without a spread to judge it by."
+        why = "too few to judge it by" if found.n < LEAST_SEEDS else "without a spread to judge it by"
+        return f"{text}, from {found.n} {'seed' if found.n == 1 else 'seeds'}, {why}."
     low, high = lead.interval
-    p = "p < 0.001" if lead.p_holm < 0.001 else f"p = {lead.p_holm:.3f}"
+    p = f"p {'' if lead.p_holm < 0.001 else '= '}{p_text(lead.p_holm)}"
     return (
         f"{text} (95 % interval {low:.1f} to {high:.1f} for all rows at once, {found.n} paired seeds; {p} after Holm's "
         "correction)."

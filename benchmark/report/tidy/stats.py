@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 
 ALPHA = 0.05
+LEAST_SEEDS = 3
+"""Common seeds below which a pair is not judged: it has no p and no interval, and makes those of others no wider."""
 ENOUGH_SEEDS = 5
 """Seeds of every row below which nothing is claimed: no row is bold, and the answer is that it is undecided."""
 MOST_SEEDS = 50
@@ -104,7 +106,7 @@ def settles(p_holm: float | None, n: int) -> bool:
 class Pair:
     """A row against another: the estimate of its differences over common seeds, and p before and after Holm's
     correction over the whole family. interval: of all differences of the family at once (`simultaneous`). p and
-    interval are None where fewer than two seeds are common or all differences are equal."""
+    interval are None where fewer than LEAST_SEEDS seeds are common or all differences are equal."""
 
     row: str
     versus: str
@@ -127,18 +129,19 @@ def compare(rows: Mapping[str, Seeds], versus: str) -> list[Pair]:
 
 def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -> list[Pair]:
     """The first row of each pair minus the second, paired by seed; all are one Holm family. Pairs without a common seed
-    are left out."""
+    are left out; the family are those with LEAST_SEEDS."""
     found = {}
     for row, versus in pairs:
         common = sorted(rows[row].keys() & rows[versus].keys())
         if common:
             found[row, versus] = estimate([rows[row][seed] - rows[versus][seed] for seed in common])
-    p = {pair: value for pair, difference in found.items() if (value := p_value(difference)) is not None}
+    judged = {pair: p_value(difference) for pair, difference in found.items() if difference.n >= LEAST_SEEDS}
+    p = {pair: value for pair, value in judged.items() if value is not None}
     adjusted, family = holm(p), max(1, len(p))
     return [
         Pair(
             *pair, difference, p.get(pair), adjusted.get(pair),
-            simultaneous(difference, family),
+            simultaneous(difference, family) if pair in p else None,
             seeds_to_settle(difference, family, adjusted.get(pair)),
         )
         for pair, difference in found.items()

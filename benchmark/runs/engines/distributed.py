@@ -19,6 +19,7 @@ from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
+from benchmark.runs import machine
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.perform import Outcome, inputs, perform, record_of
@@ -135,4 +136,5 @@ def follow(job: Job, folder: Path) -> None:
     """Trains along with the process that performs the run; raises what the method raises."""
     method = registry.make("method", job.asked.method, job.asked.settings)
     loaded, _ = inputs(job)
-    train_along(job.asked, method, loaded, folder=folder, options=job.options)
+    with machine.threads(job.asked.recipe):  # as the process that performs the run
+        train_along(job.asked, method, loaded, folder=folder, options=job.options)

@@ -1,0 +1,139 @@
+"""Loads the files given with --plugin: each is code and runs as the user."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn, get_args
+
+from benchmark import contracts
+from benchmark.core.errors import UsageError
+
+OURS = {"benchmark", "methods", "datasets"}
+"""The packages of this project."""
+SWITCHES = ("mkldnn.enabled", "cudnn.enabled", "cudnn.benchmark")
+"""In torch.backends: they choose how all methods' numbers are computed."""
+loaded: dict[Path, ModuleType] = {}
+"""The plugins of this process."""
+_helpers: set[str] = set()
+"""Names of the user's own modules that plugins were the first to import."""
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """Imports these plugin files in the place of any earlier ones; each is code and runs as the user.
+
+    Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
+    """
+    loaded.clear()
+    for helper in _helpers:  # it may have been edited since, as the plugin may
+        sys.modules.pop(helper, None)
+    _helpers.clear()
+    for path, given in {Path(path).resolve(): path for path in paths}.items():
+        if not path.is_file():
+            raise UsageError(f"--plugin {given}: no such file")
+        try:
+            content = path.read_bytes()
+        except OSError as problem:
+            raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
+        name = _module_name(path, content)
+        loader = _AsItIs(name, str(path)) if path.suffix == ".py" else None
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"--plugin {given}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        before = {*sys.modules}
+        try:
+            with _torch_as_it_is():
+                spec.loader.exec_module(module)
+        except UsageError as problem:
+            raise UsageError(f"--plugin {given}: {problem}") from problem
+        except (Exception, SystemExit) as problem:
+            raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
+        finally:
+            _helpers.update(name for name in sys.modules.keys() - before if own_file(name))
+        if not any(contracts.defines(module, kind) for kind in get_args(contracts.Kind)):
+            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
+        loaded[path] = module
+
+
+def _module_name(path: Path, content: bytes) -> str:
+    """A method and a dataset may have one file name; and what is remembered of a module is not of one edited since."""
+    own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
+    return f"dg_referee_plugin_{path.stem}_{own}"
+
+
+def require_unedited(path: Path) -> None:
+    """Raises UsageError where this is a plugin's file and no longer what was loaded."""
+    module = loaded.get(path)
+    if module and _module_name(path, path.read_bytes()) != module.__name__:
+        raise UsageError(f"--plugin {path}: it was edited after it was loaded; start again to run what it is now")
+
+
+def own_file(name: str) -> Path | None:
+    """The Python file of an imported module that is neither this project's nor Python's nor installed, else None."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if not file or Path(file).suffix != ".py" or name.partition(".")[0] in OURS | sys.stdlib_module_names:
+        return None
+    path = Path(file).absolute()
+    depth = name.count(".") + (path.stem == "__init__")
+    return None if depth < len(path.parents) and _holds_packages(path.parents[depth]) else path.resolve()
+
+
+@cache
+def _holds_packages(folder: Path) -> bool:
+    """Whether pip installs into a folder, which then says what is there: a site folder, or one of `pip --target`."""
+    return any(folder.glob("*.dist-info"))
+
+
+class _AsItIs(SourceFileLoader):
+    """Reads and writes no bytecode: that goes by a file's size and the second of its last change, and so may be that of
+    another state of it; and nothing is left beside a user's file."""
+
+    def path_stats(self, path: str | bytes) -> NoReturn:
+        raise OSError
+
+
+@contextmanager
+def _torch_as_it_is() -> Iterator[None]:
+    """Raises UsageError, and undoes it, where what is imported within sets what all methods' numbers depend on."""
+    torch = importlib.import_module("torch")
+    places = {name: getattr(torch.backends, name.partition(".")[0]) for name in SWITCHES}
+
+    def now() -> list[Any]:
+        own = [torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_float32_matmul_precision()]
+        return [*own, *(getattr(place, name.partition(".")[2]) for name, place in places.items())]
+
+    before = now()
+    try:
+        yield
+        if now() != before:
+            raise UsageError(
+                "importing it set torch's default type, gradient mode, precision of products or torch.backends."
+                f"{{{','.join(SWITCHES)}}}, which all methods share"
+            )
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_grad_enabled(before[1])
+        torch.set_float32_matmul_precision(before[2])
+        for (name, place), value in zip(places.items(), before[3:], strict=True):
+            setattr(place, name.partition(".")[2], value)
+
+
+@contextmanager
+def plugins(paths: Iterable[Path]) -> Iterator[None]:
+    """Within, these plugin files are loaded; afterwards those from before are again. Raises as load_plugins does."""
+    before = dict(loaded)
+    try:
+        load_plugins(paths)
+        yield
+    finally:
+        loaded.clear()
+        loaded.update(before)
