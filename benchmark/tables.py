@@ -22,6 +22,7 @@ from benchmark.core.record import Record
 from benchmark.core.regular_files import content as plain_content
 from benchmark.report import page, table_files
 from benchmark.report.all_tables import SOMETIMES, render
+from benchmark.report.figures.palette import NAMES
 from benchmark.report.provenance import trace
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.job import code_of, outdated
@@ -31,8 +32,11 @@ from benchmark.runs.store import Store
 
 def write_all(store: Store) -> tuple[list[Record], Path]:
     """Writes the tables, figures and page of all records below the store; returns the records and the page's path. Once
-    more where another process replaced a run meanwhile. Raises UsageError where a file of a run is damaged."""
+    more where another process replaced a run meanwhile. Raises UsageError where a file of a run is damaged.
+
+    No other process may do so meanwhile."""
     records = store.read_all()
+    _discard_parts(store.out)
     try:
         write(store, records)
         return records, page.write(store, records)
@@ -40,6 +44,14 @@ def write_all(store: Store) -> tuple[list[Record], Path]:
         if store.read_all() == records:
             raise
     return write_all(store)
+
+
+def _discard_parts(out: Path) -> None:
+    """Deletes what processes that were killed have left of tables, figures and pages that they were writing."""
+    for folder, name in ((out, r"index\.html"), (out / "tables", r"\w+\.\w+"), (out / "figures", NAMES.pattern)):
+        for path in folder.glob(".*") if folder == out else folder.rglob(".*"):
+            if re.fullmatch(rf"\.{name}\.\d+", path.name) and not path.is_dir():
+                path.unlink(missing_ok=True)
 
 
 def write(store: Store, records: Sequence[Record]) -> None:

@@ -387,6 +387,18 @@ def test_a_folder_without_runs_is_a_usage_error(tmp_path: Path, capsys: pytest.C
     assert "no runs there" in capsys.readouterr().err
 
 
+def test_what_a_killed_process_left_of_a_file_is_deleted(tmp_path: Path) -> None:
+    """And nothing that only looks alike."""
+    store = fill(tmp_path, RUNS[:3])
+    lost = ("tables/.accuracy.csv.2030", ".index.html.7", "figures/.gains_x.png.9")
+    mine = (".notes.md.7", "tables/.accuracy.csv", "figures/.mine.png.9", "tables/accuracy.csv.2030")
+    for name in (*lost, *mine):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    tables.write_all(store)
+    assert [name for name in (*lost, *mine) if (tmp_path / name).exists()] == [*mine]
+
+
 def test_latex_is_booktabs_without_special_characters_left() -> None:
     odd = record("erm", 0, source="R&D_50%#1")
     maps = MAPS | {odd.run_id: error_map(odd)}
