@@ -15,7 +15,7 @@ from benchmark.report.people.accuracy_table import lines, notes
 from benchmark.report.people.cells import Cell
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy import paper
-from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
+from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows, rankings
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.overlap import operations, overlaps
 from benchmark.report.tidy.rows import accuracy_rows
@@ -194,6 +194,8 @@ def test_ranks_are_over_the_seeds_that_all_ranked_rows_have() -> None:
     assert frame["average_rank"].to_dict() == {"erm": 1.0, "augmix": 2.0, "gud": 3.0}
     used = {run_id for ids in frame["run_ids"] for run_id in ids.split()}
     assert used == {run.run_id for run in made if run.asked.seed == 0}
+    ((_, _, told),) = rankings(made).values()
+    assert [text.partition(" ")[2] for text in told] == ["(n = 1)", "(n = 1)"]
     apart = scored(record("augmix", 2, dataset="pacs"), {"a": 1.0})
     more = [scored(record(method, 0, dataset="pacs"), {"a": 1.0}) for method in ("erm", "gud")]
     assert rank_rows([*made, *more, apart]).equals(rank_rows(made))  # no seed in common there: no vote

@@ -84,7 +84,8 @@ together."""
 
 
 def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, list[Record]], list[str]]]:
-    """Average ranks over comparisons (dataset, source): the ranks, the runs of each row, and the comparisons' names.
+    """Average ranks over comparisons (dataset, source): the ranks, the runs of each row, and the comparisons, each
+    with its number of seeds.
 
     A comparison has one vote, its means over the shifted targets: targets are tested with the same networks, so a rank
     for each would count one training many times. Where a source was run with several networks or lengths, that with the
@@ -102,17 +103,19 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
         means = {place: seeds_of(rows, "mean") for place, rows in places.items()}
         ranked = set.intersection(*(set(values) for values in means.values()))
         blocks: dict[str, dict[str, float]] = {}
+        told: list[str] = []
         runs: dict[str, list[Record]] = {}
         for place, values in means.items():
             common = set.intersection(*(set(values[row]) for row in ranked)) if ranked else set()
             if not common:
                 continue
+            told.append(f"{place} (n = {len(common)})")
             blocks[place] = {row: sum(values[row][seed] for seed in common) / len(common) for row in ranked}
             for row in ranked:
                 runs.setdefault(row, []).extend(run for run in places[place][row] if run.asked.seed in common)
         ranks = average_ranks([*blocks.values()])
         if ranks is not None:
-            found[key] = ranks, runs, [*blocks]
+            found[key] = ranks, runs, told
     return found
 
 
