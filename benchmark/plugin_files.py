@@ -107,8 +107,14 @@ def _torch_as_it_is() -> Iterator[None]:
     torch = importlib.import_module("torch")
     places = {name: getattr(torch.backends, name.partition(".")[0]) for name in SWITCHES}
 
+    def products() -> str:
+        try:
+            return str(torch.get_float32_matmul_precision())
+        except RuntimeError:  # it was set by torch's newer names
+            return ""
+
     def now() -> list[Any]:
-        own = [torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_float32_matmul_precision()]
+        own = [torch.get_default_dtype(), torch.is_grad_enabled(), products()]
         return [*own, *(getattr(place, name.partition(".")[2]) for name, place in places.items())]
 
     before = now()
@@ -122,7 +128,8 @@ def _torch_as_it_is() -> Iterator[None]:
     finally:
         torch.set_default_dtype(before[0])
         torch.set_grad_enabled(before[1])
-        torch.set_float32_matmul_precision(before[2])
+        if before[2] and products() != before[2]:
+            torch.set_float32_matmul_precision(before[2])
         for (name, place), value in zip(places.items(), before[3:], strict=True):
             setattr(place, name.partition(".")[2], value)
 

@@ -177,6 +177,17 @@ def test_a_file_is_loaded_as_it_is_and_its_folder_is_left_as_it_was(
     assert [found.name for found in tmp_path.iterdir()] == ["twice.py"]
 
 
+def test_a_plugin_loads_whatever_the_caller_has_set_in_torch(tmp_path: Path) -> None:
+    products = torch.backends.cuda.matmul
+    products.fp32_precision = "tf32"
+    try:
+        registry.load_plugins([plugin(tmp_path, "twice")])
+        assert products.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert registry.make("method", "twice", {}).settings()["weight"] == 2.0
+
+
 def test_a_module_beside_a_plugin_is_loaded_anew_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its text is in the hash of the plugin's code. What a plugin was not the first to import stays as it is."""
     monkeypatch.syspath_prepend(str(tmp_path))
