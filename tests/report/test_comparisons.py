@@ -12,7 +12,7 @@ from benchmark.registry import make, names
 from benchmark.report import page
 from benchmark.report.all_tables import render
 from benchmark.report.people.accuracy_table import lines, notes
-from benchmark.report.people.cells import Cell
+from benchmark.report.people.cells import Cell, p_text
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows, rankings
@@ -180,6 +180,11 @@ def test_searched_comparisons_are_ranked_apart_from_those_at_default_settings() 
     }
     searched = "steps, each method's best of 4 settings on source validation"
     assert found == {"steps": {"erm": 1.0, "augmix": 2.0}, searched: {"erm": 2.0, "augmix": 1.0}}
+
+
+def test_a_p_value_shows_on_which_side_of_the_level_it_lies() -> None:
+    values = (0.0004, 0.001, 0.0371, 0.0494, 0.0495, 0.0502, 0.0506, 1.0)
+    assert [*map(p_text, values)] == ["< 0.001", "0.001", "0.037", "0.049", "0.0495", "0.0502", "0.051", "1.000"]
 
 
 def test_ranks_are_over_the_seeds_that_all_ranked_rows_have() -> None:
