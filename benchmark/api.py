@@ -140,8 +140,7 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     call goes on from there.
 
     Raises UsageError for bad input, where another call is under way in this process, and where the process is in a
-    group of torch.distributed; OSError where results cannot
-    be written; KeyboardInterrupt when interrupted.
+    group of torch.distributed; OSError where results cannot be written; KeyboardInterrupt when interrupted.
     """
     values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
     args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))

@@ -19,7 +19,7 @@ from benchmark.core.record import Record
 from benchmark.runs import arithmetic, plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.job import Job, Listener, take_hashes
 from benchmark.runs.plan import plan
 from benchmark.runs.search import Row, rows, settled, untried
 from benchmark.runs.shared import data_facts
@@ -69,8 +69,7 @@ def prepare(args: Args) -> Comparison:
         jobs = plan(args)
     except UsageError as problem:
         raise plan_file.blamed(args, problem) from problem
-    for job in jobs:
-        _ = job.code  # of the files as they are now, which is how they were imported: they may be edited before the run
+    take_hashes((job.asked.method, job.asked.dataset) for job in jobs)
     _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
     if args.save_plan is not None:

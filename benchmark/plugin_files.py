@@ -18,8 +18,8 @@ from benchmark.core.errors import UsageError
 
 OURS = {"benchmark", "methods", "datasets"}
 """The packages of this project."""
-SWITCHES = ("mkldnn.enabled", "cudnn.enabled", "cudnn.benchmark")
-"""In torch.backends: they choose how all methods' numbers are computed."""
+SWITCHES = {"mkldnn.enabled": True, "cudnn.enabled": True, "cudnn.benchmark": False}
+"""In torch.backends: they choose how all methods' numbers are computed. As a new process has them."""
 loaded: dict[Path, ModuleType] = {}
 """The plugins of this process."""
 _helpers: set[str] = set()
@@ -101,11 +101,18 @@ class _AsItIs(SourceFileLoader):
         raise OSError
 
 
+def switches() -> Iterator[tuple[Any, str, bool]]:
+    """SWITCHES as modules of torch, the attributes' names, and values."""
+    backends = importlib.import_module("torch").backends
+    for name, own in SWITCHES.items():
+        module, _, switch = name.partition(".")
+        yield getattr(backends, module), switch, own
+
+
 @contextmanager
 def _torch_as_it_is() -> Iterator[None]:
     """Raises UsageError, and undoes it, where what is imported within sets what all methods' numbers depend on."""
     torch = importlib.import_module("torch")
-    places = {name: getattr(torch.backends, name.partition(".")[0]) for name in SWITCHES}
 
     def products() -> str:
         try:
@@ -115,7 +122,7 @@ def _torch_as_it_is() -> Iterator[None]:
 
     def now() -> list[Any]:
         own = [torch.get_default_dtype(), torch.is_grad_enabled(), products()]
-        return [*own, *(getattr(place, name.partition(".")[2]) for name, place in places.items())]
+        return [*own, *(getattr(place, switch) for place, switch, _ in switches())]
 
     before = now()
     try:
@@ -130,8 +137,8 @@ def _torch_as_it_is() -> Iterator[None]:
         torch.set_grad_enabled(before[1])
         if before[2] and products() != before[2]:
             torch.set_float32_matmul_precision(before[2])
-        for (name, place), value in zip(places.items(), before[3:], strict=True):
-            setattr(place, name.partition(".")[2], value)
+        for (place, switch, _), value in zip(switches(), before[3:], strict=True):
+            setattr(place, switch, value)
 
 
 @contextmanager

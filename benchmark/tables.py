@@ -48,8 +48,12 @@ def write_all(store: Store) -> tuple[list[Record], Path]:
 
 def _discard_parts(out: Path) -> None:
     """Deletes what processes that were killed have left of tables, figures and pages that they were writing."""
-    for folder, name in ((out, r"index\.html"), (out / "tables", r"\w+\.\w+"), (out / "figures", NAMES.pattern)):
-        for path in folder.glob(".*") if folder == out else folder.rglob(".*"):
+    for paths, name in (
+        (out.glob(".*"), r"index\.html"),
+        ((out / "tables").glob(".*"), r"\w+\.\w+"),
+        ((out / "figures").rglob(".*"), NAMES.pattern),
+    ):
+        for path in paths:
             if re.fullmatch(rf"\.{name}\.\d+", path.name) and not path.is_dir():
                 path.unlink(missing_ok=True)
 

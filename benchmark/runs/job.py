@@ -3,6 +3,7 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -85,13 +86,22 @@ def code_of(method: str, dataset: str) -> str:
     return code_hash([_file_hash("method", method), _file_hash("dataset", dataset)])
 
 
+def take_hashes(pairs: Iterable[tuple[str, str]]) -> None:
+    """Of the files of these methods and datasets, as they are now, which is how they were imported: they may be edited
+    before they are run."""
+    for method, dataset in set(pairs):
+        _file_hash("method", method)
+        _file_hash("dataset", dataset)
+
+
 def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
     """The hash of the file that defines it, as it was when this was first asked for since its import: what is edited
     meanwhile does not run in this process. A reload makes another class."""
     found = registry.find(kind, name)
     if found not in _HASHES:
-        require_unedited(registry.source_file(kind, name))
-        _HASHES[found] = plugin_hash(registry.source_file(kind, name))
+        path = registry.source_file(kind, name)
+        require_unedited(path)
+        _HASHES[found] = plugin_hash(path)
     return _HASHES[found]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from benchmark.core.devices import on_gpu
+from benchmark.plugin_files import switches
 
 INHERITED = "none"
 """A precision that is that of the place above."""
@@ -16,14 +17,6 @@ PRECISIONS: tuple[Any, ...] = (
     *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),  # type: ignore[attr-defined]
 )
 """Where torch holds one, by its newer names: that of all first. What is set for mkldnn itself, torch sets for all."""
-
-
-SWITCHES = (
-    (torch.backends.mkldnn, "enabled", True),
-    (torch.backends.cudnn, "enabled", True),
-    (torch.backends.cudnn, "benchmark", False),
-)
-"""What chooses how numbers are computed, and how a new process has it."""
 
 
 @contextmanager
@@ -40,7 +33,8 @@ def float32() -> Iterator[None]:
 @contextmanager
 def as_in_a_new_process() -> Iterator[None]:
     """Within, nothing is left of what the caller set of torch's default type, a GPU as default device, inference and
-    gradient modes, autocast, the precision of matrix products and convolutions, and SWITCHES. Afterwards that is back,
+    gradient modes, autocast, the precision of matrix products and convolutions, and plugin_files.SWITCHES. Afterwards
+    that is back,
     as are the threads, the global generator and the choice of deterministic algorithms."""
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -49,7 +43,7 @@ def as_in_a_new_process() -> Iterator[None]:
         plain.callback(torch.set_rng_state, generator)
         plain.callback(torch.set_num_threads, threads)
         plain.enter_context(_precisions())
-        for place, name, own in SWITCHES:
+        for place, name, own in switches():
             plain.callback(setattr, place, name, getattr(place, name))
             setattr(place, name, own)
         plain.enter_context(_on_no_gpu())

@@ -1,5 +1,7 @@
 """docs/datasets/pacs_inputs.py: what it makes is what the published runs read."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,9 @@ def test_the_weights_are_those_of_the_published_runs_to_the_byte(
 
 def test_images_become_jpegs_of_112_pixels_as_the_published_copys(data_dir: Path, tmp_path: Path) -> None:
     """They keep names and folders, the lists are copied, and the encoder's settings are those of the published copy."""
+    archive = data_dir / "pacs112.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"no {archive}")
     source = tmp_path / "PACS"
     (source / "images" / "photo" / "dog").mkdir(parents=True)
     (source / "splits").mkdir()
@@ -43,9 +48,9 @@ def test_images_become_jpegs_of_112_pixels_as_the_published_copys(data_dir: Path
     assert (tmp_path / "out" / "splits" / "photo_train_kfold.txt").read_text() == "photo/dog/a.png 1\n"
     with Image.open(tmp_path / "out" / "images" / "photo" / "dog" / "a.png") as made:
         assert (made.format, made.size, made.mode) == ("JPEG", (112, 112), "RGB")
-        theirs = next((data_dir / "PACS" / "photo" / "dog").glob("*.jpg"), None)
-        if theirs:
-            with Image.open(theirs) as other:
+        with tarfile.open(archive) as published:
+            member = next(each for each in published if each.name.endswith(".jpg"))
+            with Image.open(io.BytesIO(published.extractfile(member).read())) as other:  # type: ignore[union-attr]
                 assert (made.quantization, made.layer) == (other.quantization, other.layer)  # type: ignore[attr-defined]
 
 

@@ -38,7 +38,7 @@ def drawn(pair: Pair) -> tuple[float, float] | None:
 def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
     """A panel for each comparison, by its title (empty: none), below each other: a line for each of `over_erm`, with
     its interval, which is thick where the difference is significant. An arrow: the interval goes on beyond the axis."""
-    names = [_names(pairs) for pairs in panels.values()]
+    names = [layout.counted([(pair.row, pair.difference.n) for pair in pairs], 1.15) for pairs in panels.values()]
     heights = [sum(map(_high, of)) for of in names]
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):
         figure = Figure(figsize=(palette.WIDTH, sum(heights) + 0.3 * len(heights)))
@@ -49,13 +49,6 @@ def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
             texts = (axes.get_xlabel(), axes.get_title("left"))
             figure.set_figheight(figure.get_figheight() + sum(layout.height(text) for text in texts if text))
         return palette.save(figure, path)
-
-
-def _names(pairs: Sequence[Pair]) -> list[str]:
-    """Of the lines; with the number of seeds where rows differ in it."""
-    several = len({pair.difference.n for pair in pairs}) > 1
-    names = (f"{pair.row}, n = {pair.difference.n}" if several else pair.row for pair in pairs)
-    return [layout.wrapped(name, 1.15) for name in names]
 
 
 def _high(name: str) -> float:

@@ -33,6 +33,12 @@ def height(text: str, size: float = 7) -> float:
     return 1.25 * size / 72 * (text.count("\n") + 1)
 
 
+def counted(seeds: Sequence[tuple[str, int]], inches: float) -> list[str]:
+    """Names of rows, wrapped; each with its number of seeds where rows differ in it."""
+    several = len({n for _, n in seeds}) > 1
+    return [wrapped(f"{name}, n = {n}" if several else name, inches) for name, n in seeds]
+
+
 def wrapped(text: str, inches: float, size: float = 7) -> str:
     """The text on lines of at most `inches`, broken at a space or after `,` or `[`; if a word is too wide for a line,
     after `=` and then `_` too, and in the last resort anywhere."""

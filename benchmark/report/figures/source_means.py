@@ -22,9 +22,7 @@ def over_sources(campaign: Campaign, path: Path) -> Path:
     large one for the mean over all sources, of the n seeds that have them all, with its `span`."""
     shapes = {source: SHAPES[i % len(SHAPES)] for i, source in enumerate(campaign.sources)}
     means = campaign.over("mean")
-    seeds_of = {row: len(means.get(row, {})) for row in campaign.ordered}
-    several = len({*seeds_of.values()}) > 1
-    names = [layout.wrapped(f"{row}, n = {n}" if several else row, 1) for row, n in seeds_of.items()]
+    names = layout.counted([(row, len(means.get(row, {}))) for row in campaign.ordered], 1)
     high = max(0.24, *(layout.height(name) + 0.05 for name in names))
     patterns: set[str] = set()
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):

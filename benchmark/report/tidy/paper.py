@@ -41,18 +41,18 @@ class Published(FrozenModel):
     evidence: Evidence
     strict: bool
     """Whether it is what a row of the strict protocol is held against."""
-    data: dict[str, Any] = Field(default_factory=dict)
-    """Settings of our dataset without which our images are other ones, and nothing of ours stands beside the row."""
     accuracy: dict[str, float]
     sd: dict[str, float]
 
 
 class Papers(FrozenModel):
     """band: points by which a reproduced mean may differ where no deviation was printed. causes: by 'method@dataset',
-    what is known to make ours and theirs differ."""
+    what is known to make ours and theirs differ. images: by dataset, the settings of ours with which it has the images
+    that printed numbers are of; nothing of ours stands beside them with others."""
 
     band: float
     causes: dict[str, list[str]]
+    images: dict[str, dict[str, Any]] = Field(default_factory=dict)
     published: list[Published]
 
 
@@ -93,12 +93,10 @@ def facts(record: Record) -> list[Published]:
     asked = record.asked
     if asked.variant:
         return []
-    key = (asked.dataset, asked.source, asked.method)
-    return [
-        row
-        for row in published_numbers().published
-        if (row.dataset, row.source, row.method) == key and row.data.items() <= asked.dataset_settings.items()
-    ]
+    papers, key = published_numbers(), (asked.dataset, asked.source, asked.method)
+    if not papers.images.get(asked.dataset, {}).items() <= asked.dataset_settings.items():
+        return []
+    return [p for p in papers.published if (p.dataset, p.source, p.method) == key]
 
 
 def ours(runs: Sequence[Record], target: str) -> tuple[Estimate, list[str]] | None:

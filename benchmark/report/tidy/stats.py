@@ -135,8 +135,8 @@ def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -
         common = sorted(rows[row].keys() & rows[versus].keys())
         if common:
             found[row, versus] = estimate([rows[row][seed] - rows[versus][seed] for seed in common])
-    judged = {pair: p_value(difference) for pair, difference in found.items() if difference.n >= LEAST_SEEDS}
-    p = {pair: value for pair, value in judged.items() if value is not None}
+    judged = {pair: difference for pair, difference in found.items() if difference.n >= LEAST_SEEDS}
+    p = {pair: value for pair, difference in judged.items() if (value := p_value(difference)) is not None}
     adjusted, family = holm(p), max(1, len(p))
     return [
         Pair(
