@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name.startswith("-"):
             raise UsageError(f"{name}: name a command first, as in {program('run')} {name}")
         if name not in COMMANDS:
-            raise UsageError(f"'{name}' is no command: {did_you_mean(name, COMMANDS)}")
+            raise UsageError(f"'{name}' is not a command: {did_you_mean(name, COMMANDS)}")
     except UsageError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -6,8 +6,10 @@ loss, its growing pool, its set-up on the source. Empty batches come back empty.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +82,8 @@ class Augmentation(nn.Module):
             seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
             for place, found, (net, known) in zip(places, batches, asked, strict=True):
                 if len(found):
-                    views = self.method.views(net, found, known.to(found.device), Rng(seed, on=found.device), {})
+                    with self._alone():
+                        views = self.method.views(net, found, known.to(found.device), Rng(seed, on=found.device), {})
                     if not isinstance(views, list):
                         raise UsageError(f"{self.name}: its `views` has to return a list of images [B,3,H,W]")
                     leaves[place] = samples.like(views[0].detach(), leaves[place])
@@ -94,6 +97,11 @@ class Augmentation(nn.Module):
             return nn.Identity(), known
         check_place(self.name, net, batch)
         return Attacked(self.name, samples.FirstChannel(self.name, net) if samples.grey(x) else net, highest), known
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        """An attack changes its network's mode and puts it back, so threads take turns at one network."""
+        (net,) = self.attacked
+        return nullcontext() if net is None else _turns.setdefault(net, Lock())
 
     def _check_located(self, kind: str) -> None:
         """Raises UsageError where what lies in an image might not stay where it is."""
@@ -114,6 +122,16 @@ class Augmentation(nn.Module):
             f"sample, or take a method that moves none, e.g. randconv{fix}"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The generator by its state: a DataLoader that spawns its workers cannot send them the generator itself."""
+        return vars(self) | {"generator": self.generator and self.generator.get_state().numpy().tobytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if drawn := state["generator"]:
+            state["generator"] = torch.Generator()
+            state["generator"].set_state(torch.frombuffer(bytearray(drawn), dtype=torch.uint8))
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+
     def extra_repr(self) -> str:
         return ", ".join([self.name, *(f"{key}={value!r}" for key, value in self.method.settings().items())])
 
@@ -121,6 +139,8 @@ class Augmentation(nn.Module):
 _uncompiled = _disable_dynamo(Augmentation._augment)
 """No part of a compiled graph: threads, Numba and generators are none. Imports torch's compiler when it is called."""
 _imported_in = os.getpid()
+_turns: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()
+os.register_at_fork(after_in_child=_turns.clear)  # the thread that held one is not in the child
 
 
 @contextmanager
@@ -153,7 +173,7 @@ def augmentation(
     alone, uncoupled = cls.alone, cls.uncoupled
     if alone is None or uncoupled is None:
         usable = sorted(other for other in registry.names("method") if _usable(registry.find("method", other)))
-        raise UsageError(f"{name} is no augmentation of a batch of its own; these are: {', '.join(usable)}")
+        raise UsageError(f"{name} cannot be used alone; these can: {', '.join(usable)}")
     for key in alone.keys() & settings.keys():
         raise UsageError(f"augmentation('{name}'): {key} is fixed at {alone[key]!r}, because there is no training here")
     if cls.attacks and net is None:

@@ -62,7 +62,7 @@ def prepare(args: Args) -> Comparison:
 
     The plugins of `args` have to be loaded (registry.load_plugins).
     """
-    tracking, store = trackers(args.track, args.out), Store(args.out)
+    tracking, store = trackers(args.track, args.out), Store(args.out.absolute())
     if not args.dry_run:
         store.prepare()
     try:

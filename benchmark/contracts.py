@@ -6,6 +6,7 @@ The contracts themselves are imported when they are first asked for: they import
 import importlib
 import inspect
 import math
+from contextlib import suppress
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -51,6 +52,9 @@ def read(cls: type[Any], key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     adapter: TypeAdapter[Any] = TypeAdapter(_annotation(cls, key))
+    if value == "null":  # none, where the field takes it: a text field would take the word
+        with suppress(ValidationError):
+            return adapter.validate_python(None)
     readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
     for reading in readings:
         try:

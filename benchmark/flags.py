@@ -86,7 +86,7 @@ DATA = "List datasets, fetch their files, verify them, clear the cache."
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Hold rows of the strict protocol against what their authors printed.
+    """Compare rows of the strict protocol with what authors printed.
 
     For each: ours as mean ± standard deviation in percent, theirs, the difference.
     """
@@ -153,7 +153,7 @@ class Export:
 class Scaling:
     """Print what a matrix of runs costs, from the cost in the run records.
 
-    It is under the common protocol, on one source domain of each dataset.
+    Under the common protocol, with one source domain of each dataset.
     """
 
     methods: Names = ("all",)

@@ -114,12 +114,7 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
     for key in settings:
         if key not in fields:
             raise UsageError(f"{kind} '{name}' has no setting '{key}': {did_you_mean(key, fields)}")
-    try:
-        made: Method | Dataset = cls(**{key: contracts.read(cls, key, value) for key, value in settings.items()})
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join([name, *(str(part) for part in first["loc"][:1])])
-        raise UsageError(f"{where}={first['input']}: {first['msg']}") from problem
+    made: Method | Dataset = _made(cls, name, {key: contracts.read(cls, key, value) for key, value in settings.items()})
     try:
         canonical_json(made.settings())
     except Exception as problem:  # whatever a plugin does
@@ -130,7 +125,17 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
         ) from problem
     if wanted := contracts.unwritten(kind, cls):
         raise UsageError(f"{source_file(kind, name)}: class {kind.title()} has to define `{wanted}`")
-    return made
+    typed: Method | Dataset = _made(cls, name, made.settings())  # a default too: 1 of a float field is 1.0
+    return typed
+
+
+def _made(cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
+    try:
+        return cls(**settings)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join([name, *(str(part) for part in first["loc"][:1])])
+        raise UsageError(f"{where}={first['input']}: {first['msg']}") from problem
 
 
 def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
@@ -139,7 +144,7 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
 
     def add(name: str, where: str, load: Callable[[], ModuleType]) -> None:
         if not re.fullmatch(r"[\w.+-]+", name):
-            raise UsageError(f"{where}: '{name}' is no name for a {kind}; use letters, digits and any of . _ + -")
+            raise UsageError(f"{where}: '{name}' is not a name for a {kind}; use letters, digits and any of . _ + -")
         if name in found:
             raise UsageError(f"two {kind}s are called '{name}': {found[name][0]} and {where}; rename one")
         found[name] = (where, load)

@@ -168,6 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         methods = args.method or tuple(printed)
         found = figures(store.read_all(), papers, methods)
         todo = commands(found, args)
+        if not args.run and not args.out.is_dir():
+            raise UsageError(f"--out {args.out}: no such folder; with --run the missing runs are made there")
         if args.run:
             failed = 0
             for words in todo:

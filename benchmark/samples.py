@@ -125,7 +125,7 @@ def checked_labels(y: Any, count: int, name: str) -> tuple[Tensor, int | None]:
     if on_gpu(found) or not count:
         return found, None
     if int(found.min()) < 0:
-        raise UsageError(f"augmentation('{name}'): label {int(found.min())} is no class; classes count from 0")
+        raise UsageError(f"augmentation('{name}'): label {int(found.min())} is not a class; classes count from 0")
     return found.clone() if found.is_inference() else found, int(found.max())
 
 

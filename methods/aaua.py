@@ -1,7 +1,7 @@
 """AAUA and AAD (He et al., NeurIPS 2024): adversarial statistics of low-frequency amplitudes, and amplitude dropout.
 
 He and co-authors: Towards Combating Frequency Simplicity-biased Learning for Domain Generalization (the repository is
-called AdvFrequency). A = |fft2(x)|, P = angle(fft2(x)), M a square of side l about the constant.
+called AdvFrequency). A = |fft2(x)|, P = angle(fft2(x)), M a square of side l about zero frequency.
 
     recon(A) = |ifft2(A exp(iP))| / max over the batch
     AAUA

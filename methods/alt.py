@@ -35,7 +35,7 @@ FLOOR = 1e-4
 
 @method.frozen()
 class Method(learned.LearnedViews, method.Method):
-    """ALT. Cost: one pass in the first rounds, 13 after them. The settings of the loop are those of LearnedViews."""
+    """ALT. Cost: one pass in the first rounds, 13 after them. Loop settings: benchmark/ops/learned_views.py."""
 
     passes: ClassVar[float] = 11.5
     in_all: ClassVar[bool] = False

@@ -31,7 +31,8 @@ from benchmark.ops.attacks.pixel import attack_pixels
 @method.frozen()
 class Method(PixelPhases, method.Method):
     """Cost: one pass a step, and k phases of T_adv + 1 forward and T_adv backward passes over N0 images; on the
-    released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step. Its settings are PixelPhases'."""
+    released digits recipe 1 + 6 x 312 (16 + 2 x 15)/3 / 10,001 = 3.9 passes a step.
+    Settings: benchmark/ops/attacks/phases.py."""
 
     passes: ClassVar[float] = 3.9
     erm_at: ClassVar[Mapping[str, Any] | None] = {}
@@ -46,7 +47,7 @@ class Method(PixelPhases, method.Method):
     toy: ClassVar[Mapping[str, Any]] = {"batch": 8, "interval": 4, "adv_steps": 2}
 
     def settings(self) -> dict[str, Any]:
-        """As records have held them since before the younger fields, so that the ids of those runs still hold."""
+        """As in older records: younger fields only if not at their default. So run ids stay."""
         found = super().settings()
         found["clip"] = {"never": False, "step": True}.get(self.clip, self.clip)
         younger = {"entropy": 0.0, "skip_last": True}

@@ -31,7 +31,8 @@ from benchmark.ops.attacks.pixel import attack_pixels
 @method.frozen()
 class Method(PixelPhases, method.Method):
     """Cost: one pass a step, and k phases of T_adv + 1 forward and T_adv backward passes over N0 images; on digits with
-    GUD's length 1 + 3 x 312 (16 + 2 x 15)/3 / 10,001 = 2.4 passes a step. More settings: PixelPhases."""
+    GUD's length 1 + 3 x 312 (16 + 2 x 15)/3 / 10,001 = 2.4 passes a step.
+    More settings: benchmark/ops/attacks/phases.py."""
 
     passes: ClassVar[float] = 2.4
     in_all: ClassVar[bool] = False

@@ -14,6 +14,7 @@ from benchmark.data.remote import fetch, verify
 from benchmark.data.remote.remote_file import Remote, states
 from benchmark.runs.command_line import arguments, leave, program
 from benchmark.runs.plan import parse_settings
+from benchmark.runs.shared import blaming
 
 Command: TypeAlias = flags.Data
 
@@ -114,7 +115,8 @@ def verify_all(command: flags.Verify) -> int:
     for name in [command.name] if command.name else registry.names("dataset"):
         dataset = _make(name, command.set)
         if command.name or any(remote.there(root) for remote in dataset.remotes()):
-            wrong += _verify(name, dataset, root if dataset.needs_files else None)
+            with blaming(name):
+                wrong += _verify(name, dataset, root if dataset.needs_files else None)
             looked += 1
     if not looked:
         print(f"{root}: no dataset that can be fetched has files there; name one to see what it wants", file=sys.stderr)

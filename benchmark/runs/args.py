@@ -46,11 +46,11 @@ class Experiment:
     set: Settings = ()
     """Settings of methods or datasets, as augmix.severity=1."""
     search: Annotated[int, arg(metavar="N"), UNSAID] = 0
-    """Try N settings of each row, and run the best on source validation (docs/search.md). Its table stands apart."""
+    """Try N settings of each row, and run the best on source validation (docs/search.md). Has its own table."""
     protocol: Annotated[str, arg(metavar="{common,strict}")] = "common"
     """common: one recipe for all methods. strict: each method as its own authors ran it."""
     network: Annotated[str | None, arg(metavar="NAME"), UNSAID] = None
-    """A name of benchmark.networks, or timm:NAME. Its table stands apart. Default: the protocol's."""
+    """A name of benchmark.networks, or timm:NAME. Has its own table. Default: the protocol's."""
     weights: Annotated[str | None, arg(metavar="{scratch,pretrained,FILE}"), UNSAID] = None
     """What networks start from; pretrained is timm's, FILE a .safetensors. Default: the protocol's."""
     plugin: Files = ()
@@ -70,11 +70,11 @@ class Length:
     seconds: Seconds = None
     """Training seconds of each run under --budget time."""
     batch_size: Count = None
-    """Images in a step. Its table stands apart. Default: the protocol's."""
+    """Images in a step. Has its own table. Default: the protocol's."""
     lr: Annotated[float | None, arg(metavar="RATE"), UNSAID] = None
-    """Learning rate. Its table stands apart. Default: the protocol's."""
+    """Learning rate. Has its own table. Default: the protocol's."""
     weight_decay: Annotated[float | None, arg(metavar="RATE"), UNSAID] = None
-    """Its table stands apart. Default: the protocol's."""
+    """Weight decay. Has its own table. Default: the protocol's."""
     evaluations: Count = None
     """How often each run is scored. Default: the protocol's."""
     sensitivity_images: Count = None
@@ -92,7 +92,7 @@ class Machine:
     nproc: Annotated[int, arg(metavar="N")] = 1
     """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
     timeout: Seconds = None
-    """Seconds that a run may take before it is ended as failed. Default: any number."""
+    """Seconds that a run may take before it is ended as failed. Default: no limit."""
     engine: Literal["local", "ray"] = "local"
     """On this machine, or on a Ray cluster (docs/scaling.md)."""
     ray_address: Annotated[str | None, arg(metavar="HOST:PORT"), UNSAID] = None
@@ -108,7 +108,7 @@ class Output:
     save_weights: Flag = False
     """Keep each run's selected network, with a card. Finished runs that kept none are run again."""
     track: Annotated[tuple[str, ...], arg(metavar="{tensorboard,tensorboard:DIR,wandb} ..."), UNSAID] = ()
-    """Send the curves and results of runs there. DIR is OUT/tensorboard where none is given."""
+    """Send curves and results of runs to it. DIR is OUT/tensorboard where none is given."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
     """Finished runs that other code or versions made: do them again, keep them, or stop."""
     checkpoint_seconds: Annotated[float, arg(metavar="SECONDS")] = 30.0
@@ -126,7 +126,7 @@ class Performance:
     """How it computes."""
 
     precision: Precision = "fp32"
-    """tf32 and bf16 round while the network trains (docs/adr/0006). Their tables stand apart."""
+    """tf32 and bf16 round while the network trains (docs/adr/0006). They have their own tables."""
     launch: Flag = False
     """On a GPU, for debugging: replay no captured steps. The same numbers, several times as slowly (docs/adr/0007)."""
     deterministic: Flag = False
@@ -144,7 +144,7 @@ class Other:
     version: Flag = False
     """Print the versions of dg-referee, Python and torch, and stop."""
     trial: Annotated[str | None, arg(metavar="{K,K/N}"), UNSAID] = None
-    """In the commands of records: their settings are trial K of a search, or the best of its N."""
+    """Set by a search, in the commands of records: trial K, or the best of N trials."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], I
         record.warnings.append(told_over)
     if record.weights is not None:
         measured.files["card.md"] = card(record).encode()
-    return Outcome(record, run.curve if run else [], measured.files)
+    return Outcome(record, run.curve if run and run.step else [], measured.files)
 
 
 def _train_and_measure(
@@ -93,6 +93,9 @@ def _train_and_measure(
     train_and_measure(
         asked, method, loaded, classes, folder=folder, options=job.options, report=report, measured=measured
     )
+    if measured.run and not measured.run.step:
+        more = "--steps" if asked.seconds is None else f"--seconds than {asked.seconds:g}"
+        raise UsageError(f"its set-up spent the whole budget of {asked.budget}, so it made no step; give more {more}")
     return {"operations": operations} | measured.parts
 
 

@@ -23,7 +23,7 @@ from benchmark.runs.args import Args, check_numbers, trial_of
 from benchmark.runs.engines import ray
 from benchmark.runs.job import Job
 from benchmark.runs.repeat import command, parts, spell
-from benchmark.runs.shared import data_facts
+from benchmark.runs.shared import blaming, data_facts
 
 
 def plan(args: Args) -> list[Job]:
@@ -42,7 +42,9 @@ def plan(args: Args) -> list[Job]:
     jobs = []
     for seed in dict.fromkeys(args.seeds):
         for dataset in dict.fromkeys(args.datasets):
-            layout = registry.make("dataset", dataset, given.get(dataset, {})).layout(args.data_dir)
+            made = registry.make("dataset", dataset, given.get(dataset, {}))
+            with blaming(dataset):
+                layout = made.layout(args.data_dir)
             for source in dict.fromkeys(args.sources or layout.sources):
                 for name, own in methods:
                     asked, file = ask(args, device.type, seed, dataset, source, name, own, given)
@@ -51,8 +53,8 @@ def plan(args: Args) -> list[Job]:
                             asked=asked,
                             command=command(asked, args),
                             session=session,
-                            out=args.out,
-                            data_dir=args.data_dir,
+                            out=args.out.absolute(),  # a method may go to another folder
+                            data_dir=args.data_dir and args.data_dir.absolute(),
                             plugins=args.plugin,
                             checkpoint_seconds=args.checkpoint_seconds,
                             save_weights=args.save_weights,
@@ -150,7 +152,7 @@ def _check_weights(path: Path) -> None:
         with safe_open(path, "pt") as file:
             file.keys()
     except (SafetensorError, OSError) as problem:
-        raise UsageError(f"--weights {path}: it is no safetensors file, or a damaged one ({problem})") from problem
+        raise UsageError(f"--weights {path}: not a safetensors file, or a damaged one ({problem})") from problem
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:
@@ -166,12 +168,13 @@ def parse_method(text: str) -> tuple[str, dict[str, str]]:
     """'name:field=value,field=value' -> name and settings. Raises UsageError."""
     name, _, rest = text.partition(":")
     registry.find("method", name)
-    settings = {}
+    settings: dict[str, str] = {}
     for part in parts(rest):
         key, equals, value = part.partition("=")
         if not equals:
             raise UsageError(f"--methods {text}: '{part}' is not field=value")
-        settings[key] = value
+        if settings.setdefault(key, value) != value:
+            raise UsageError(f"--methods {text}: {key} is given twice")
     return name, settings
 
 
@@ -183,7 +186,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
         if match is None:
             raise UsageError(f"--set {text}: write it as METHOD.field=value or DATASET.field=value")
         owner, key, value = match.groups()
-        found.setdefault(owner, {})[key] = value
+        if found.setdefault(owner, {}).setdefault(key, value) != value:
+            raise UsageError(f"--set {text}: {owner}.{key} is given twice")
     return found
 
 

@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, Any]:
     found = _parsed(path)
     found.pop(RUN_IDS, None)
     refused = {
-        name: f"it is no part of a plan; give --{name.replace('_', '-')} beside the file"
+        name: f"not part of a plan; give --{name.replace('_', '-')} beside the file"
         for name in BESIDE
     }  # fmt: skip
     values = checked(found, refused, str(path))
@@ -57,7 +57,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except OSError as problem:
         raise UsageError(f"--plan {path}: {problem.strerror or problem}") from problem
     except ValueError as problem:
-        raise UsageError(f"{path}: it is no TOML: {problem}") from problem
+        raise UsageError(f"{path}: not TOML: {problem}") from problem
     ids = found.get(RUN_IDS, [])
     if not isinstance(ids, list) or not all(
         isinstance(each, str) and re.fullmatch("[0-9a-f]{12}", each) for each in ids

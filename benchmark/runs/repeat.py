@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 from benchmark import protocols, registry
@@ -44,6 +45,7 @@ def command(asked: Asked, args: Args) -> str:
 
 def spell(value: Any) -> str:
     """A setting as it is written on the command line and in tables."""
+    value = value.value if isinstance(value, Enum) else value
     return value if isinstance(value, str) else canonical_json(value)
 
 

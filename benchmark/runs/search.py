@@ -80,9 +80,11 @@ def searched(asked: Asked) -> dict[str, Range | Choice]:
     """The ranges of a row's own settings: those that its method declares, but for fields that the row has otherwise
     than the protocol. Raises UsageError where the declaration is no table of Range and Choice."""
     declared: Mapping[str, Any] = registry.find("method", asked.method).searched  # a plugin may have written anything
+    file = registry.source_file("method", asked.method)
+    if not isinstance(declared, Mapping):
+        raise UsageError(f"{file}: searched is {declared!r}; write a dict of benchmark.method.Range and Choice")
     for name, found in declared.items():
         if not isinstance(found, Range | Choice):
-            file = registry.source_file("method", asked.method)
             raise UsageError(f"{file}: searched['{name}'] is {found!r}; write benchmark.method.Range or Choice")
     _, fixed, _ = protocols.recipe_for(asked.protocol, asked.method, asked.dataset)
     plain = registry.make("method", asked.method, fixed).settings()

@@ -4,6 +4,8 @@ import functools
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import torch
 
 from benchmark import data, registry
+from benchmark.core.errors import UsageError
+from benchmark.core.settings import names_of
 from benchmark.training.pipeline import versions
 
 READERS = ("benchmark.data.", "benchmark.datasets.", "benchmark.networks.weights")
@@ -36,9 +40,31 @@ class Facts:
     """For each test domain that is not there: what to put where."""
 
 
+@contextmanager
+def blaming(dataset: str) -> Iterator[None]:
+    """Raises UsageError for whatever a dataset raises within: it may be somebody's plugin."""
+    try:
+        yield
+    except (UsageError, OSError):
+        raise
+    except (Exception, SystemExit) as problem:
+        LOGGER.debug("dataset %s", dataset, exc_info=True)
+        where = f"{registry.source_file('dataset', dataset)}: dataset '{dataset}'"
+        if isinstance(problem, MemoryError) or "can't allocate memory" in str(problem):
+            size = (
+                f", or make them smaller with --set {dataset}.size=N"
+                if "size" in names_of(registry.find("dataset", dataset))
+                else ""
+            )
+            raise UsageError(f"{where}: its images do not fit into memory ({problem}); take fewer{size}") from problem
+        raise UsageError(f"{where} raised {type(problem).__name__}: {problem}") from problem
+
+
 @functools.lru_cache(maxsize=1)  # runs on the same data follow each other, and one load may fill the memory
 def _load(dataset: str, settings: str, source: str, root: Path | None) -> tuple[data.Loaded, list[int]]:
-    loaded = data.load(registry.make("dataset", dataset, json.loads(settings)), source, root)
+    made = registry.make("dataset", dataset, json.loads(settings))
+    with blaming(dataset):
+        loaded = data.load(made, source, root)
     train, val = loaded.train, loaded.val
     if len(train) == len(val) and torch.equal(train.x, val.x) and torch.equal(train.y, val.y):
         loaded.warnings.append("training and validation images are the same: `load` has to give other ones by `split`")

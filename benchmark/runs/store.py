@@ -6,6 +6,7 @@ SHA256SUMS next to a record says what its files were when they were written (`sh
 have none.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +25,21 @@ from benchmark.runs.records import CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, R
 from benchmark.training import checkpoints
 
 
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds it right now. Asked once, where `held` waits a second for each run that is under way."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class Store(Records):
     """Run records below one output folder, and the runs that are to have one."""
 
@@ -40,8 +56,9 @@ class Store(Records):
             probe.unlink()
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
             for run_id in left:
-                with suppress(BusyError), self.working(run_id):
-                    pass
+                if not _is_held(self.runs / f".lock-{run_id}"):
+                    with suppress(BusyError), self.working(run_id):
+                        pass
         except OSError as problem:
             raise UsageError(
                 f"--out {self.out}: cannot write there ({describe(problem)}); choose another folder"

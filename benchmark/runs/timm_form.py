@@ -41,7 +41,7 @@ class Scaling:
 def check(network: str) -> None:
     """Raises NoFormError for a network that is none of timm's."""
     if not network.startswith("timm:"):
-        raise NoFormError(f"{network} is no network of timm; networks timm:NAME have a form in it")
+        raise NoFormError(f"{network} is not a network of timm; networks timm:NAME have a form in it")
 
 
 def scaling(run_dir: Path, record: Record, data_dir: Path | None) -> Scaling:

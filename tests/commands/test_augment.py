@@ -4,6 +4,9 @@ import copy
 import multiprocessing
 import pickle
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -245,7 +248,7 @@ def test_labels_without_a_class_are_named(name: str) -> None:
     for label in (4, 9):
         with pytest.raises(UsageError, match=rf"label {label} is none of the network's classes, 0\.\.3"):
             make(name, Odd())(BATCH.x, torch.full_like(BATCH.y, label))
-    with pytest.raises(UsageError, match="label -1 is no class"):
+    with pytest.raises(UsageError, match="label -1 is not a class"):
         make(name, Odd())(BATCH.x, torch.full_like(BATCH.y, -1))
     with pytest.raises(UsageError, match="labels must be int64"):
         make(name, Odd())(BATCH.x, ["a"] * 8)
@@ -336,8 +339,8 @@ def test_it_shows_its_settings() -> None:
         (lambda: augmentation("augmix", jsd=True), "jsd is fixed at False"),
         (lambda: augmentation("augmix", net=nn.Identity()), "attacks no network; leave net out"),
         (lambda: augmentation("augmix", generator=0), "generator=0: give a CPU generator"),  # type: ignore[arg-type]
-        (lambda: augmentation("erm"), f"these are: {', '.join(sorted(ALONE))}"),
-        (lambda: augmentation("mada"), "mada is no augmentation of a batch of its own"),
+        (lambda: augmentation("erm"), f"these can: {', '.join(sorted(ALONE))}"),
+        (lambda: augmentation("mada"), "mada cannot be used alone"),
         (lambda: augmentation("sada"), r"augmentation('sada', net=net)"),
         (lambda: augmentation("sada"), f"without a network: {', '.join(sorted(ALONE - ATTACKERS))}"),
         (lambda: augmentation("sada", net=nn.Identity(), weight_map="erm"), "weight_map is fixed at 'none'"),
@@ -409,3 +412,31 @@ def test_views_that_are_no_list_are_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(CLASSES["randconv"], "views", lambda self, net, x, *_: x)
     with pytest.raises(UsageError, match="randconv: its `views` has to return a list of images"):
         aug(BATCH.unit())
+
+
+def test_threads_take_turns_at_a_network() -> None:
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = networks.build("mini_convnet", 4, 0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            time.sleep(0.01)  # long enough for the other thread to come in between
+            return self.net(x)
+
+    net = Slow().train()
+    attack = augmentation("augmax", net=net, steps=2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: attack(BATCH.x, BATCH.y), range(6)))
+    assert net.training
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_worker_s_copy_draws_as_the_original() -> None:
+    """The generator travels by its state: as an object it cannot be sent to a process that is spawned."""
+    augment = make("augmix")
+    augment(BATCH.x)
+    assert isinstance(augment.__getstate__()["generator"], bytes)
+    sent = pickle.loads(ForkingPickler.dumps(augment))
+    assert torch.equal(sent(BATCH.x), augment(BATCH.x))
+    assert sent.generator is not augment.generator

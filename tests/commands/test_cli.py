@@ -263,7 +263,7 @@ def test_a_damaged_file_of_weights_is_refused_before_any_run(
     path.write_bytes(b"no tensors")
     words = ["--methods", "erm", "--seeds", "0", "--out", str(tmp_path / "out"), "--weights", str(path), "--dry-run"]
     assert run.main([*words, "--device", "cpu"]) == 2
-    assert f"--weights {path}: it is no safetensors file, or a damaged one" in capsys.readouterr().err
+    assert f"--weights {path}: not a safetensors file, or a damaged one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--steps", "many"], ["--nonsense"], ["--budget", "money"], ["--seeds", "a"]])

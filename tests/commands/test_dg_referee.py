@@ -38,7 +38,7 @@ def test_it_shows_its_commands(words: list[str], capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tabels"], "'tabels' is no command: did you mean 'tables'?"),
+        (["tabels"], "'tabels' is not a command: did you mean 'tables'?"),
         (["compare_map"], "did you mean 'compare-map'?"),
         (["--methods", "erm"], "--methods: name a command first, as in python -m benchmark.run --methods"),
         (["--tyro-print-completion", "csh"], "the shell is bash, zsh or fish"),

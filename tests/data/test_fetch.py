@@ -61,7 +61,7 @@ def test_a_dead_mirror_gives_way_to_the_next(site: Site, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("damage", "size", "message"),
     [
-        (b"<html>moved</html>", len(CONTENT), f"it is 18 bytes there, not {len(CONTENT)}"),
+        (b"<html>moved</html>", len(CONTENT), f"the server has 18 bytes, not {len(CONTENT)}"),
         (CONTENT[:-1] + b"?", len(CONTENT), "does not match the known hash"),
         (b"<html>moved</html>", 0, "does not match the known hash"),
     ],

@@ -209,5 +209,5 @@ def test_its_settings_by_dataset_and_its_own_recipe() -> None:
 
 
 def test_it_is_no_augmentation_of_its_own() -> None:
-    with pytest.raises(UsageError, match="alt is no augmentation of a batch of its own"):
+    with pytest.raises(UsageError, match="alt cannot be used alone"):
         augmentation("alt")

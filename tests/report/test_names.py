@@ -115,7 +115,7 @@ def test_a_method_is_not_called_like_a_row_or_a_setting(tmp_path: Path, name: st
     path.write_text("from benchmark import method\n@method.frozen()\nclass Method(method.Method): ...\n")
     registry.load_plugins([path])
     try:
-        with pytest.raises(UsageError, match="is no name for a method"):
+        with pytest.raises(UsageError, match="is not a name for a method"):
             registry.names("method")
     finally:
         registry.load_plugins([])

@@ -133,7 +133,7 @@ def test_a_network_that_timm_has_not_is_sent_without_its_form_and_says_why(
     assert export.main([str(kept), *TO]) == 0
     hub.repositories["someone/mini"].files["notes.txt"] = b"the owner's"
     for name, network, method, why in (
-        ("own", "mini_convnet", "erm", "mini_convnet is no network of timm"),
+        ("own", "mini_convnet", "erm", "mini_convnet is not a network of timm"),
         ("dubin", "timm:test_resnet", "augmax", "dual_norm=dubin"),
     ):
         folder = run_of(tmp_path / name, network, method)

@@ -112,7 +112,7 @@ def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("stepz = 3", r"plan\.toml: unknown name 'stepz': did you mean 'steps'"),
-        ("jobs = 2", r"plan\.toml: jobs: it is no part of a plan; give --jobs beside the file"),
+        ("jobs = 2", r"plan\.toml: jobs: not part of a plan; give --jobs beside the file"),
         ("data_dir = 'x'", r"plan\.toml: data_dir: .* give --data-dir beside"),
         ("steps = '3'", r"plan\.toml: steps = '3': it has to be a whole number"),
         ("steps = 3.0", r"plan\.toml: steps = 3\.0: it has to be a whole number"),
@@ -124,7 +124,7 @@ def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
         ("steps = 0", r"plan\.toml: steps 0: must be 1 or more"),
         ("seeds = []", r"plan\.toml: seeds: name at least one"),
         ("methods = ['ermm']", r"plan\.toml: unknown method 'ermm': did you mean 'erm'"),
-        ("steps =", r"plan\.toml: it is no TOML: Invalid value"),
+        ("steps =", r"plan\.toml: not TOML: Invalid value"),
         ("run_ids = ['x']", r"plan\.toml: run_ids: it has to be a list of run ids"),
         (
             "methods = ['erm']\nrun_ids = ['0123456789ab']",

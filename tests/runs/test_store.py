@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.core import durable
+from benchmark.core import durable, locks
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Asked, canonical_json
@@ -212,3 +212,12 @@ def test_the_run_id_depends_on_what_was_asked_and_on_nothing_else() -> None:
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()))
 def test_canonical_json_ignores_key_order(value: dict[str, object]) -> None:
     assert canonical_json(value) == canonical_json(dict(reversed(value.items())))
+
+
+def test_runs_of_other_processes_delay_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Slurm array shares one folder: waiting a second for each run that is under way would add up."""
+    (store, _), waited = stored(tmp_path), Mock()
+    monkeypatch.setattr(locks, "sleep", waited)
+    with store.working("0123456789ab"):
+        Store(tmp_path).prepare()
+    waited.assert_not_called()

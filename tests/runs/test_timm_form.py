@@ -105,7 +105,7 @@ def another_function(net: Any) -> None:
 @pytest.mark.parametrize(
     ("network", "change", "says"),
     [
-        ("mini_convnet", None, "mini_convnet is no network of timm; networks timm:NAME have a form in it"),
+        ("mini_convnet", None, "mini_convnet is not a network of timm; networks timm:NAME have a form in it"),
         ("timm:deit_tiny_distilled_patch16_224", None, "not one classifier but ('head', 'head_dist')"),
         ("timm:test_resnet", other_head, "because its method changed it: "),
         ("timm:test_resnet", another_function, "computes something else between features and logits"),

@@ -91,15 +91,15 @@ class Download:
             length = response.headers.get("Content-Length", "")
             total = done + int(length) if length.isdecimal() and int(length) else self.size
             if self.size and total != self.size:
-                raise ValueError(f"it is {total} bytes there, not {self.size}")
+                raise ValueError(f"the server has {total} bytes, not {self.size}")
             if total > self.most:
-                raise ValueError(f"it is {total:,} bytes there; no more than {self.most:,} are taken")
+                raise ValueError(f"the server has {total:,} bytes; the limit is {self.most:,}")
             file.truncate(done)
             file.seek(done)
             while block := response.raw.read1(2**20, decode_content=False):
                 done += len(block)
                 if done > (total or self.most):
-                    raise ValueError(f"it goes on after {total or self.most} bytes")
+                    raise ValueError(f"the server sends more than {total or self.most} bytes")
                 file.write(block)
                 self.progress(done, total)
                 self._keep_pace(len(block))

@@ -149,9 +149,8 @@ def _once_chosen(record: Record, which: str) -> Record:
 
 def _with_defaults(asked: Asked, kinds: Sequence[Mapping[str, Any]]) -> Asked:
     """kinds: the settings that runs of this name have."""
-    absent = object()
     fields = sorted({name for kind in kinds for name in kind})
-    differ = [f for f in fields if any(kind.get(f, absent) != kinds[0].get(f, absent) for kind in kinds)]
+    differ = [f for f in fields if len({canonical_json(kind[f]) if f in kind else None for kind in kinds}) > 1]
     parts = [f"default {f}={_short(spell(asked.settings[f]))}" if f in asked.settings else f"no {f}" for f in differ]
     return asked.model_copy(update={"variant": ",".join([*filter(None, [asked.variant]), *parts])})
 
