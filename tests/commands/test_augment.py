@@ -422,7 +422,8 @@ def test_threads_take_turns_at_a_network() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             time.sleep(0.01)  # long enough for the other thread to come in between
-            return self.net(x)
+            logits: Tensor = self.net(x)
+            return logits
 
     net = Slow().train()
     attack = augmentation("augmax", net=net, steps=2)

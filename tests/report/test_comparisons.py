@@ -388,3 +388,32 @@ def test_the_published_facts_keep_to_their_schema() -> None:
     for key in papers.causes:
         method, _, dataset = key.partition("@")
         assert any(row.strict and (row.method, row.dataset) == (method, dataset) for row in papers.published), key
+
+
+def test_a_claim_that_hangs_on_the_checkpoint_shows_it() -> None:
+    """augmix gains 5 to 7 with the selected networks, -1 to 1 with those of the last step; gud is the best row."""
+    gains = {"erm": (0, 0, 0), "augmix": (5, 6, 7), "gud": (20, 21, 22)}
+    last = {"erm": (0, 0, 0), "augmix": (-1, 0, 1), "gud": (20, 21, 22)}
+    made = [
+        with_last(scored(record(m, s), {"far": 50.0 + gain}), "far", 50.0 + last[m][s])
+        for m, each in gains.items()
+        for s, gain in enumerate(each)
+    ]
+    frame = difference_rows(made).set_index(["target", "method", "versus"]).loc["mean"]
+    assert [*frame.index] == [("augmix", "erm"), ("gud", "erm"), ("augmix", "gud")]  # gud and ERM are judged once
+    selected, under_last = frame["p_holm"].to_dict(), frame["p_holm_last"].to_dict()
+    assert selected["augmix", "erm"] == pytest.approx(1 - 108**0.5 / 110**0.5)  # t = 6 sqrt(3), the larger of the two
+    assert under_last["augmix", "erm"] == 1.0
+    assert under_last["gud", "erm"] == selected["gud", "erm"]
+    (table,) = summarise(made, {})["differences"]
+    assert [line.cells["p, last step"].text for line in table.lines] == ["0.002", "1.000", "–"]  # equal differences
+
+
+def with_last(made: Record, domain: str, value: float) -> Record:
+    """The record with this accuracy of the last step's network in a domain."""
+    assert made.accuracy is not None
+    there = made.accuracy.domains[domain]
+    assert there.accuracy is not None
+    changed = there.model_copy(update={"accuracy": {**there.accuracy, "last": value}})
+    accuracy = made.accuracy.model_copy(update={"domains": made.accuracy.domains | {domain: changed}})
+    return made.model_copy(update={"accuracy": accuracy})

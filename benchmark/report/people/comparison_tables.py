@@ -26,9 +26,13 @@ def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) 
     """Every row's mean over the shifted targets against ERM's and the best row's, and a variant's against its method's,
     seed by seed."""
     values, lines = seeds_of(rows, "mean"), []
-    for pair in pairs(values):
-        runs = ids(behind(pair, values, rows))
-        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in told(pair).items()}, runs))
+    recipe = next(run for runs in rows.values() for run in runs).asked.recipe
+    chosen = recipe.evaluations > 1 and recipe.selection != "last"
+    for pair, under_last in pairs(values, seeds_of(rows, "mean", "last")):
+        runs, texts = ids(behind(pair, values, rows)), told(pair)
+        if chosen:
+            texts["p, last step"] = "–" if under_last is None else p_text(under_last)
+        lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in texts.items()}, runs))
     return Summary(heading, lines, [], group)
 
 

@@ -136,9 +136,10 @@ def _setting(record: Record, place: str) -> str:
     asked, recipe = record.asked, record.asked.recipe
     decay = f", decay {recipe.weight_decay:g}" if recipe.weight_decay else ""
     rates = "" if asked.trial else f" {recipe.lr:g}{decay}"
+    chosen = f"selection {recipe.selection}" if recipe.evaluations > 1 else "tested once, at the end"
     return (
         f"{named_dataset(record)}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
-        f"{rates}, {length(record)} of {recipe.batch_size} images, selection {recipe.selection}{best_of(record)}"
+        f"{rates}, {length(record)} of {recipe.batch_size} images, {chosen}{best_of(record)}"
         f"{hardware(record)}"
     )
 

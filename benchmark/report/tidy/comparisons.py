@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.devices import on_gpu
+from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared
 from benchmark.report.tidy.rows import own_seconds, where
@@ -13,24 +14,34 @@ from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best,
 from benchmark.report.tidy.targets import by_seed, columns, measures
 
 
-def seeds_of(members: Mapping[str, Sequence[Record]], measure: str) -> dict[str, Seeds]:
+def seeds_of(members: Mapping[str, Sequence[Record]], measure: str, rule: Selection | None = None) -> dict[str, Seeds]:
     """By row: the values of one measure (targets.measures) by seed; rows without any are left out."""
-    found = {row: by_seed(runs, measure) for row, runs in members.items()}
+    found = {row: by_seed(runs, measure, rule) for row, runs in members.items()}
     return {row: values for row, values in found.items() if values}
 
 
-def pairs(rows: Mapping[str, Seeds]) -> Iterator[Pair]:
-    """Every row against ERM, then against the best row where that is another; and each method's variants against the
-    method itself. A Holm family is what shares a `versus`."""
+def families(rows: Mapping[str, Seeds]) -> dict[str, list[str]]:
+    """The Holm families: by `versus`, the rows that are compared with it. Every row with ERM; then with the best row
+    where that is another, but for ERM, whose pair with it has been judged; and each method's variants with the method.
+    """
     if not rows:
-        return
-    every = [*(["erm"] if "erm" in rows else []), best(rows)]
-    families = dict.fromkeys(every, rows)
+        return {}
+    found = {"erm": [*rows]} if "erm" in rows else {}
+    found.setdefault(best(rows), [row for row in rows if row != "erm"])
     for method in dict.fromkeys(row.partition("[")[0] for row in rows if "[" in row):
         if method in rows:
-            families.setdefault(method, {row: rows[row] for row in rows if row.partition("[")[0] == method})
-    for versus, family in families.items():
-        yield from compare(family, versus)
+            found.setdefault(method, [row for row in rows if row.partition("[")[0] == method])
+    return found
+
+
+def pairs(rows: Mapping[str, Seeds], last: Mapping[str, Seeds]) -> Iterator[tuple[Pair, float | None]]:
+    """The pairs of all families, each with its p (Holm) where the network of the last step is judged in the place of
+    the one that the headline's rule selects. last: the values of that network."""
+    for versus, family in families(rows).items():
+        there = {row: last[row] for row in family if row in last}
+        under_last = {pair.row: pair.p_holm for pair in compare(there, versus)} if versus in there else {}
+        for pair in compare({row: rows[row] for row in family}, versus):
+            yield pair, under_last.get(pair.row)
 
 
 def behind(pair: Pair, values: Mapping[str, Seeds], rows: Mapping[str, Sequence[Record]]) -> list[Record]:
@@ -40,7 +51,8 @@ def behind(pair: Pair, values: Mapping[str, Seeds], rows: Mapping[str, Sequence[
 
 
 DIFFERENCES = (
-    "dataset protocol method source target versus difference sd low high p p_holm n more_seeds versus_is_best run_ids "
+    "dataset protocol method source target versus difference sd low high p p_holm p_holm_last n more_seeds "
+    "versus_is_best run_ids "
     "variant budget device group"
 )
 
@@ -52,14 +64,15 @@ def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
         rows = by_row(members)
         for measure in ["mean", "worst", *columns(members)[0]]:
             values = seeds_of(rows, measure)
-            for pair in pairs(values):
+            for pair, under_last in pairs(values, seeds_of(rows, measure, "last")):
                 found = pair.difference
                 out.append(
                     describe_group(rows[pair.row][0])
                     | {"target": measure, "versus": pair.versus, "versus_is_best": pair.versus == best(values)}
                     | {"difference": found.mean, "sd": found.sd}
                     | dict(zip(("low", "high"), pair.interval or (None, None), strict=True))
-                    | {"p": pair.p, "p_holm": pair.p_holm, "n": found.n, "more_seeds": pair.more_seeds}
+                    | {"p": pair.p, "p_holm": pair.p_holm, "p_holm_last": under_last}
+                    | {"n": found.n, "more_seeds": pair.more_seeds}
                     | {"run_ids": " ".join(run.run_id for run in behind(pair, values, rows))}
                 )
     frame = pd.DataFrame(out, columns=DIFFERENCES.split()).astype({"more_seeds": "Int64"})

@@ -61,7 +61,8 @@ def measures(record: Record, rule: Selection | None = None) -> dict[str, float]:
     return {"mean": sum(there.values()) / len(there), "worst": min(there.values())} | there if there else {}
 
 
-def by_seed(runs: Sequence[Record], measure: str) -> dict[int, float]:
-    """A row's values of one measure by seed; seeds without one are left out."""
-    found = {r.asked.seed: measures(r).get(measure) for r in runs if r.accuracy}
+def by_seed(runs: Sequence[Record], measure: str, rule: Selection | None = None) -> dict[int, float]:
+    """A row's values of one measure by seed, under the headline's rule where none is given; seeds without one are left
+    out."""
+    found = {r.asked.seed: measures(r, rule).get(measure) for r in runs if r.accuracy}
     return {seed: value for seed, value in found.items() if value is not None}
