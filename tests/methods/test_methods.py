@@ -5,7 +5,9 @@ It runs on all of methods/ and of installed packages, or, with --plugin=FILE, on
 
 import random
 import re
+from collections.abc import Hashable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +82,19 @@ def rng_at(step: int) -> Rng:
     return Rng(0, step, step / LENGTH)
 
 
+SOLVING: dict[Hashable, dict[str, Tensor]] = {}
+"""Weights that solve the toy problem, by the network and how it was wrapped: nine tests of each method begin there."""
+
+
 def solving(method: Method, network: str = "mini_convnet") -> nn.Module:
-    net = method.wrap(networks.build(network, 4, 0))
-    fit_erm(net, toy.images(64, 0), toy.RECIPE, 30, Rng(0))
-    return net
+    net, wrap = method.wrap(networks.build(network, 4, 0)), type(method).wrap
+    key = network, None if wrap is Method.wrap else (wrap, repr(method.settings()))
+    if key not in SOLVING:
+        fit_erm(net, toy.images(64, 0), toy.RECIPE, 30, Rng(0))
+        SOLVING[key] = deepcopy(net.state_dict())
+    net.zero_grad()  # as where nothing was fitted
+    net.load_state_dict(SOLVING[key])
+    return net.train()
 
 
 def ready(name: str, network: str = "mini_convnet", **settings: Any) -> Ready:
