@@ -23,12 +23,7 @@ from benchmark.runs.store import Store
 from benchmark.training.artifacts import picture
 from tests.conftest import ROOT
 from tests.handmade import failed, record
-from tests.report.pages import NASTY, fill, runs, written
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return written(tmp_path_factory.mktemp("page"))
+from tests.report.pages import NASTY, fill, runs
 
 
 class Parsed(HTMLParser):
