@@ -4,6 +4,7 @@ name mean different things. docs/map.md draws it."""
 import ast
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,19 @@ def inner(name: str) -> int:
     return order.index(parts[2]) if len(parts) > 2 and parts[2] in order else len(order)
 
 
+@cache
+def statements(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """All imports in a source. Most tests here ask for those of the same files."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(files: Files) -> dict[str, set[str]]:
     """For each module, the modules that it imports anywhere, in functions and for type checkers too."""
     known = {module(path) for path in files}
     graph: dict[str, set[str]] = {}
     for path, source in files.items():
         found = graph.setdefault(module(path), set())
-        for node in ast.walk(ast.parse(source)):
+        for node in statements(source):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "benchmark":
                 assert node.level == 0, f"{path}:{node.lineno}: a relative import"
                 whole = (f"{node.module}.{name.name}" for name in node.names)
