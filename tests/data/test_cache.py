@@ -1,8 +1,6 @@
 """The cache of decoded images: what it keeps, when it is not used, and that nobody can be hurt by it."""
 
 import os
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ from benchmark.data import __main__ as data_cli
 from benchmark.data import cache as decoded
 from benchmark.data.remote.remote_file import hash_of
 from benchmark.runs import shared
-from tests.conftest import ROOT
+from tests.elsewhere import elsewhere
 
 
 @frozen()
@@ -310,15 +308,17 @@ def test_clear_cache_deletes_its_own_files_only(root: Path, cache: Path, capsys:
 
 
 def test_fingerprints_are_equal_in_another_process_and_with_or_without_the_cache(root: Path, cache: Path) -> None:
-    script = (
-        "import os, sys, pathlib; from benchmark import data; from tests.data.test_cache import Dataset; "
-        "print(data.load(Dataset(), 'one', pathlib.Path(sys.argv[1])).fingerprint, len(Dataset.decoded_parts)); "
-        "os.environ['DG_REFEREE_CACHE'] += '/fresh'; "
-        "print(data.load(Dataset(), 'one', pathlib.Path(sys.argv[1])).fingerprint, len(Dataset.decoded_parts))"
-    )
     here = load(root).fingerprint
-    done = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.split() == [here, "0", here, "4"]
+    assert elsewhere(loaded, root, [cache, cache / "fresh"]) == [(here, 0), (here, 4)]
+
+
+def loaded(root: Path, caches: list[Path]) -> list[tuple[str, int]]:
+    """The fingerprint with each cache in turn, and how many parts had been decoded by then."""
+    found = []
+    for cache in caches:
+        os.environ["DG_REFEREE_CACHE"] = str(cache)
+        found.append((load(root).fingerprint, len(Dataset.decoded_parts)))
+    return found
 
 
 def test_fingerprints_change_with_every_byte_label_order_split_and_setting(root: Path) -> None:

@@ -4,11 +4,8 @@ It runs on all of datasets/ and of installed packages, on small files where test
 with --plugin=FILE and --data-dir=DIR, on the dataset in that file.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -22,6 +19,7 @@ from benchmark.core.images import Images
 from benchmark.core.settings import names_of
 from tests.conftest import GIVEN, ROOT, under_test
 from tests.datasets import files
+from tests.elsewhere import elsewhere
 
 DATASETS = pytest.mark.parametrize("subject", under_test("dataset"), indirect=True, scope="module")
 
@@ -114,21 +112,8 @@ def test_a_part_is_the_same_bytes_whenever_and_wherever_it_is_loaded(subject: Su
     parts = [(domain, split) for domain, split in subject.parts() if domain in known]
     here = [fingerprints(subject.name, subject.root, parts) for _ in range(2)]
     assert here[0] == here[1]
-    script = f"""
-from contextlib import nullcontext
-from pathlib import Path
-from benchmark import registry
-from tests.datasets import files, test_datasets
-registry.load_plugins(map(Path, {[str(path) for path in GIVEN]!r}))
-root = {str(subject.root or "")!r}
-with files.small() if {subject.written} else nullcontext():
-    print(test_datasets.fingerprints({subject.name!r}, Path(root) if root else None, {parts!r}))
-"""
-    there = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "5"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert there.stdout.strip() == str(here[0])
+    there = elsewhere(fingerprints_anew, GIVEN, subject.name, subject.root, parts, subject.written)
+    assert there == here[0]
 
 
 def fingerprints(name: str, root: Path | None, parts: list[tuple[str, data.Split]]) -> dict[str, str]:
@@ -139,6 +124,15 @@ def fingerprints(name: str, root: Path | None, parts: list[tuple[str, data.Split
         except MissingDataError:
             continue
     return found
+
+
+def fingerprints_anew(
+    plugins: list[Path], name: str, root: Path | None, parts: list[tuple[str, data.Split]], small: bool
+) -> dict[str, str]:
+    """The same, where neither the plugins nor the sizes of small files are known."""
+    registry.load_plugins(plugins)
+    with files.small() if small else nullcontext():
+        return fingerprints(name, root, parts)
 
 
 @DATASETS

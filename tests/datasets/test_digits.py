@@ -1,8 +1,6 @@
 """digits: every reader on small files in the exact on-disk formats, fingerprints, and the real files."""
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from tests.datasets.digits_files import (
     tar_of,
     tone,
 )  # fmt: skip
+from tests.elsewhere import elsewhere
 
 # The source
 
@@ -217,17 +216,11 @@ def test_a_second_start_decodes_nothing(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_fresh_process_gives_the_same_bytes(stored: Path) -> None:
-    here = data.fingerprint({domain: Dataset().load(domain, "test", stored) for domain in ("svhn", "mnist_m")})
-    script = """
-import sys
-from pathlib import Path
-from benchmark import data
-from benchmark.datasets.digits import Dataset
-parts = {domain: Dataset().load(domain, "test", Path(sys.argv[1])) for domain in ("svhn", "mnist_m")}
-print(data.fingerprint(parts))
-"""
-    there = subprocess.run([sys.executable, "-c", script, str(stored)], capture_output=True, text=True, check=True)
-    assert there.stdout.strip() == here
+    assert elsewhere(fingerprint, stored) == fingerprint(stored)
+
+
+def fingerprint(root: Path) -> str:
+    return data.fingerprint({domain: Dataset().load(domain, "test", root) for domain in ("svhn", "mnist_m")})
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,46 +1,44 @@
 """Numba's cache: whatever has become of its files, the images are the same and no run fails."""
 
-import os
 import shutil
-import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.harness import forkserver
+from tests.elsewhere import elsewhere
 
 numba = pytest.importorskip("numba")
+caching = pytest.importorskip("numba.core.caching")
 
 
 def ended(cache: Path, project: Path = ROOT) -> tuple[list[int], int]:
     """What a function of a project gives, and how often it came from the cache in this folder, in a process of its own
     that has imported nothing of the project."""
-    here, there = forkserver().Pipe(duplex=False)
-    process = forkserver().Process(target=_posterize, args=(there, cache, project))
-    process.start()
-    there.close()
-    found: tuple[list[int], int] = here.recv()
-    process.join()
-    assert process.exitcode == 0
-    return found
+    pixels, hits, _ = elsewhere(posterize, cache, project)
+    return pixels, hits
 
 
-def _posterize(pipe: Connection, cache: Path, project: Path) -> None:
+def posterize(cache: Path | None, project: Path = ROOT) -> tuple[list[int], int, list[str]]:
+    """That, and the warnings. Without a cache no locator finds a folder for one."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "benchmark"]:
         del sys.modules[name]
     sys.path.insert(0, str(project))
-    numba.config.CACHE_DIR = str(cache)
-    pixels = import_module("benchmark.ops.kernels.pillow_cpu_pixels")
-    assert Path(str(pixels.__file__)).is_relative_to(project)
-    src, dst = np.arange(4, dtype=np.uint32), np.zeros(4, np.uint32)
-    pixels.posterize(src, dst, 4, -4)
-    pipe.send((dst.tolist(), sum(pixels.posterize.stats.cache_hits.values())))
+    numba.config.CACHE_DIR = str(cache or "")
+    if cache is None:
+        caching.CacheImpl._locator_classes = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        pixels = import_module("benchmark.ops.kernels.pillow_cpu_pixels")
+        assert Path(str(pixels.__file__)).is_relative_to(project)
+        src, dst = np.arange(4, dtype=np.uint32), np.zeros(4, np.uint32)
+        pixels.posterize(src, dst, 4, -4)
+    return dst.tolist(), sum(pixels.posterize.stats.cache_hits.values()), [str(each.message) for each in said]
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +80,8 @@ def test_a_change_in_another_file_is_compiled(tmp_path: Path) -> None:
     assert ended(cache, tmp_path) == ([0, 1, 2, 3], 0)
 
 
-def test_without_a_place_for_the_cache_the_fix_is_named(tmp_path: Path) -> None:
-    """No locator finds a folder, as where both the package and the home folder are read-only."""
-    program = """
-import numpy, warnings
-from numba.core import caching
-caching.CacheImpl._locator_classes = []
-warnings.simplefilter("always")
-from benchmark.ops.kernels import pillow_cpu_pixels as p
-src, dst = numpy.arange(4, dtype=numpy.uint32), numpy.zeros(4, numpy.uint32)
-p.posterize(src, dst, 4, -4)
-print(dst.tolist())
-"""
-    given = os.environ | {"NUMBA_CACHE_DIR": ""}
-    found = subprocess.run(
-        [sys.executable, "-c", program], env=given, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert found.stdout == "[0, 1, 2, 3]\n"
-    assert found.stderr.count("NUMBA_CACHE_DIR=FOLDER in the environment names one") == 1
+def test_without_a_place_for_the_cache_the_fix_is_named() -> None:
+    """As where both the package and the home folder are read-only. It is said once for all functions."""
+    pixels, hits, said = elsewhere(posterize, None)
+    assert (pixels, hits) == ([0, 1, 2, 3], 0)
+    assert sum("NUMBA_CACHE_DIR=FOLDER in the environment names one" in text for text in said) == 1
