@@ -166,8 +166,9 @@ def test_leaves_everything_as_found(name: str, training: bool) -> None:
     at = Ready(method, net, source, method.setup(net, source, Rng(0)))
     for step in range(HALF + 1):
         rng = at.advance(step)
-        method.views(net, x, y, rng, at.state)
-        method.loss(net, x, y, rng, at.state)
+        if training or step in (0, HALF):
+            method.views(net, x, y, rng, at.state)
+            method.loss(net, x, y, rng, at.state)
     after = found()
     assert [what for what in before if before[what] != after[what]] == []
 
