@@ -322,11 +322,16 @@ def test_views_of_one_image_are_drawn_from_the_image_where_it_lies() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"split": True}, {"held": 0}, {"held": 0, "pixels": 128, "scratch": 20_000}],
-    ids=["held", "a program a chain", "one tile", "tiles and parts"],
+    ("settings", "layout"),
+    [
+        ({}, torch.contiguous_format),
+        ({}, torch.channels_last),
+        ({"split": True}, torch.contiguous_format),
+        ({"held": 0}, torch.contiguous_format),
+        ({"held": 0, "pixels": 128, "scratch": 20_000}, torch.channels_last),
+    ],
+    ids=["held", "held, channels last", "a program a chain", "one tile", "tiles and parts, channels last"],
 )
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_every_form_of_augment_mix_has_the_bits_of_the_definition(settings: Any, layout: torch.memory_format) -> None:
     """Two views of each of two images, an odd size of several tiles; then chains of an image of one pixel."""
     x, *draws = views_inputs((4, 3, 13, 21), torch.float32, torch.Generator().manual_seed(0))
