@@ -1,7 +1,8 @@
 """Precision: bf16 stays near fp32 in loss and gradients for every method, and no run's name or numbers change by it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ from benchmark.runs.execute import execute
 from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
+from benchmark.training import floors
 from benchmark.training.evaluate import accuracy
-from benchmark.training.floors import device_rates
 from benchmark.training.optimise import fit_erm
 from benchmark.training.progress import begin
 from tests import toy
@@ -53,10 +54,17 @@ class Silent:
     def ended(self, job: Job, record: Record | None) -> None: ...
 
 
+@cache
+def half_fitted_weights() -> dict[str, Tensor]:
+    net = networks.build("mini_convnet", 4, 0)
+    fit_erm(net, toy.images(64, 0), toy.RECIPE, 10, Rng(0))
+    return net.state_dict()
+
+
 def half_fitted() -> Classifier:
     """A network with a loss and gradients that are not yet small."""
     net = networks.build("mini_convnet", 4, 0)
-    fit_erm(net, toy.images(64, 0), toy.RECIPE, 10, Rng(0))
+    net.load_state_dict(half_fitted_weights())
     return net
 
 
@@ -159,7 +167,10 @@ def test_precisions_share_no_table() -> None:
         assert ["mini_convnet in bf16" in heading for heading in sorted(headings, key=lambda h: "bf16" in h)] == [0, 1]
 
 
-def test_a_run_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floors, "device_rates", lambda *about: (1.0, 1.0))  # on a CPU they take seconds
     Store(tmp_path).prepare()
     args = Args(("erm",), seeds=(0,), steps=2, evaluations=1, sensitivity_images=0, device="cpu", out=tmp_path)
     (job,) = plan(replace(args, precision="bf16"))
@@ -193,11 +204,21 @@ def test_switches_of_the_libraries() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
-def test_the_matrix_rate_is_that_of_the_precision() -> None:
+def test_the_matrix_rate_is_that_of_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert precision.factor("bf16", CPU, 4).dtype == torch.bfloat16
     assert precision.factor("fp32", CPU, 4).dtype == precision.factor("tf32", CPU, 4).dtype == torch.float32
-    low, full = device_rates(CPU, 1, "bf16"), device_rates(CPU, 1, "fp32")
-    assert low[0] != full[0]
+    timed: list[torch.dtype] = []
+
+    def seconds(work: Callable[[], Tensor], device: torch.device) -> float:
+        timed.append(work().dtype)
+        return 1.0
+
+    monkeypatch.setattr(floors, "factor", lambda kind, device, side: precision.factor(kind, device, 4))
+    monkeypatch.setattr(floors, "_seconds", seconds)
+    kinds: list[Precision] = ["bf16", "fp32"]
+    for kind in kinds:
+        floors.device_rates.__wrapped__(CPU, 1, kind)
+    assert timed[::2] == [torch.bfloat16, torch.float32]  # the products; a copy follows each
 
 
 @pytest.mark.gpu
