@@ -22,10 +22,11 @@ POOL = 10_000
 
 def pool() -> Images:
     """Smooth coloured noise on the GPU: as many images as the digits runs have."""
+    device = cuda()  # before the work, which takes seconds: without a GPU the test ends here
     generator = torch.Generator().manual_seed(1)
     small = torch.randint(0, 256, (POOL, 3, 8, 8), generator=generator).float()
     x = torch.nn.functional.interpolate(small, size=(32, 32), mode="bilinear").byte()
-    return Images(x, torch.randint(0, 10, (POOL,), generator=generator)).to(cuda())
+    return Images(x, torch.randint(0, 10, (POOL,), generator=generator)).to(device)
 
 
 def steps(
