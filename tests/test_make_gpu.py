@@ -155,8 +155,8 @@ def heard(stage: Stage, ended: Ended) -> list[Line]:
 
 def test_a_stage_that_takes_too_long_is_cut_and_may_still_tell(tmp_path: Path) -> None:
     lasting = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('half of it')"
-    state, (line, last) = gpu.take(stage(tmp_path / "a", heard, "all", "pass", lasting, limit=6), left=100)
-    assert state == "cut after 6 s"
+    state, (line, last) = gpu.take(stage(tmp_path / "a", heard, "all", "pass", lasting, limit=3), left=100)
+    assert state == "cut after 3 s"
     assert (line.figure, line.verdict) == ("half of it", "skipped")
     assert (last.figure, last.verdict) == (state, "skipped")
     state, (line,) = gpu.take(stage(tmp_path / "b", heard, "all", "print(1)", "print(2)"), left=100)
