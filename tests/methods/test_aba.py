@@ -179,11 +179,11 @@ def test_frames_are_replayed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mon
     """The host reads nothing, and all sizes take the same operations."""
     as_if(True, monkeypatch)
     method = make(kernel_sizes=(1, 3, 5), adv_steps=1)
-    launched, tape = trained(method, "cpu", tmp_path / "a", nullcontext(), steps=30), Tape()
-    replayed = trained(method, "cpu", tmp_path / "b", capture.recording(tape), steps=30)
+    launched, tape = trained(method, "cpu", tmp_path / "a", nullcontext(), steps=22), Tape()
+    replayed = trained(method, "cpu", tmp_path / "b", capture.recording(tape), steps=22)
     assert replayed.notes == []
     assert tape.captured >= 2  # the first steps of rounds, and the others
-    assert tape.replayed >= replayed.meter.replays >= 10
+    assert tape.replayed >= replayed.meter.replays >= 5
     replayed.meter.counted = launched.meter.counted  # a CPU leaves attacks early
     same(launched, replayed)
     for one, two in zip(tree_leaves(launched.state), tree_leaves(replayed.state), strict=True):
