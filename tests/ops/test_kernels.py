@@ -327,10 +327,18 @@ def test_views_of_one_image_are_drawn_from_the_image_where_it_lies() -> None:
         ({}, torch.contiguous_format),
         ({}, torch.channels_last),
         ({"split": True}, torch.contiguous_format),
+        ({"split": True}, torch.channels_last),
         ({"held": 0}, torch.contiguous_format),
         ({"held": 0, "pixels": 128, "scratch": 20_000}, torch.channels_last),
     ],
-    ids=["held", "held, channels last", "a program a chain", "one tile", "tiles and parts, channels last"],
+    ids=[
+        "held",
+        "held, channels last",
+        "a program a chain",
+        "a program a chain, channels last",
+        "one tile",
+        "tiles and parts, channels last",
+    ],
 )
 def test_every_form_of_augment_mix_has_the_bits_of_the_definition(settings: Any, layout: torch.memory_format) -> None:
     """Two views of each of two images, an odd size of several tiles; then chains of an image of one pixel."""
