@@ -17,14 +17,14 @@ from benchmark.ops import batch_transforms
 from benchmark.training import evaluate
 from benchmark.training.optimise import Sampler, make_optimizer, set_rate
 from tests import toy
-from tests.methods.test_methods import METHODS, make
+from tests.methods.test_methods import METHODS, SOONER, make
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 PROTOTYPE = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 """torch says so the first time in each process."""
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PHASES = 4
-"""Calls of `expand` before the steps; by then M-ADA has images of its own, and tests each step on them."""
+"""Calls of `expand` before the steps; by then M-ADA and AdvST have images of their own, which the steps are tested on."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ class Prepared:
     """A method on the toy problem, set up and with a pool of its own where it makes one."""
 
     def __init__(self, name: str, device: torch.device, recipe: Recipe = toy.RECIPE):
-        self.method: Method = make(name)
+        self.method: Method = make(name, **SOONER.get(name, {}))
         self.device, self.recipe, self.sampler = device, recipe, Sampler(0, recipe)
         plain = networks.build(recipe.network, 4, 0)
         plain.precision = recipe.precision
@@ -72,6 +72,7 @@ def take_steps(prepared: Prepared, progress: float) -> None:
 def test_what_is_stepped_through_is_the_whole_method(name: str) -> None:
     prepared = Prepared(name, CPU)
     assert prepared.state.get("phase", 1) == 1
+    assert bool(prepared.state.get("made")) == (name == "advst")
     assert len(prepared.pool) == {"gud": 120, "me_ada": 120}.get(name, 64)
     before = [parameter.clone() for parameter in prepared.net.parameters()]
     prepared.step(PHASES, 0.5)
