@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -27,7 +26,6 @@ from benchmark.training.progress import Training
 
 Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
 """A run's data, and the names of its classes."""
-EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -131,7 +129,7 @@ def over_budget(record: Record) -> str:
 
 
 def record_of(
-    job: Job, status: Status, run: Training | None, seconds: float, loads: Mapping[str, float] = EMPTY, **parts: Any
+    job: Job, status: Status, run: Training | None, seconds: float, loads: Mapping[str, float] = {}, **parts: Any
 ) -> Record:
     """The record of a run that has ended, well or not, on this machine. loads: of the machine meanwhile (load.py).
     parts: what was measured, or the error."""

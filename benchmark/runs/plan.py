@@ -1,7 +1,4 @@
-"""From what the user asked to the list of runs: every default written out, every name and number checked.
-
-An empty text from `lacking` means that a finished run has all that is asked for now.
-"""
+"""From what the user asked to the list of runs: every default written out, every name and number checked."""
 
 import re
 from collections.abc import Sequence

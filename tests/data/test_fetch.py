@@ -162,6 +162,16 @@ def test_without_a_published_hash_nothing_is_resumed_and_the_hash_found_is_kept(
     assert "as when it was fetched" in state.detail
 
 
+def test_a_damaged_file_without_a_published_hash_is_fetched_again(site: Site, tmp_path: Path) -> None:
+    wanted = remote(site, hash="")
+    get(wanted, tmp_path)
+    (tmp_path / "sub/file.bin").write_bytes(b"damaged")
+    assert [state.status for state in states(wanted, tmp_path)] == ["wrong"]
+    get(wanted, tmp_path)
+    assert (tmp_path / "sub/file.bin").read_bytes() == CONTENT
+    assert names(tmp_path) == {"sub/file.bin", "sub/file.bin.source.json"}
+
+
 def test_a_damaged_record_is_named(site: Site, tmp_path: Path) -> None:
     get(remote(site, hash=""), tmp_path)
     record_path(remote(site), tmp_path).write_text("{")

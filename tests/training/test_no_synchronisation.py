@@ -24,7 +24,7 @@ PROTOTYPE = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a p
 """torch says so the first time in each process."""
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PHASES = 4
-"""Calls of `expand` before the steps; by then M-ADA and AdvST have images of their own, which the steps are tested on."""
+"""Calls of `expand` before the steps; by then M-ADA and AdvST have images of their own to be tested on."""
 
 
 @pytest.fixture

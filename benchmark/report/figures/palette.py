@@ -41,7 +41,6 @@ FIXED = {
     "mada": ("#d9609f", "v"),
     "randconv": ("#e0a000", "P"),
     "sada": ("#a02c00", "X"),
-    "samix": ("#4b1f6f", "*"),
 }
 """Colours far enough apart with normal vision and with each kind of colour blindness; tests measure that."""
 OTHERS = ("#7f7f7f", "#8f8f2f", "#882255", "#2f9f94")

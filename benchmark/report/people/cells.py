@@ -78,9 +78,9 @@ def spread(values: Mapping[str, float], why: str, digits: int = 1, *, bold: bool
     return Cell(f"{found.mean:.{digits}f}{sd}", tuple(values), bold=bold)
 
 
-def interval(low: float | None, high: float | None, digits: int = 1) -> str:
+def interval(low: float | None, high: float | None) -> str:
     """[low, high], or a dash where there is none."""
-    return "–" if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return "–" if low is None or high is None else f"[{low:.1f}, {high:.1f}]"
 
 
 def p_text(p: float) -> str:
