@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.runs.store import Store
+from benchmark.training import signals
 from tests.faults.harness import call, plugin, results, start, words
 
 PROMPT = 15
@@ -15,16 +16,37 @@ PROMPT = 15
 SLOW = ["--seeds", "0", "--steps", "40", "--checkpoint-seconds", "1000"]
 
 
+SLOW_STEP = "os.path.exists({go!r}) or time.sleep(0.1); open({steps!r}, 'a').write('.')"
+TELLS = """if rng.step == 5:
+            {first}
+            try:
+                open({told!r}, 'x')
+                os.kill({pid}, {number})
+            except FileExistsError:
+                pass"""
+"""A second signal would end the tests at once, so only the first process that comes here sends one."""
+
+
 @pytest.fixture
 def tell(tmp_path: Path) -> Path:
-    """A file in which the method `slow` counts its steps."""
+    """A file in which the method `slow` counts its steps. They are slow until there is a file `go`."""
     steps = tmp_path / "steps"
-    plugin(tmp_path, "slow", f"time.sleep(0.1); open({str(steps)!r}, 'a').write('.')")
+    plugin(tmp_path, "slow", SLOW_STEP.format(go=str(tmp_path / "go"), steps=str(steps)))
     return steps
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def telling(folder: Path, number: int, first: str = "pass") -> Path:
+    """The method `slow` once more: in another process, its sixth step sends a signal to this one, after `first`. The
+    file `told` says when."""
+    slow = SLOW_STEP.format(go=str(folder / "go"), steps=str(folder / "steps"))
+    tells = TELLS.format(first=first, told=str(folder / "told"), pid=os.getpid(), number=number)
+    return plugin(folder, "slow", f"{slow}\n        {tells}")
+
+
+@pytest.fixture
+def _signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That this process was asked to end is forgotten with the test; a program would have ended."""
+    monkeypatch.setattr(signals, "_asked", None)
 
 
 def wait_for(condition: object, seconds: float = 200) -> None:
@@ -47,6 +69,7 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
         assert time.monotonic() - began < PROMPT
         assert "the same command goes on from here" in (tmp_path / f"log{code}").read_text()
     assert tell.stat().st_size < 40
+    (tmp_path / "go").touch()
     again = start(command, tmp_path / "log")
     again.join()
     assert again.exitcode == 0
@@ -59,18 +82,20 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
     assert results(tmp_path / "whole") == results(tmp_path / "out")
 
 
+@pytest.mark.usefixtures("_signalled")
 @pytest.mark.parametrize(("flag", "whole"), [("--nproc", False), ("--nproc", True), ("--jobs", True)])
-def test_a_run_in_other_processes_keeps_its_steps_too(tmp_path: Path, tell: Path, flag: str, whole: bool) -> None:
+def test_a_run_in_other_processes_keeps_its_steps_too(tmp_path: Path, flag: str, whole: bool) -> None:
     """Whether a terminal signals the command alone or timeout and Slurm all of its processes."""
-    asked = ["--methods", "slow", *SLOW, flag, "2"]
-    process = start(words(tmp_path, tmp_path / "out", *asked, plugins=[tmp_path / "slow.py"]), tmp_path / "log")
-    wait_for(lambda: tell.exists() and tell.stat().st_size >= 10)
-    pids = [process.pid or 0, *(int(pid) for pid in _children(process.pid or 0) if whole)]
-    for pid in reversed(pids):
-        os.kill(pid, signal.SIGTERM)
-    process.join(60)
-    assert process.exitcode == 143
+    slow = telling(tmp_path, signal.SIGTERM, f"os.kill(os.getpid(), {signal.SIGTERM:d})" if whole else "pass")
+    asked = ["--methods", "slow", *SLOW, flag, "2", *(["--seeds", "1"] if flag == "--jobs" else [])]  # a run for each
+    command = words(tmp_path, tmp_path / "out", *asked, plugins=[slow])
+    ended = call(command)
+    assert ended.code == 143, ended.err
     assert [*(tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt")]
+    if flag == "--jobs":
+        (tmp_path / "go").touch()
+        assert call(command).code == 0
+        assert max(record.ran.resumed for record in Store(tmp_path / "out").read_all()) == 1
 
 
 def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
@@ -89,26 +114,22 @@ def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once
         assert least <= time.monotonic() - began < most
 
 
-def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(tmp_path: Path, tell: Path) -> None:
+@pytest.mark.usefixtures("_signalled")
+def test_workers_that_die_or_hang_cost_their_own_runs_and_ctrl_c_ends_them_all(tmp_path: Path) -> None:
     """One call with a run that is killed once, one that hangs, one that is slow and is interrupted."""
     once = tmp_path / "once"
     dying = plugin(tmp_path, "dying", f"if rng.step == 2 and not os.path.exists({str(once)!r}): "
                    f"open({str(once)!r}, 'w'); os.kill(os.getpid(), 9)")  # fmt: skip
     hanging = plugin(tmp_path, "hanging", "time.sleep(1000)")
-    slow = tmp_path / "slow.py"
+    slow = telling(tmp_path, signal.SIGINT)  # it begins in the worker that has ended the first run
     more = ["--seeds", "0", "--steps", "200", "--jobs", "2", "--checkpoint-seconds", "0"]
     command = words(tmp_path, tmp_path / "out", "--methods", "dying", "hanging", "slow", *more,
                     plugins=[dying, hanging, slow])  # fmt: skip
-    process = start(command, tmp_path / "log")
-    wait_for(lambda: tell.exists() and tell.stat().st_size >= 5)  # it began in the worker that had ended the first run
-    began = time.monotonic()
-    os.kill(process.pid or 0, signal.SIGINT)
-    process.join(60)
-    assert process.exitcode == 130
-    assert time.monotonic() - began < PROMPT
+    ended = call(command)
+    assert ended.code == 130, ended.err
+    assert time.time() - (tmp_path / "told").stat().st_mtime < PROMPT
     assert list((tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt"))
-    said = (tmp_path / "log").read_text()
-    assert "toyset/same dying seed 0: its worker process died (exit code -9)" in said
+    assert "toyset/same dying seed 0: its worker process died (exit code -9)" in ended.out + ended.err
     (record,) = [record for record in Store(tmp_path / "out").read_all() if record.asked.method == "dying"]
     assert record.status == "done"
     assert record.ran.resumed == 1
