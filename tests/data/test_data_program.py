@@ -1,7 +1,6 @@
 """python -m benchmark.data: what it says, its exit codes, and the tables of addresses and hashes."""
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from benchmark.data import __main__ as data_cli
 from benchmark.data.remote import fetch, sources, sources_cifar_c
 from benchmark.data.remote.fetch import FetchError
 from benchmark.data.remote.remote_file import Remote, hash_of
-from tests.conftest import ROOT
 from tests.server import Site
 
 # The command
@@ -173,17 +171,6 @@ def test_wrong_words_exit_with_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         data_cli.main(words)
     assert raised.value.code == 2
-
-
-def test_the_module_runs_and_lists(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.data", "list", "--data-dir", str(tmp_path)],
-        capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ,
-    )  # fmt: skip
-    assert "digits: MNIST against SVHN" in done.stdout
-    assert sources.SVHN_TEST.hash in done.stdout
-    assert "non-commercial" in done.stdout
-    assert done.stderr == ""
 
 
 # The tables of addresses

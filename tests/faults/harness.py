@@ -4,6 +4,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -152,6 +153,12 @@ def _main(arguments: list[str], log: Path) -> None:
     os.dup2(handle, 2)
     with undrawn():
         sys.exit(run.main(arguments))
+
+
+def split(line: str) -> list[str]:
+    """The words that bash makes of a command line."""
+    printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], stdout=subprocess.PIPE, check=True).stdout
+    return os.fsdecode(printed).split("\0")[:-1]
 
 
 def results(out: Path) -> dict[str, bytes]:
