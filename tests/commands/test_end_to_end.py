@@ -172,14 +172,14 @@ def check_tables(out: Path, found: dict[str, Record]) -> None:
     assert (out / "index.html").stat().st_size > 10_000
 
 
-@DEVICES
-def test_an_interrupted_run_is_taken_up(device: str, tmp_path: Path) -> None:
-    """Ctrl-C once a run has a checkpoint, then the same command. On a GPU the weights are then held against those of
-    undisturbed runs; for a CPU test_cli.py does that."""
-    there(device)
-    methods, steps, broken = ("gud", "mada"), {"cpu": 30, "cuda": 100}[device], tmp_path / "broken"
+@pytest.mark.gpu
+def test_an_interrupted_run_is_taken_up(tmp_path: Path) -> None:
+    """Ctrl-C once a run has a checkpoint, then the same command: the weights are those of undisturbed runs. For a CPU,
+    tests/faults/test_signals.py and test_cli.py do that."""
+    there("cuda")
+    methods, steps, broken = ("gud", "mada"), 100, tmp_path / "broken"
     words = "--save-weights", "--checkpoint-seconds", "0", "--deterministic"
-    line = command(device, broken, *words, methods=methods, steps=steps)
+    line = command("cuda", broken, *words, methods=methods, steps=steps)
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200
     while not list(broken.glob("runs/.partial-*/checkpoint.pt")) and process.poll() is None:
@@ -194,9 +194,8 @@ def test_an_interrupted_run_is_taken_up(device: str, tmp_path: Path) -> None:
     found = records(broken)
     assert [record.status for record in found.values()] == ["done", "done"]
     assert max(record.ran.resumed for record in found.values()) >= 1
-    if device == "cuda":
-        call(device, tmp_path / "whole", *words, methods=methods, steps=steps)
-        same(broken, tmp_path / "whole")
+    call("cuda", tmp_path / "whole", *words, methods=methods, steps=steps)
+    same(broken, tmp_path / "whole")
 
 
 def same(one: Path, other: Path) -> None:
