@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,8 +15,7 @@ from benchmark import run, tables
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
-from tests.conftest import ROOT
-from tests.faults.harness import light, plugin, start
+from tests.faults.harness import light, plugin, results, split, start, words
 
 SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "2", "--sensitivity-images", "2", "--device", "cpu"]
 RAISES = "if rng.step == 3: raise RuntimeError('broken on purpose')"
@@ -91,20 +88,19 @@ def test_the_recorded_command_repeats_the_run(tmp_path: Path) -> None:
     (first,) = Store(tmp_path / "first").read_all()
     again = first.ran.command.split()[3:]
     assert again[again.index("--methods") + 1] == "'randconv:kernel_sizes=[1,3],lam=2.5'"
-    shell = f"{sys.executable} {first.ran.command.removeprefix('python ')} --out {tmp_path / 'second'}"
-    assert subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    with light():
+        assert run.main([*split(first.ran.command)[3:], "--out", str(tmp_path / "second")]) == 0
     (second,) = Store(tmp_path / "second").read_all()
     assert second.run_id == first.run_id
     assert second.accuracy == first.accuracy
 
 
 def test_two_workers_give_the_tables_of_one(tmp_path: Path) -> None:
-    words = ["--methods", "erm", "randconv"]
-    assert call(tmp_path / "one", *words) == 0
-    assert call(tmp_path / "two", *words, "--jobs", "2") == 0
-    one, two = (read(tmp_path / n, "accuracy") for n in ("one", "two"))
-    assert set(one["run_id"]) == set(two["run_id"])
-    assert set(one["target"]) == set(two["target"])
+    grid = ["--methods", "erm", "randconv", "--seeds", "0", "--steps", "6"]
+    with light():
+        assert run.main(words(tmp_path, tmp_path / "one", *grid)) == 0
+        assert run.main(words(tmp_path, tmp_path / "two", *grid, "--jobs", "2")) == 0
+    assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
@@ -144,15 +140,8 @@ def test_a_method_that_raises_fails_its_own_run_only(tmp_path: Path, capsys: pyt
     assert "broken on purpose" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()
     assert "broken on purpose" in capsys.readouterr().out
     plugin(tmp_path, "raising")
-    assert call_fresh(tmp_path / "out", words) == 0  # mended: only the failed run is done again
+    assert call(tmp_path / "out", *words) == 0  # mended: only the failed run is done again
     assert set(read(tmp_path / "out", "accuracy")["status"]) == {"done"}
-
-
-def call_fresh(out: Path, words: list[str]) -> int | None:
-    """As `call`, in a process of its own: a plugin that was imported stays imported."""
-    process = start([*words, *SMALL, "--out", str(out)], out.with_name("log"))
-    process.join()
-    return process.exitcode
 
 
 def test_a_worker_that_dies_costs_its_own_run_one_retry(tmp_path: Path) -> None:
