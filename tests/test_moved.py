@@ -173,13 +173,13 @@ def test_an_installed_package_written_against_the_older_paths_runs_to_the_end(tm
     )
     plugin(site, "older_method", METHOD)
     plugin(site, "older_dataset", DATASET)
-    words = ["--methods", "oldermethod", "erm", "--datasets", "olderset", "--network", "mini_convnet", "--jobs", "2"]
+    words = ["--methods", "oldermethod", "--datasets", "olderset", "--network", "mini_convnet", "--timeout", "300"]
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run(*words, "--out", str(out), PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
-    records = Store(out).read_all()
-    assert sorted(record.asked.method for record in records) == ["erm", "oldermethod"]
-    assert [record.status for record in records] == ["done", "done"]
+    (record,) = Store(out).read_all()
+    assert (record.asked.method, record.status) == ("oldermethod", "done")
+    # each said once, though a worker imports it too
     for old in ("timing", "spec", "consistency", "kernels.augment_mix", "errors"):
         assert done.stderr.count(f"benchmark.{old} has moved") == 1, done.stderr
     assert done.stderr.count("attack is benchmark.ops.attacks.pixel.attack_pixels now") == 1
