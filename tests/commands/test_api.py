@@ -24,6 +24,7 @@ from benchmark.report.figures import all_figures
 from benchmark.runs import plan_file, torch_state
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
+from benchmark.training import floors
 from tests.faults.harness import plugin
 from tests.handmade import failed, fill, record, scored
 
@@ -312,8 +313,9 @@ def test_what_the_caller_has_set_in_torch_changes_no_number(tmp_path: Path) -> N
     assert plain.tolist() == among.tolist()
 
 
-def test_a_comparison_in_bf16_has_the_numbers_of_the_command(tmp_path: Path) -> None:
+def test_a_comparison_in_bf16_has_the_numbers_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An autocast around it kept the first copy of every weight, so that training moved weights that nothing read."""
+    monkeypatch.setattr(floors, "device_rates", lambda *about: (1.0, 1.0))  # seconds in bf16, and no accuracy
     found = benchmark.compare(
         methods="erm", seeds=0, steps=20, device="cpu", evaluations=1, sensitivity_images=0, precision="bf16",
         out=tmp_path / "python", progress=False,
