@@ -14,8 +14,6 @@ from tests.faults.harness import call, plugin, results, start, words
 PROMPT = 15
 """Seconds for what takes under five on a machine that does nothing else; a stuck process takes far longer."""
 SLOW = ["--seeds", "0", "--steps", "40", "--checkpoint-seconds", "1000"]
-
-
 SLOW_STEP = "os.path.exists({go!r}) or time.sleep(0.1); open({steps!r}, 'a').write('.')"
 TELLS = """if rng.step == 5:
             {first}
@@ -83,19 +81,21 @@ def test_the_first_signal_keeps_the_present_step(tmp_path: Path, tell: Path) -> 
 
 
 @pytest.mark.usefixtures("_signalled")
-@pytest.mark.parametrize(("flag", "whole"), [("--nproc", False), ("--nproc", True), ("--jobs", True)])
+@pytest.mark.parametrize(("flag", "whole"), [("--nproc=2", False), ("--nproc=2", True), ("--timeout=300", True)])
 def test_a_run_in_other_processes_keeps_its_steps_too(tmp_path: Path, flag: str, whole: bool) -> None:
-    """Whether a terminal signals the command alone or timeout and Slurm all of its processes."""
+    """Whether a terminal signals the command alone or timeout and Slurm all of its processes. --timeout asks for a
+    worker, as --jobs does for several runs."""
     slow = telling(tmp_path, signal.SIGTERM, f"os.kill(os.getpid(), {signal.SIGTERM:d})" if whole else "pass")
-    asked = ["--methods", "slow", *SLOW, flag, "2", *(["--seeds", "1"] if flag == "--jobs" else [])]  # a run for each
-    command = words(tmp_path, tmp_path / "out", *asked, plugins=[slow])
+    command = words(tmp_path, tmp_path / "out", "--methods", "slow", *SLOW, flag, plugins=[slow])
     ended = call(command)
     assert ended.code == 143, ended.err
     assert [*(tmp_path / "out" / "runs").glob(".partial-*/checkpoint.pt")]
-    if flag == "--jobs":
+    if flag == "--timeout=300":
         (tmp_path / "go").touch()
         assert call(command).code == 0
-        assert max(record.ran.resumed for record in Store(tmp_path / "out").read_all()) == 1
+        (record,) = Store(tmp_path / "out").read_all()
+        assert record.ran.resumed == 1
+        assert (tmp_path / "steps").stat().st_size == 40  # no step was done twice
 
 
 def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _program(name: str, argv: list[str], where: str, log: Path, encoding: str) -
     if where == CLOSED:
         os.close(1)
         os.close(2)
-        sys.stdout = sys.stderr = None  # type: ignore[assignment] # as an interpreter has them then
+        sys.stdout = sys.stderr = None  # as an interpreter has them then
     elif where == GONE:
         reader, writer = os.pipe()
         os.close(reader)
