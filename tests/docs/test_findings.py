@@ -1,21 +1,23 @@
-"""The plugins behind docs/findings: SADA's loader before another training, and in parts."""
+"""The plugins behind docs/findings: SADA's loader before another training, and in parts; BatchNorm's statistics."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from benchmark import registry
+from benchmark import networks, registry
 from benchmark.method import Rng
 from benchmark.ops.batch_transforms import jitter_log, sample_jitter_log
+from tests import toy
 from tests.conftest import ROOT
 
 RNG = Rng(0, 3, 0.5)
+NAMES = ("sada_loader", "loader_parts", "clean_statistics")
 
 
 @pytest.fixture(autouse=True)
 def plugins() -> None:
-    registry.load_plugins([ROOT / "docs" / "findings" / f"{name}.py" for name in ("sada_loader", "loader_parts")])
+    registry.load_plugins([ROOT / "docs" / "findings" / f"{name}.py" for name in NAMES])
 
 
 def make(**settings: Any) -> Any:
@@ -92,3 +94,33 @@ def test_each_part_touches_its_own_images(batch: Any) -> None:
     dimmed = parts(contrast=False, inverts="none").drawn(len(x), torch.Generator().manual_seed(0))
     assert (dimmed.contrast == 1).all()
     assert (dimmed.brightness != 1).all()
+
+
+def with_batch_norm(name: str) -> torch.nn.Module:
+    """A network with BatchNorm after three steps of a method."""
+    method, net = registry.make("method", name, {}), networks.build("timm:test_resnet", 4, 0).train()
+    optimizer, images = torch.optim.SGD(net.parameters(), 0.1), toy.images(16, 0)
+    for step in range(3):
+        optimizer.zero_grad()
+        method.loss(net, images.unit(), images.y, Rng(0, step), {}).backward()
+        optimizer.step()
+    return net
+
+
+def test_weights_are_randconv_s_and_statistics_those_of_source_images() -> None:
+    theirs, ours = with_batch_norm("randconv"), with_batch_norm("clean_statistics")
+    for (name, weight), other in zip(theirs.named_parameters(), ours.parameters(), strict=True):
+        assert torch.equal(weight, other), name
+    pairs = zip(theirs.modules(), ours.modules(), strict=True)
+    norms = [(a, b) for a, b in pairs if isinstance(a, torch.nn.BatchNorm2d) and isinstance(b, torch.nn.BatchNorm2d)]
+    assert norms
+    for a, b in norms:
+        assert a.momentum == b.momentum
+        assert a.running_mean is not None
+        assert b.running_mean is not None
+        assert not torch.equal(a.running_mean, b.running_mean)
+    seen: list[torch.Tensor] = []
+    norms[0][1].register_forward_hook(lambda module, given, made: seen.append(given[0].mean(dim=(0, 2, 3))))
+    ours.eval()(toy.images(16, 0).unit())
+    views, source = (norm.get_buffer("running_mean") / (1 - 0.9**n) for norm, n in zip(norms[0], (9, 3), strict=True))
+    assert (source - seen[0]).norm() < (views - seen[0]).norm() / 3
