@@ -28,7 +28,8 @@ def conduct(args: Args, console: Console) -> int:
                 comparison = search(comparison, log)
         with _watching(comparison, console) as log:
             perform(comparison, log)
-        records, index = render(comparison.store)
+        records, page = render(comparison.store)
+        index = args.out / page.name  # as the user wrote it
     with console:  # written in one piece, for readers that stop at the line they look for
         return terminal.show_results(comparison.jobs, records, index, console, comparison.problems, quiet=args.quiet)
 

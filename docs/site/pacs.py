@@ -65,7 +65,7 @@ def statistics() -> str:
     clean = [record for record in beside() if record.asked.method == CLEAN]
     rows = {"erm": [], "randconv": [], CLEAN: clean} | groups.by_row(records("pacs", "100 steps"))
     lines, seeds = [], {}
-    for source in dict.fromkeys(record.asked.source for record in records("pacs", "100 steps")):
+    for source in sorted({record.asked.source for record in clean}):
         there = {name: [r for r in rows[name] if r.asked.source == source] for name in ("erm", "randconv", CLEAN)}
         common = {record.asked.seed for record in there[CLEAN]}
         line = {"from": source}
