@@ -243,3 +243,8 @@ def test_only_the_methods_asked_for_are_reported_and_run(
     shown = capsys.readouterr().out
     assert ("gud on digits" in shown, "erm on digits" in shown) == (True, False)
     assert ran == ["gud"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main(["--out", str(tmp_path / "nowhere")]) == 2
+    assert f"error: --out {tmp_path / 'nowhere'}: no such folder; with --run" in capsys.readouterr().err
