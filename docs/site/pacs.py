@@ -1,6 +1,6 @@
 """Tables from results/published/pacs: the trials behind the length of the PACS runs, and SADA's forms on PACS."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import pandas as pd
@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.core.record import Record
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy import comparisons, groups, targets
-from benchmark.report.tidy.stats import compare_pairs
+from benchmark.report.tidy.stats import Seeds, compare_pairs
 from benchmark.runs.records import Records
 from docs.site import study
 from docs.site.published import PUBLISHED, markdown, over_seeds, records
@@ -62,30 +62,29 @@ def changes() -> str:
 def statistics() -> str:
     """RandConv with BatchNorm statistics of its views and of source images, beside ERM: accuracy on the source and, as
     a mean, on the targets. Over the seeds that have the latter; differences are one family."""
-    clean = [record for record in beside() if record.asked.method == CLEAN]
-    rows = {"erm": [], "randconv": [], CLEAN: clean} | groups.by_row(records("pacs", "100 steps"))
-    lines, seeds = [], {}
-    for source in sorted({record.asked.source for record in clean}):
-        there = {name: [r for r in rows[name] if r.asked.source == source] for name in ("erm", "randconv", CLEAN)}
-        common = {record.asked.seed for record in there[CLEAN]}
-        line = {"from": source}
-        for measure, title in ((source, "source"), ("mean", "targets")):
-            for name, runs in there.items():
-                values = {r.asked.seed: everywhere(r)[measure] for r in runs if r.asked.seed in common}
-                seeds[name, source, measure] = values
-                line[f"{title}, {SHOWN[name]}"] = over_seeds(values)
-        lines.append(line | {"n": str(len(common))})
-    named = {f"{source}{name}": seeds[name, source, "mean"] for name, source, measure in seeds if measure == "mean"}
-    pairs = compare_pairs(named, [(f"{line['from']}{CLEAN}", f"{line['from']}randconv") for line in lines])
+    runs = groups.by_row([*records("pacs", "100 steps"), *(r for r in beside() if r.asked.method == CLEAN)])
+    lines, means = [], dict[tuple[str, str], Seeds]()
+    for source in sorted({record.asked.source for record in runs[CLEAN]}):
+        rows = {row: [record for record in runs[row] if record.asked.source == source] for row in SHOWN}
+        seeds = {record.asked.seed for record in rows[CLEAN]}
+        there = {row: [record for record in found if record.asked.seed in seeds] for row, found in rows.items()}
+        means |= {(source, row): values for row, values in comparisons.seeds_of(there, "mean").items()}
+        lines.append(
+            {"from": source}
+            | {f"source, {SHOWN[row]}": over_seeds(in_domain(found)) for row, found in there.items()}
+            | {f"targets, {SHOWN[row]}": over_seeds(means[source, row]) for row in there}
+            | {"n": str(len(seeds))}
+        )
+    named = {" ".join(key): values for key, values in means.items()}
+    pairs = compare_pairs(named, [(f"{line['from']} {CLEAN}", f"{line['from']} randconv") for line in lines])
     for line, pair in zip(lines, map(told, pairs), strict=True):
         line |= {"targets, change": pair["difference"], "95 %, all at once": pair["95 %, all at once"]}
     return markdown(pd.DataFrame(lines))
 
 
-def everywhere(record: Record) -> dict[str, float]:
-    """Percent in each domain, the source too, and the mean over the targets."""
-    rule = record.asked.recipe.selection
-    return targets.reached(record, rule) | targets.measures(record)
+def in_domain(runs: Sequence[Record]) -> Seeds:
+    """Percent in the source domain by seed."""
+    return {r.asked.seed: targets.reached(r, r.asked.recipe.selection)[r.asked.source] for r in runs}
 
 
 SHOWN = {"erm": "ERM", "randconv": "RandConv", CLEAN: "RandConv, source statistics"}

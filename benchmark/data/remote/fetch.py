@@ -88,7 +88,7 @@ def by_hand(remote: Remote, root: Path) -> str:
 
 def _download(remote: Remote, root: Path, progress: Progress) -> str:
     target = root / remote.path
-    fresh = target if remote.hash else target.with_name(f".{target.name}.new")  # without a hash any file would do
+    fresh = target.with_name(f".{target.name}.new")  # pooch keeps what is in the file's place where no hash is known
     part = target.with_name(f"{target.name}.part")
     failures: list[str] = []
     pooch.get_logger().setLevel("ERROR")  # it would explain hashes to programmers
@@ -96,8 +96,7 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
         for resume in (bool(remote.hash), False):  # without a hash two halves could come from two files
             download = Download(part, remote.size, resume, progress, remote.size or remote.limit or archives.LIMIT)
             try:
-                if not remote.hash:
-                    fresh.unlink(missing_ok=True)
+                fresh.unlink(missing_ok=True)
                 pooch.retrieve(url, remote.hash or None, fresh.name, fresh.parent, downloader=download)
                 fresh.replace(target)
                 return url
