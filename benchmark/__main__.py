@@ -15,7 +15,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 from benchmark import flags
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.runs.args import Args
-from benchmark.runs.command_line import CONFIG, arguments, boxed, leave, program, versions
+from benchmark.runs.command_line import CONFIG, arguments, boxed, explained, leave, program, versions
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ examples:
 {program} --version        the versions of dg-referee, Python, torch"""
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code of the command; 2 where none of that name exists."""
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -64,16 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(versions())
         return 0
-    try:
-        if name.startswith("--tyro-"):
-            complete(words)
-        if name.startswith("-"):
-            raise UsageError(f"{name}: name a command first, as in {program('run')} {name}")
-        if name not in COMMANDS:
-            raise UsageError(f"'{name}' is not a command: {did_you_mean(name, COMMANDS)}")
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    if name.startswith("--tyro-"):
+        complete(words)
+    if name.startswith("-"):
+        raise UsageError(f"{name}: name a command first, as in {program('run')} {name}")
+    if name not in COMMANDS:
+        raise UsageError(f"'{name}' is not a command: {did_you_mean(name, COMMANDS)}")
     command = COMMANDS[name]
     if {"-h", "--help"} & set(given):
         about = None if is_dataclass(command.flags) else command.does

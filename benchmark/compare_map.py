@@ -8,7 +8,6 @@ this and does not pass it on.
 
 import io
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import cos, pi
@@ -33,7 +32,7 @@ from benchmark.core.rng import key
 from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
-from benchmark.runs.command_line import arguments, in_range, leave, program, seed_in_range
+from benchmark.runs.command_line import arguments, explained, in_range, leave, program, seed_in_range
 from benchmark.sensitivity.fourier import radial_profile, radius, view31
 from benchmark.sensitivity.wave_errors import reference, released_r_factor
 from benchmark.training.artifacts import npy_bytes
@@ -189,14 +188,11 @@ def run(args: Args) -> None:
         console.print(f"-> {args.out}")
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 a file is missing."""
     args: Args = arguments(Args, argv, program("compare-map"))
-    try:
-        run(args)
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    run(args)
     return 0
 
 

@@ -1,7 +1,6 @@
 """python -m benchmark.export: loads a network kept by --save-weights, prints its card, evaluates and exports it."""
 
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, leave, program, quoted
+from benchmark.runs.command_line import arguments, explained, leave, program, quoted
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
@@ -155,29 +154,26 @@ def exported(args: Args) -> None:
             print(f"sent to {hub.push(folder, repository, private=args.private, message=message)}")
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
     args: Args = arguments(Args, argv, program("export"))
-    try:
-        registry.load_plugins(args.plugin)
-        if args.private and not args.push_to_hub:
-            raise UsageError("--private says how it is sent; give --push-to-hub OWNER/NAME, too")
-        if args.license and not (args.push_to_hub or args.folder):
-            raise UsageError("--license goes into the card; give --folder FOLDER or --push-to-hub OWNER/NAME, too")
-        if args.folder:
-            hub.check_new(args.folder)
-        if args.push_to_hub:
-            hub.check_target(args.push_to_hub)
-        if args.check and not checked(args.run_dir, args.data_dir):
-            return 1
-        if args.folder or args.push_to_hub:
-            exported(args)
-        elif not args.check:
-            load_model(args.run_dir)
-            print(card(_record(args.run_dir)[0]))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    registry.load_plugins(args.plugin)
+    if args.private and not args.push_to_hub:
+        raise UsageError("--private says how it is sent; give --push-to-hub OWNER/NAME, too")
+    if args.license and not (args.push_to_hub or args.folder):
+        raise UsageError("--license goes into the card; give --folder FOLDER or --push-to-hub OWNER/NAME, too")
+    if args.folder:
+        hub.check_new(args.folder)
+    if args.push_to_hub:
+        hub.check_target(args.push_to_hub)
+    if args.check and not checked(args.run_dir, args.data_dir):
+        return 1
+    if args.folder or args.push_to_hub:
+        exported(args)
+    elif not args.check:
+        load_model(args.run_dir)
+        print(card(_record(args.run_dir)[0]))
     return 0
 
 

@@ -8,7 +8,6 @@ files.
 """
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.stats import LEAST_SEEDS, Estimate
-from benchmark.runs.command_line import arguments, leave, program
+from benchmark.runs.command_line import arguments, explained, leave, program
 from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -156,34 +155,31 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
     ]
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage."""
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     printed = dict.fromkeys(p.method for p in papers.published if p.strict)
-    try:
-        for name in args.method:
-            if name not in printed:
-                raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, printed)}")
-        methods = args.method or tuple(printed)
+    for name in args.method:
+        if name not in printed:
+            raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, printed)}")
+    methods = args.method or tuple(printed)
+    found = figures(store.read_all(), papers, methods)
+    todo = commands(found, args)
+    if not args.run and not args.out.is_dir():
+        raise UsageError(f"--out {args.out}: no such folder; with --run the missing runs are made there")
+    if args.run:
+        failed = 0
+        for words in todo:
+            code = run.main(words)
+            if code > 1:  # bad usage, or Ctrl-C: the next row is not begun
+                return code
+            failed = max(failed, code)
+        if failed:
+            return failed
         found = figures(store.read_all(), papers, methods)
-        todo = commands(found, args)
-        if not args.run and not args.out.is_dir():
-            raise UsageError(f"--out {args.out}: no such folder; with --run the missing runs are made there")
-        if args.run:
-            failed = 0
-            for words in todo:
-                code = run.main(words)
-                if code > 1:  # bad usage, or Ctrl-C: the next row is not begun
-                    return code
-                failed = max(failed, code)
-            if failed:
-                return failed
-            found = figures(store.read_all(), papers, methods)
-            todo = []
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+        todo = []
     if not any(figure.seeds for figure in found):
         print(f"{args.out}: no run of the strict protocol has ended there; --out names another folder\n")
     print(report(found, papers))

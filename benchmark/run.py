@@ -15,10 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from benchmark import registry
-from benchmark.core.errors import UsageError, describe
 from benchmark.report.listing import show_list
 from benchmark.runs.args import PATHS, Args, check_numbers
-from benchmark.runs.command_line import arguments, leave, program, versions
+from benchmark.runs.command_line import arguments, explained, leave, program, versions
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 
@@ -60,34 +59,25 @@ def parse(argv: Sequence[str] | None) -> Args:
     return replace(found, **on)
 
 
+@explained(KEPT)
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed, 2 bad usage or results that cannot be written, 130 by
     Ctrl-C, 143 by SIGTERM."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
-        args = parse(argv)
-        if args.version:
-            print(versions())
-            return 0
-        if args.list:
-            registry.load_plugins(args.plugin)
-            show_list(console)
-            return 0
-        if args.plan is None:  # else the plan says which file is wrong
-            check_numbers(args)
-        with importing():
-            from benchmark.session import conduct  # noqa: PLC0415 - imports torch
+    args = parse(argv)
+    if args.version:
+        print(versions())
+        return 0
+    if args.list:
+        registry.load_plugins(args.plugin)
+        show_list(console)
+        return 0
+    if args.plan is None:  # else the plan says which file is wrong
+        check_numbers(args)
+    with importing():
+        from benchmark.session import conduct  # noqa: PLC0415 - imports torch
 
-        return conduct(args, console)
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except OSError as problem:  # a full disk, a folder that may not be read
-        print(f"error: {describe(problem)}; {KEPT}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as problem:
-        print(f"interrupted: {KEPT}", file=sys.stderr)
-        return getattr(problem, "code", 130)
+    return conduct(args, console)
 
 
 if __name__ == "__main__":

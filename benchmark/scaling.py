@@ -10,7 +10,6 @@ rate: the GFLOP/s that ERM's training reaches on the device in question, which i
 Evaluation and the sensitivity map are left out.
 """
 
-import sys
 from collections.abc import Sequence
 from functools import cache
 from heapq import heapreplace
@@ -26,21 +25,18 @@ from benchmark import flags, networks, protocols, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.report.tidy.rows import throughput_rows
-from benchmark.runs.command_line import arguments, in_range, leave, program
+from benchmark.runs.command_line import arguments, explained, in_range, leave, program
 from benchmark.runs.plan import expand_all
 from benchmark.runs.store import Store
 
 Args = flags.Scaling
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
     args: Args = arguments(Args, argv, program("scaling"))
-    try:
-        print(report(args))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    print(report(args))
     return 0
 
 

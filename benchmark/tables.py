@@ -7,7 +7,6 @@ leads from a run to its cells and from a cell to its runs. `check` and `stale` r
 
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from benchmark import flags, registry
 from benchmark.core import locks
 from benchmark.core.durable import write_atomically
-from benchmark.core.errors import UsageError, describe
+from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content as plain_content
@@ -24,7 +23,7 @@ from benchmark.report import page, table_files
 from benchmark.report.all_tables import SOMETIMES, render
 from benchmark.report.figures.palette import NAMES
 from benchmark.report.provenance import trace
-from benchmark.runs.command_line import arguments, leave, program
+from benchmark.runs.command_line import arguments, explained, leave, program
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
 from benchmark.runs.store import Store
@@ -135,38 +134,32 @@ def stale(records: Sequence[Record]) -> Counter[str]:
 Args = flags.Tables
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
     args: Args = arguments(Args, argv, program("tables"))
     store = Store(args.out)
-    try:
-        if not store.runs.is_dir():
-            raise UsageError(f"--out {args.out}: no runs there; `{program('run')} --out {args.out}` makes some")
-        if args.trace is not None:
-            print(plain(trace(store, args.trace)))
-            return 0
-        if args.check:
-            wrong = check(store)
-            print(
-                "\n".join(f"{_path(args.out, name)}: differs from the run records" for name in wrong)
-                or "tables agree with the run records"
-            )
-            return 1 if wrong else 0
-        with locks.in_turn(store.runs):
-            if args.pack:
-                print(f"{pack(store)} runs packed, each into one file of {store.runs}")
-            records, shown = write_all(store)
-            print(f"{len(records)} runs -> {args.out / 'tables'}, {shown}")
-        if old := stale(records):
-            many = old.total()
-            print(f"{many} of them were made by other code or versions than today's; benchmark.run makes them again:")
-            print("\n".join(f"  {count} of {many}: {why}" for why, count in old.items()))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except OSError as problem:
-        print(f"error: {describe(problem)}", file=sys.stderr)
-        return 2
+    if not store.runs.is_dir():
+        raise UsageError(f"--out {args.out}: no runs there; `{program('run')} --out {args.out}` makes some")
+    if args.trace is not None:
+        print(plain(trace(store, args.trace)))
+        return 0
+    if args.check:
+        wrong = check(store)
+        print(
+            "\n".join(f"{_path(args.out, name)}: differs from the run records" for name in wrong)
+            or "tables agree with the run records"
+        )
+        return 1 if wrong else 0
+    with locks.in_turn(store.runs):
+        if args.pack:
+            print(f"{pack(store)} runs packed, each into one file of {store.runs}")
+        records, shown = write_all(store)
+        print(f"{len(records)} runs -> {args.out / 'tables'}, {shown}")
+    if old := stale(records):
+        many = old.total()
+        print(f"{many} of them were made by other code or versions than today's; benchmark.run makes them again:")
+        print("\n".join(f"  {count} of {many}: {why}" for why, count in old.items()))
     return 0
 
 

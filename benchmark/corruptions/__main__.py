@@ -1,6 +1,5 @@
 """python -m benchmark.corruptions: shows the corruptions, or compares them with the official arrays."""
 
-import sys
 from collections.abc import Sequence
 
 from benchmark import flags, registry
@@ -8,32 +7,29 @@ from benchmark.core.errors import UsageError
 from benchmark.corruptions import CORRUPTIONS, EXTRA
 from benchmark.data import drift
 from benchmark.report.figures import corruption_sheet
-from benchmark.runs.command_line import arguments, in_range, leave, program
+from benchmark.runs.command_line import arguments, explained, in_range, leave, program
 
 Args = flags.Corruptions
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 bad usage."""
     args: Args = arguments(Args, argv, program("corruptions"))
-    try:
-        in_range("--side", args.side, 1, 1024)
-        in_range("--limit", args.limit, 0, 10_000)
-        if args.show is not None:
-            try:
-                corruption_sheet.draw(args.image, args.side).save(args.show)
-            except (OSError, ValueError) as problem:
-                fix = "; end it in .png" if isinstance(problem, ValueError) else ""
-                raise UsageError(f"--show {args.show}: cannot be written ({problem}){fix}") from problem
-            print(args.show)
-        if args.drift:
-            found = drift.compare(registry.find("dataset", args.dataset), args.data_dir, args.limit)
-            print(found.to_markdown(index=False, floatfmt=".3f"))
-        if args.show is None and not args.drift:
-            print("\n".join(f"{name}{' (extra)' * (name in EXTRA)}" for name in CORRUPTIONS))
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    in_range("--side", args.side, 1, 1024)
+    in_range("--limit", args.limit, 0, 10_000)
+    if args.show is not None:
+        try:
+            corruption_sheet.draw(args.image, args.side).save(args.show)
+        except (OSError, ValueError) as problem:
+            fix = "; end it in .png" if isinstance(problem, ValueError) else ""
+            raise UsageError(f"--show {args.show}: cannot be written ({problem}){fix}") from problem
+        print(args.show)
+    if args.drift:
+        found = drift.compare(registry.find("dataset", args.dataset), args.data_dir, args.limit)
+        print(found.to_markdown(index=False, floatfmt=".3f"))
+    if args.show is None and not args.drift:
+        print("\n".join(f"{name}{' (extra)' * (name in EXTRA)}" for name in CORRUPTIONS))
     return 0
 
 

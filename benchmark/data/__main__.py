@@ -12,34 +12,28 @@ from benchmark.core.errors import UsageError
 from benchmark.data import cache
 from benchmark.data.remote import fetch, verify
 from benchmark.data.remote.remote_file import Remote, states
-from benchmark.runs.command_line import arguments, leave, program
+from benchmark.runs.command_line import arguments, explained, leave, program
 from benchmark.runs.plan import parse_settings
 from benchmark.runs.shared import blaming
 
 Command: TypeAlias = flags.Data
 
 
+@explained("what was downloaded is kept; the same command goes on from here")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 something is wrong or could not be had, 2 bad usage, 130 interrupted."""
     command = arguments(Command, argv, program("data"), description=flags.DATA)
-    try:
-        match command:
-            case flags.List():
-                return show_list(command.data_dir)
-            case flags.Fetch():
-                return fetch_all(command.name, _make(command.name, command.set), command.data_dir)
-            case flags.Verify():
-                return verify_all(command)
-            case _:
-                files, size = cache.clear()
-                print(f"{cache.folder()}: deleted {files} files, {_size(size)}")
-                return 0
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was downloaded is kept; the same command goes on from here", file=sys.stderr)
-        return 130
+    match command:
+        case flags.List():
+            return show_list(command.data_dir)
+        case flags.Fetch():
+            return fetch_all(command.name, _make(command.name, command.set), command.data_dir)
+        case flags.Verify():
+            return verify_all(command)
+        case _:
+            files, size = cache.clear()
+            print(f"{cache.folder()}: deleted {files} files, {_size(size)}")
+            return 0
 
 
 def show_list(root: Path) -> int:

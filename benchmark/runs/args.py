@@ -50,7 +50,7 @@ class Experiment:
     protocol: Annotated[str, arg(metavar="{common,strict}")] = "common"
     """common: one recipe for all methods. strict: each method as its own authors ran it."""
     network: Annotated[str | None, arg(metavar="NAME"), UNSAID] = None
-    """A name of benchmark.networks, or timm:NAME. Has its own table. Default: the protocol's."""
+    """A name of `--list`, or timm:NAME. Has its own table. Default: the protocol's."""
     weights: Annotated[str | None, arg(metavar="{scratch,pretrained,FILE}"), UNSAID] = None
     """What networks start from; pretrained is timm's, FILE a .safetensors. Default: the protocol's."""
     plugin: Files = ()
@@ -140,7 +140,7 @@ class Other:
     dry_run: Flag = False
     """Print the plan with run ids, lengths and an estimate (docs/scaling.md), and stop."""
     list: Flag = False
-    """List methods, datasets and protocols, and stop."""
+    """List methods, datasets, protocols and networks, and stop."""
     version: Flag = False
     """Print the versions of dg-referee, Python and torch, and stop."""
     trial: Annotated[str | None, arg(metavar="{K,K/N}"), UNSAID] = None

@@ -2,6 +2,7 @@
 
 import atexit
 import errno
+import functools
 import os
 import platform
 import re
@@ -192,23 +193,43 @@ def _checked(name: str, value: Any, paths: Collection[str]) -> Any:
     return value
 
 
-def leave(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code of `main`, as every program here ends: one sentence and no traceback where
-    the user or the system is at fault; 141 where the reader of its output is gone (`| head`), as a shell counts a
-    process that SIGPIPE ended; 2 where the output could not be written."""
+Main = Callable[[Sequence[str] | None], int]
+
+
+def explained(kept: str = "") -> Callable[[Main], Main]:
+    """Decorator of a program's `main`: one sentence and no traceback where the user or the system is at fault, and the
+    exit code 2; 130 by Ctrl-C, 143 by SIGTERM. kept: what is not lost by that."""
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def explaining(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except UsageError as problem:
+                print(f"error: {problem}", file=sys.stderr)
+                return 2
+            except OSError as problem:  # a full disk, a folder that may not be read
+                print(f"error: {describe(problem)}{kept and '; '}{kept}", file=sys.stderr)
+                return 2
+            except KeyboardInterrupt as problem:
+                print(f"interrupted{kept and ': '}{kept}", file=sys.stderr)
+                return getattr(problem, "code", 130)
+
+        return explaining
+
+    return decorate
+
+
+def leave(main: Main) -> NoReturn:
+    """Ends the process with the exit code of `main`, as every program here ends: 141 where the reader of its output is
+    gone (`| head`), as a shell counts a process that SIGPIPE ended; 2 where the output could not be written."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that is closed ends nothing; inherited by workers
     out = standard_streams.guard()
     moved.show()
     try:
-        code = main()
+        code = main(None)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except (UsageError, OSError) as problem:
-        print(f"error: {describe(problem) if isinstance(problem, OSError) else problem}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt as problem:
-        print("interrupted", file=sys.stderr)
-        code = getattr(problem, "code", 130)
     sys.stdout.flush()
     if isinstance(out.problem, BrokenPipeError) and code in (0, 1):
         code = 141

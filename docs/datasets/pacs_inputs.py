@@ -6,7 +6,6 @@ python docs/datasets/pacs_inputs.py weights --pth efficientnet-lite0-57934424.pt
 
 import hashlib
 import pickle
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from safetensors.torch import save
 from benchmark.core.errors import UsageError
 from benchmark.data.image_files import open_image
 from benchmark.data.readers import decoding
+from benchmark.runs.command_line import explained, leave
 
 SIDE, QUALITY = 112, 88
 SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -77,16 +77,13 @@ def weights(pth: Path, out: Path) -> None:
     print(f"{out}: {'the weights' if same else 'NOT the weights'} that the published runs start from")
 
 
+@explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for bad usage."""
     commands = {"images": images, "weights": weights}
-    try:
-        tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog=Path(__file__).name)
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog=Path(__file__).name)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmark import run, tables
+from benchmark.networks.classifiers import NETWORKS
+from benchmark.report import listing
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
@@ -180,8 +182,9 @@ def test_another_network_is_recorded_and_stands_apart(tmp_path: Path) -> None:
 def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["--list"]) == 0
     shown = capsys.readouterr().out
-    for name in ("erm", "randconv", "minidigits", "digits", "common"):
+    for name in ("erm", "randconv", "minidigits", "digits", "common", "timm:NAME"):
         assert name in shown
+    assert listing.NETWORKS.keys() == {*NETWORKS, "timm:NAME"}
     assert call(tmp_path / "out", "--methods", "erm", "randconv", "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "2 of 2 runs to do" in shown
