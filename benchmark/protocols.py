@@ -73,7 +73,7 @@ def _strict() -> list[Terms]:
         step_every=0.4, batch_size=256, steps=11_700, evaluations=50, loader="jitter_log", selection="last-within-5",
     )  # fmt: skip
     # CIFAR's recipes: 100 epochs of 391 batches, and 200 of 196, of 50,000 images. The referee holds 5,000 back, so as
-    # many steps are 111 and 223 epochs here.
+    # many steps are 111 and 224 epochs here.
     augmix = AUGMIX.model_copy(update={"steps": 39_100, "evaluations": 100})
     augmax = CIFAR.model_copy(update={"batch_size": 256, "steps": 39_200, "evaluations": 200, "network": "wrn_40_2_01"})
     other10k = {"subset": "offset5k", "resize": "lanczos"}
