@@ -15,7 +15,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 from benchmark import flags
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.runs.args import Args
-from benchmark.runs.command_line import CONFIG, arguments, boxed, explained, leave, program, versions
+from benchmark.runs.command_line import CONFIG, arguments, boxed, check_shell, explained, leave, program, versions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ COMMANDS = {
     "scaling": Command("benchmark.scaling", flags.Scaling, "Print what a matrix of runs costs."),
     "compare-map": Command("benchmark.compare_map", flags.CompareMap, "Compare sensitivity maps with SADA's."),
 }
-SHELLS = ("bash", "zsh", "fish")
 HELP = """usage: {program} COMMAND [FLAGS]
 
 Which augmentation helps an image classifier in domains that it has not seen?
@@ -81,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def complete(words: Sequence[str]) -> NoReturn:
     """Prints or writes a shell's script that completes the commands and their flags, as tyro makes it, and ends."""
-    if words[1:2] and words[1] not in SHELLS:
-        raise UsageError(f"{words[0]} {words[1]}: the shell is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}")
+    check_shell(words)
     kinds = tuple(Annotated[boxed(command.flags), subcommand(name)] for name, command in COMMANDS.items())
     every: Any = Union[kinds]  # noqa: UP007 - of a list that is known only when it runs
     tyro.cli(every, args=words, prog="dg-referee", config=(*CONFIG, OmitSubcommandPrefixes))

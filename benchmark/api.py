@@ -30,6 +30,7 @@ from benchmark.report.tidy.groups import told_apart
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
 from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
+from benchmark.runs.command_line import home
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
@@ -124,7 +125,7 @@ class Results:
 
 def results(out: Path | str = "results") -> Results:
     """What an output folder of `compare` or of the command holds. Raises UsageError where it holds no runs."""
-    return Results(Path(out).expanduser())
+    return Results(home(Path(out)))
 
 
 def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: Any) -> Results:
@@ -142,7 +143,7 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     Raises UsageError for bad input, where another call is under way in this process, and where the process is in a
     group of torch.distributed; OSError where results cannot be written; KeyboardInterrupt when interrupted.
     """
-    values = plan_file.read(path := Path(plan).expanduser()) | {"plan": path} if plan is not None else {}
+    values = plan_file.read(path := home(Path(plan))) | {"plan": path} if plan is not None else {}
     args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
     if dist.is_available() and dist.is_initialized():
         raise UsageError(

@@ -8,6 +8,7 @@ this and does not pass it on.
 
 import io
 import json
+import tokenize
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import cos, pi
@@ -61,10 +62,13 @@ def published_map(path: Path) -> Tensor:
     if not path.exists():
         raise UsageError(f"{path} is missing: {what}, from the authors' repository; docs/sensitivity.md")
     try:
-        found = np.load(io.BytesIO(content(path, LARGEST_MAP)), allow_pickle=False)
+        stored = content(path, LARGEST_MAP)
+        if not stored.startswith(b"\x93NUMPY"):
+            raise ValueError("it is no file of numpy.save")
+        found = np.load(io.BytesIO(stored), allow_pickle=False)
         if found.shape != (31, 31) or found.dtype.kind != "f" or not ((found >= 0) & (found <= 1)).all():
             raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
-    except (OSError, ValueError, EOFError) as problem:
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError) as problem:
         raise UsageError(f"{path} is not {what}: {problem}") from problem
     return torch.from_numpy(found)
 
@@ -151,6 +155,9 @@ def run(args: Args) -> None:
     if args.out:
         try:
             args.out.mkdir(parents=True, exist_ok=True)
+            tried = args.out / ".writable"  # found out before the training, not after it
+            write_atomically(tried, b"")
+            tried.unlink()
         except OSError as problem:
             raise UsageError(f"--out {describe(problem)}") from problem
     device = machine.choose_device("auto")

@@ -21,6 +21,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
 from benchmark.runs.job import Job, Listener, take_hashes
 from benchmark.runs.plan import plan
+from benchmark.runs.records import TRIED
 from benchmark.runs.search import Row, rows, settled, untried
 from benchmark.runs.shared import data_facts
 from benchmark.runs.stale import finished, lacking
@@ -53,7 +54,7 @@ class Comparison:
     @property
     def tried(self) -> Store:
         """Where the records of the trials lie."""
-        return Store(self.args.out / "search")
+        return Store(self.args.out / TRIED)
 
 
 def prepare(args: Args) -> Comparison:

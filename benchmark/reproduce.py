@@ -7,7 +7,6 @@ interval reaches over an edge of the band, or equal seeds give none. Data missin
 files.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.stats import LEAST_SEEDS, Estimate
-from benchmark.runs.command_line import arguments, explained, leave, program
+from benchmark.runs.command_line import arguments, explained, leave, program, quoted
 from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -44,7 +43,7 @@ class Figure:
     seeds: int
     """Seeds that ran to the end, with or without the data of this target."""
     left_out: int = 0
-    """Other runs under the strict protocol, whose recipe, settings or budget somebody changed."""
+    """Other runs under the strict protocol: of another recipe, settings, budget or images, or of a seed twice."""
 
     @property
     def place(self) -> tuple[str, str, str, str]:
@@ -75,7 +74,7 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
             continue
         place = (row.method, row.dataset, row.source)
         strict = [r for r in records if r.asked.protocol == "strict" and place_of(r) == place]
-        released = sorted(filter(as_released, strict), key=lambda r: r.ran.ended)
+        released = _of_one_data(sorted(filter(as_released, strict), key=lambda r: r.ran.ended))
         left_out = len(strict) - len({r.asked.seed for r in released})
         read = ", ".join(part for part in (row.paper, row.where, row.evidence) if part)
         for target, theirs in row.accuracy.items():
@@ -90,6 +89,16 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
             else:
                 found.append(figure)
     return sorted(found, key=lambda f: (f.dataset, f.method, f.source, f.target != "mean", f.target, f.published))
+
+
+def _of_one_data(runs: Sequence[Record]) -> list[Record]:
+    """Those on the same images: of several fingerprints the one with the most seeds, of equal ones the latest."""
+    seeds: dict[str, set[int]] = {}
+    for record in runs:
+        seeds.setdefault(record.asked.fingerprint, set()).add(record.asked.seed)
+    latest = {record.asked.fingerprint: i for i, record in enumerate(runs)}
+    kept = max(seeds, key=lambda data: (len(seeds[data]), latest[data]), default=None)
+    return [record for record in runs if record.asked.fingerprint == kept]
 
 
 def place_of(record: Record) -> tuple[str, str, str]:
@@ -134,7 +143,9 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
         lines += [f"  read in: {text}" for text in dict.fromkeys(read for f in members for read in f.read)]
         lines += [f"  known cause: {text}" for text in papers.causes.get(f"{method}@{dataset}", [])]
         if members[0].left_out:
-            lines.append(f"  left out: {members[0].left_out} runs with settings of their own, or of a seed twice")
+            lines.append(
+                f"  left out: {members[0].left_out} runs with settings or images of their own, or of a seed twice"
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -187,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = words[5] in registry.names("dataset")
         unsaid = known and not args.data_dir and registry.find("dataset", words[5]).needs_files
         more = " --data-dir DIR" if unsaid else "" if known else "  # this version has no such dataset"
-        print(f"to run what is missing: {program('run')} {shlex.join(words)}{more}")
+        print(f"to run what is missing: {program('run')} {' '.join(map(quoted, words))}{more}")
     return 1 if any(f.verdict == "outside" for f in found) else 0
 
 

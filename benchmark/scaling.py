@@ -51,7 +51,7 @@ def report(args: Args) -> str:
         if not values:
             raise UsageError(f"{flag}: name at least one")
     done = [record for record in Store(args.out).read_all() if record.status == "done"]
-    methods = expand_all(args.methods)
+    methods, datasets = expand_all(args.methods), [*dict.fromkeys(args.datasets)]
     for name in methods:
         registry.find("method", name)
     shares = shares_of(done)
@@ -63,10 +63,10 @@ def report(args: Args) -> str:
     hours, rows = [], []
     for name in methods:
         share = shares[name]
-        each = [seconds(name, dataset, done, share * args.gflops) / 3600 for dataset in args.datasets]
+        each = [seconds(name, dataset, done, share * args.gflops) / 3600 for dataset in datasets]
         hours += [hour for hour in each for _ in range(args.seeds)]
         rows.append([name, f"{share:.2f}", *(f"{60 * hour:.1f}" for hour in each)])
-    runs = tabulate(rows, ["method", "share", *args.datasets], "pipe", disable_numparse=True)
+    runs = tabulate(rows, ["method", "share", *datasets], "pipe", disable_numparse=True)
     spread = [(n, makespan(hours, n)) for n in args.devices]
     lines = [[n, f"{span:.1f}", f"{sum(hours) / n / span:.0%}"] for n, span in spread]
     ends = tabulate(lines, ["devices", "hours until all are done", "time at work"], "pipe", disable_numparse=True)

@@ -23,9 +23,10 @@ from benchmark.report import page, table_files
 from benchmark.report.all_tables import SOMETIMES, render
 from benchmark.report.figures.palette import NAMES
 from benchmark.report.provenance import trace
-from benchmark.runs.command_line import arguments, explained, leave, program
+from benchmark.runs.command_line import arguments, explained, leave, program, quoted
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
+from benchmark.runs.records import TRIED
 from benchmark.runs.store import Store
 
 
@@ -108,11 +109,12 @@ def _other_runs(store: Store, records: Sequence[Record]) -> list[str]:
 
 
 def pack(store: Store) -> int:
-    """Packs all finished runs but those that somebody is making anew, and says how many. Raises UsageError."""
+    """Packs all finished runs and trials, but those that somebody makes anew, and counts them. Raises UsageError."""
     count = 0
-    for run_id in store.ids():
-        with suppress(locks.BusyError):
-            count += store.pack(run_id)
+    for each in (store, Store(store.out / TRIED)):
+        for run_id in each.ids():
+            with suppress(locks.BusyError):
+                count += each.pack(run_id)
     return count
 
 
@@ -139,8 +141,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
     args: Args = arguments(Args, argv, program("tables"))
     store = Store(args.out)
+    given = [flag for flag in ("trace", "check", "pack") if getattr(args, flag) not in (None, False)]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
     if not store.runs.is_dir():
-        raise UsageError(f"--out {args.out}: no runs there; `{program('run')} --out {args.out}` makes some")
+        raise UsageError(
+            f"--out {args.out}: no runs there; `{program('run')} --out {quoted(str(args.out))}` makes some"
+        )
     if args.trace is not None:
         print(plain(trace(store, args.trace)))
         return 0
@@ -153,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if wrong else 0
     with locks.in_turn(store.runs):
         if args.pack:
-            print(f"{pack(store)} runs packed, each into one file of {store.runs}")
+            print(f"{pack(store)} runs packed, trials of searches included, each into one file")
         records, shown = write_all(store)
         print(f"{len(records)} runs -> {args.out / 'tables'}, {shown}")
     if old := stale(records):

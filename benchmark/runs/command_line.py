@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, ParamSpec, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -28,8 +29,11 @@ MOST = 2**31 - 1
 """The largest count that a flag takes; what is larger is a slip of the finger."""
 MOST_SEED = 2**63 - 1
 """The largest whole number that a column of the tables can hold."""
+Words = ParamSpec("Words")
 
 
+SHELLS = ("bash", "zsh", "fish")
+"""Those that have a completion script."""
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.OmitArgPrefixes)
 """How tyro reads all command lines: --flag without --no-flag, and no `None` as a value."""
 
@@ -47,19 +51,23 @@ def arguments(
 
     A list flag that is given several times has the values of all; a `~` that begins a path is the home folder. paths:
     fields of texts that may hold paths. default: what flags that are not given hold, where not the kind's own. Ends
-    the process with code 2 and one message where the words do not fit.
+    the process with code 2 and one message where the words do not fit; raises UsageError where a value does not.
     """
     words, shape = joined(sys.argv[1:] if argv is None else argv, _lists(kind)), boxed(kind)
     about = {} if default is None else {"default": _into(shape, default)}
-    try:
-        read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
-        parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
-        values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
-        make = kind if _boxes(kind) else type(read)
-        return make(**{name: _checked(name, value, paths) for name, value in values.items()})
-    except UsageError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        raise SystemExit(2) from None
+    check_shell(words)
+    read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
+    parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
+    values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+    make = kind if _boxes(kind) else type(read)
+    return make(**{name: _checked(name, value, paths) for name, value in values.items()})
+
+
+def check_shell(words: Sequence[str]) -> None:
+    """Raises UsageError where a completion script for a shell is asked for that there is none for."""
+    for word, shell in pairwise(words):
+        if word.startswith("--tyro-") and shell not in SHELLS:
+            raise UsageError(f"{word} {shell}: the shell is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}")
 
 
 def boxed(kind: Any) -> Any:
@@ -193,18 +201,15 @@ def _checked(name: str, value: Any, paths: Collection[str]) -> Any:
     return value
 
 
-Main = Callable[[Sequence[str] | None], int]
-
-
-def explained(kept: str = "") -> Callable[[Main], Main]:
+def explained(kept: str = "") -> Callable[[Callable[Words, int]], Callable[Words, int]]:
     """Decorator of a program's `main`: one sentence and no traceback where the user or the system is at fault, and the
     exit code 2; 130 by Ctrl-C, 143 by SIGTERM. kept: what is not lost by that."""
 
-    def decorate(main: Main) -> Main:
+    def decorate(main: Callable[Words, int]) -> Callable[Words, int]:
         @functools.wraps(main)
-        def explaining(argv: Sequence[str] | None = None) -> int:
+        def explaining(*args: Words.args, **kwargs: Words.kwargs) -> int:
             try:
-                return main(argv)
+                return main(*args, **kwargs)
             except UsageError as problem:
                 print(f"error: {problem}", file=sys.stderr)
                 return 2
@@ -220,14 +225,14 @@ def explained(kept: str = "") -> Callable[[Main], Main]:
     return decorate
 
 
-def leave(main: Main) -> NoReturn:
+def leave(main: Callable[[], int]) -> NoReturn:
     """Ends the process with the exit code of `main`, as every program here ends: 141 where the reader of its output is
     gone (`| head`), as a shell counts a process that SIGPIPE ended; 2 where the output could not be written."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that is closed ends nothing; inherited by workers
     out = standard_streams.guard()
     moved.show()
     try:
-        code = main(None)
+        code = main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     sys.stdout.flush()

@@ -23,7 +23,7 @@ LIMIT = 2**28
 """Bytes of a file that is read whole; the largest that a run writes, a record apart, has a few hundred thousand."""
 SIDE = 48
 """Largest side, in pixels, of an image in a packed picture of views; the reports draw none larger."""
-COLOURS = 256
+COLOURS = 64
 
 
 class Place(ABC):

@@ -24,6 +24,8 @@ RECORD, CURVE, MAP, VIEWS, SUMS = "record.json", "curve.jsonl", "sensitivity.npy
 WEIGHTS = "weights.safetensors"
 """Too large to be hashed whenever a record is read: export.load_model holds them against the record's own hash."""
 FILES = (RECORD, CURVE, MAP, VIEWS, WEIGHTS, "card.md")
+TRIED = "search"
+"""Folder of a results folder that is one itself, with the trials of searches."""
 """Files of a run that SHA256SUMS lists where they are there."""
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 AGAIN = "; move the run away to run it again"
@@ -94,9 +96,15 @@ class Records:
             return found
 
     def ids(self) -> list[str]:
-        """The ids of all finished runs, sorted; also of what bears a run's name and is none."""
-        folders = {path.name for path in self.runs.glob("*") if path.is_dir() and _holds_a_run(path)}
-        return sorted(folders | {path.stem for path in self.runs.glob("*.zip") if RUN_ID.fullmatch(path.stem)})
+        """The ids of all finished runs, sorted; also of what bears a run's name and is none, which reading it says."""
+        folders, packed = set[str](), set[str]()
+        for path in self.runs.glob("*"):
+            if path.suffix.lower() == ".zip":
+                if RUN_ID.match(path.name):
+                    packed.add(path.stem if path.suffix == ".zip" else path.name)
+            elif RUN_ID.fullmatch(path.name) or (path.is_dir() and _holds_a_run(path)):
+                folders.add(path.name)
+        return sorted(folders | packed)
 
     def read_all(self) -> list[Record]:
         """All finished runs, ordered by run id."""
@@ -104,7 +112,7 @@ class Records:
 
     def trials(self) -> list[Record]:
         """The trials of searches for these runs, which lie in a store of their own."""
-        return Records(self.out / "search").read_all()
+        return Records(self.out / TRIED).read_all()
 
     def curve(self, run_id: str) -> list[dict[str, Any]]:
         """The points of a finished run's learning curve, in order. Raises UsageError where the file is damaged."""

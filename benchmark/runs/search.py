@@ -20,7 +20,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.job import Job
 from benchmark.runs.plan import at_a_time
-from benchmark.runs.records import Records
+from benchmark.runs.records import TRIED, Records
 from benchmark.runs.repeat import command, spell
 from benchmark.runs.stale import finished
 from benchmark.runs.store import Store
@@ -107,7 +107,7 @@ def rows(jobs: Sequence[Job], args: Args) -> list[Row]:
                     runs[0],
                     asked=asked,
                     command=command(asked, args),
-                    out=runs[0].out / "search",
+                    out=runs[0].out / TRIED,
                     save_weights=False,
                     sharing=sharing,
                 )

@@ -55,6 +55,7 @@ class Store(Records):
             write_atomically(probe, b"x")
             probe.unlink()
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
+            left |= {path.name[1:].partition(".")[0] for path in self.runs.glob(".*.zip.*")}  # a packing cut off
             for run_id in left:
                 if not _is_held(self.runs / f".lock-{run_id}"):
                     with suppress(BusyError), self.working(run_id):
@@ -86,7 +87,7 @@ class Store(Records):
         A link is deleted and never followed: what it leads to is nobody's here.
         """
         folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
-        for path in (folder, old):
+        for path in (folder, old, *self.runs.glob(f".{run_id}.zip.*")):
             if path.is_symlink() or not path.is_dir():
                 remove(path)
         for path in folder.iterdir() if folder.exists() else ():

@@ -15,7 +15,7 @@ from docs.site.published import PUBLISHED, markdown, over_seeds, records
 
 CLEAN = "clean_statistics"
 """docs/findings/clean_statistics.py: RandConv, tested with BatchNorm statistics of source images."""
-TRIALS, FORMS = "erm", ("ERM", "augmix", "AugMix views, 0.025", "AugMix views, 10")
+FORMS = ("ERM", "augmix", "AugMix views, 0.025", "AugMix views, 10")
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
 """What the forms train on, and what they are tested on."""
 CHANGES = [("weight 0.025 to 10, AugMix views", "AugMix views, 10", "AugMix views, 0.025")]
@@ -23,17 +23,23 @@ CHANGES = [("weight 0.025 to 10, AugMix views", "AugMix views, 10", "AugMix view
 
 
 @cache
-def beside() -> tuple[Record, ...]:
-    """Runs on PACS that are no part of its comparison."""
-    return tuple(Records(PUBLISHED / "pacs").read_all())
+def beside() -> dict[str, list[Record]]:
+    """Runs on PACS that are no part of its comparison: the trials of a length, the study of BatchNorm's statistics, and
+    SADA's forms."""
+    found: dict[str, list[Record]] = {"lengths": [], "statistics": [], "forms": []}
+    for record in Records(PUBLISHED / "pacs").read_all():
+        alone = record.asked.method in SHOWN
+        trial = alone and record.asked.recipe.evaluations > 1
+        found["lengths" if trial else "statistics" if alone else "forms"].append(record)
+    return found
 
 
 def lengths() -> str:
     """Accuracy of ERM in its source's validation part after the last step, by length and rate; one seed each."""
     cells: dict[tuple[int, float], dict[str, str]] = {}
-    for record in sorted(beside(), key=lambda record: record.asked.source):
+    for record in sorted(beside()["lengths"], key=lambda record: record.asked.source):
         recipe, accuracy = record.asked.recipe, record.accuracy
-        if record.asked.method == TRIALS and accuracy is not None:
+        if accuracy is not None:
             line = cells.setdefault((recipe.steps, recipe.lr), {"steps": str(recipe.steps), "rate": f"{recipe.lr:g}"})
             line[record.asked.source] = f"{accuracy.source_val['last']:.1f}"
     return markdown(pd.DataFrame([cells[key] for key in sorted(cells)]))
@@ -43,7 +49,7 @@ def lengths() -> str:
 def by_form() -> dict[str, list[Record]]:
     """The runs from that source by form."""
     found: dict[str, list[Record]] = {}
-    for record in (*records("pacs", "100 steps"), *(r for r in beside() if r.asked.method not in (TRIALS, CLEAN))):
+    for record in (*records("pacs", "100 steps"), *beside()["forms"]):
         if record.asked.source == SOURCE:
             found.setdefault(study.form(record), []).append(record)
     return {name: found[name] for name in FORMS}
@@ -61,19 +67,17 @@ def changes() -> str:
 
 def statistics() -> str:
     """RandConv with BatchNorm statistics of its views and of source images, beside ERM: accuracy on the source and, as
-    a mean, on the targets. Over the seeds that have the latter; differences are one family."""
-    runs = groups.by_row([*records("pacs", "100 steps"), *(r for r in beside() if r.asked.method == CLEAN)])
+    a mean, on the targets. All on one processor; differences are one family."""
+    runs = groups.by_row(beside()["statistics"])
     lines, means = [], dict[tuple[str, str], Seeds]()
     for source in sorted({record.asked.source for record in runs[CLEAN]}):
-        rows = {row: [record for record in runs[row] if record.asked.source == source] for row in SHOWN}
-        seeds = {record.asked.seed for record in rows[CLEAN]}
-        there = {row: [record for record in found if record.asked.seed in seeds] for row, found in rows.items()}
+        there = {row: [record for record in runs[row] if record.asked.source == source] for row in SHOWN}
         means |= {(source, row): values for row, values in comparisons.seeds_of(there, "mean").items()}
         lines.append(
             {"from": source}
             | {f"source, {SHOWN[row]}": over_seeds(in_domain(found)) for row, found in there.items()}
             | {f"targets, {SHOWN[row]}": over_seeds(means[source, row]) for row in there}
-            | {"n": str(len(seeds))}
+            | {"n": str(len(there[CLEAN]))}
         )
     named = {" ".join(key): values for key, values in means.items()}
     pairs = compare_pairs(named, [(f"{line['from']} {CLEAN}", f"{line['from']} randconv") for line in lines])

@@ -23,7 +23,7 @@ from benchmark.report.tidy.campaigns import campaigns
 from benchmark.report.tidy.paper import paper_rows, published_numbers
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.runs.records import Records
-from docs.site import pacs, study
+from docs.site import budget, pacs, study
 from docs.site.published import PUBLISHED, ROOT, everything, markdown, over_seeds, records
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -182,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,
     **pacs.TABLES,
+    **budget.TABLES,
     "speed": speed,
     "gpu": gpu_targets,
     "gpu-seconds": seconds_on_gpu,

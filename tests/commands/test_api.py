@@ -212,6 +212,11 @@ def test_another_thread_may_call_it(tmp_path: Path) -> None:
     assert list(found[0].runs["status"]) == ["done"]
 
 
+def test_a_home_folder_of_nobody_is_named() -> None:
+    with pytest.raises(UsageError, match="~nobody-of-this-name"):
+        api.results("~nobody-of-this-name/results")
+
+
 def test_names_are_found_lazily() -> None:
     assert benchmark.compare is api.compare
     assert benchmark.results is api.results

@@ -42,6 +42,7 @@ def test_it_shows_its_commands(words: list[str], capsys: pytest.CaptureFixture[s
         (["compare_map"], "did you mean 'compare-map'?"),
         (["--methods", "erm"], "--methods: name a command first, as in python -m benchmark.run --methods"),
         (["--tyro-print-completion", "csh"], "the shell is bash, zsh or fish"),
+        (["tables", "--tyro-print-completion", "csh"], "the shell is bash, zsh or fish"),
         (["tables", "--out", "absent"], "--out absent: no runs there"),
     ],
 )

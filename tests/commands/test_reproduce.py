@@ -93,6 +93,16 @@ def test_only_plain_rows_of_the_strict_protocol_count() -> None:
     assert reproduce.figures(others, papers(published()), ["sada"]) == []
 
 
+def test_runs_on_other_images_are_not_averaged() -> None:
+    """Those of the fingerprint with the most seeds count; the others are named."""
+    made = [strict(50.0 + s, s) for s in range(3)]
+    other = [strict(30.0, s) for s in (3, 4)]
+    other = [r.model_copy(update={"asked": r.asked.model_copy(update={"fingerprint": "f" * 16})}) for r in other]
+    (found,) = reproduce.figures([*other, *made], papers(published()), ["gud"])
+    assert found.ours is not None
+    assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 3, 2)
+
+
 @pytest.mark.parametrize("method", ["erm", "gud", "mada", "randconv", "sada"])
 def test_what_was_stored_is_as_released(method: str) -> None:
     """RandConv has a tuple of kernel sizes, which a file holds as a list."""

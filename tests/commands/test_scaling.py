@@ -27,6 +27,13 @@ def test_when_all_runs_are_done(hours: list[float], devices: int, expected: floa
     assert scaling.makespan(hours, devices) == expected
 
 
+def test_a_dataset_that_is_named_twice_is_run_once() -> None:
+    flags = {"out": PUBLISHED, "methods": ("erm", "augmix"), "seeds": 5}
+    once, twice = (scaling.report(scaling.Args(datasets=("minidigits",) * times, **flags)) for times in (1, 2))  # type: ignore[arg-type]
+    assert "10 runs take" in once
+    assert twice == once
+
+
 def test_a_run_costs_what_the_formula_says() -> None:
     """ERM on minidigits: 150 steps of 32 images, one pass each."""
     per_image = scaling.gflop("minidigits", "mini_convnet")

@@ -355,6 +355,25 @@ def test_published_numbers_of_official_images_stand_beside_runs_on_these_alone(
     assert paper.paper_rows([made]).empty == (not there)
 
 
+@pytest.mark.parametrize(
+    ("network", "size", "there", "listed"),
+    [
+        ("timm:resnet18", 224, True, True),
+        ("timm:resnet18.a1_in1k", 224, True, True),
+        ("timm:resnet18d", 224, False, True),
+        ("timm:resnet18", 112, False, False),
+    ],
+)
+def test_published_numbers_of_pacs_stand_beside_the_same_network_and_size(
+    network: str, size: int, there: bool, listed: bool
+) -> None:
+    settings = {"size": size, "resize": "bilinear", "task": "single"}
+    made = record("erm", 0, dataset="pacs", source="photo", network=network, dataset_settings=settings)
+    made = scored(made, {"art_painting": 60.0, "cartoon": 40.0, "sketch": 30.0, "photo": 95.0}, ("photo",))
+    assert ("paper" in lines(by_row([made]))[0].cells) == there
+    assert paper.paper_rows([made]).empty != listed
+
+
 def test_published_targets_of_corruptions() -> None:
     every = {name: 10.0 * i for i, members in enumerate(GROUPS.values(), 1) for name in members}
     made = scored(record("erm", 0), {f"{c}/{s}": v + (s == 5) for c, v in every.items() for s in (1, 5)})

@@ -255,6 +255,16 @@ def test_of_rows_that_are_not_told_apart_the_cheapest_is_named() -> None:
     )
 
 
+def test_of_equally_cheap_rows_the_one_with_the_highest_mean_is_named() -> None:
+    """And none is called the cheapest where another costs the same."""
+    low = seeds("augmix", 52.0, 53.1, 51.1, 52.4, 51.6)
+    prime, randconv = seeds("prime", 64.1, 65.0, 63.0, 64.5, 63.5), seeds("randconv", 64.2, 65.1, 63.1, 64.6, 62.0)
+    assert verdict([*ERM, *low, *prime, *randconv]).answer == (
+        "Use prime: of those shown to be better than ERM (augmix, prime, randconv) none is shown to be cheaper, and of "
+        "augmix, prime, randconv it has the highest mean."
+    )
+
+
 CLEAR, UNCLEAR = (60.0, 61.2, 59.1, 60.4, 59.6), (55.0, 43.0, 50.0, 62.0, 48.0)
 """AugMix ten points above ERM, and all over the place."""
 

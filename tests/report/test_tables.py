@@ -19,6 +19,7 @@ from benchmark.core.record import Record
 from benchmark.report import table_files
 from benchmark.report.all_tables import render
 from benchmark.report.figures import accuracies, all_figures
+from benchmark.report.people import accuracy_table
 from benchmark.report.people.summaries import summarise
 from benchmark.report.provenance import trace
 from benchmark.report.tidy.rows import accuracy_rows, throughput_rows
@@ -79,6 +80,8 @@ def test_summary_cells() -> None:
         "54.0 ± 2.8",
     ]
     assert erm["optimism"] == "2.0 ± 0.0"
+    (once,) = accuracy_table.lines({"erm": [record("erm", 0, evaluations=1)]})
+    assert once.cells["optimism"].text == "–"
     assert erm["mean, 95 %"] == "[26.6, 77.4]"  # t(0.975, 1) = 12.706; 12.706 * 2.828 / sqrt(2) = 25.41
     assert (erm["n"], augmix["n"]) == ("2", "1 of 2")
     assert augmix["shifted"] == "60.0"

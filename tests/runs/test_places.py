@@ -1,6 +1,7 @@
 """A run packed into one file is the same run."""
 
 import io
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,12 +11,14 @@ import pytest
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from benchmark import tables
+from benchmark import export, tables
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError, held
+from benchmark.core.record import Trial
 from benchmark.report.figures import all_figures
 from benchmark.runs import store as stores
 from benchmark.runs.places import COLOURS, SIDE, packed, smaller
+from benchmark.runs.records import TRIED
 from benchmark.runs.store import Store
 from benchmark.training import artifacts
 from benchmark.training.artifacts import npy_bytes
@@ -137,6 +140,41 @@ def test_a_run_that_somebody_works_on_is_not_packed(store: Store) -> None:
     assert (store.runs / run_id() / "record.json").exists()
 
 
+def test_what_a_killed_packing_left_is_cleared_up(store: Store) -> None:
+    """The next run does it; a packing that goes on holds the lock."""
+    halves = [store.runs / f".{run_id(method)}.zip.4711" for method in ("erm", "augmix")]
+    for half in halves:
+        half.write_bytes(b"half")
+    with held(store.runs / f".lock-{run_id('augmix')}"):
+        store.prepare()
+    assert [half.exists() for half in halves] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["{} (1).zip", "{}.ZIP", "a" * 12])
+def test_what_bears_a_run_s_name_and_is_none_is_named(name: str, store: Store) -> None:
+    """A copy that a browser renamed, one of another system, and a link to a disk that is not there."""
+    store.pack(run_id())
+    if "{}" in name:
+        (store.runs / f"{run_id()}.zip").rename(store.runs / name.format(run_id()))
+    else:
+        (store.runs / name).symlink_to("/nowhere/at/all")
+    with pytest.raises(UsageError, match=re.escape(name.format(run_id())[:12])):
+        store.read_all()
+
+
+def test_one_of_trace_check_and_pack_is_done_at_a_time(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.main(["--out", str(store.out), "--check", "--pack"]) == 2
+    assert "--check and --pack: give one of them" in capsys.readouterr().err
+    assert not [*store.runs.glob("*.zip")]
+
+
+def test_a_packed_run_has_no_network_to_export(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.pack(run_id())
+    for place in (run_id(), f"{run_id()}.zip"):
+        assert export.main([str(store.runs / place)]) == 2
+        assert "a packed run keeps no network" in capsys.readouterr().err
+
+
 def test_what_is_damaged_is_not_packed(store: Store) -> None:
     (store.runs / run_id() / "curve.jsonl").write_text("edited")
     with pytest.raises(UsageError, match=r"curve\.jsonl: it is not what was written"):
@@ -188,8 +226,15 @@ def test_a_damaged_file_is_named(store: Store, damage: str, capsys: pytest.Captu
 
 
 def test_the_command_packs_and_the_page_leads_to_the_files(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = record("erm", 0, trial=Trial(number=0, of=2))
+    tried = Store(store.out / TRIED)
+    tried.prepare()
+    with tried.working(trial.run_id):
+        tried.finish(trial, [])
     assert tables.main(["--out", str(store.out), "--pack"]) == 0
-    assert "2 runs packed" in capsys.readouterr().out
+    assert "3 runs packed" in capsys.readouterr().out
+    assert (tried.runs / f"{trial.run_id}.zip").is_file()
+    assert store.trials() == [trial]
     page = (store.out / "index.html").read_text()
     assert f'href="runs/{run_id()}.zip"' in page
     assert tables.main(["--out", str(store.out), "--check"]) == 0

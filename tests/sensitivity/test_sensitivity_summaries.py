@@ -1,9 +1,11 @@
 """What is said of a map: summaries, correlations, pictures, comparison with the published one."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from benchmark import compare_map, networks
+from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.report.figures import palette, sensitivity_maps
 from benchmark.sensitivity import fourier
@@ -188,6 +191,30 @@ def test_the_map_as_called_has_waves_of_one_norm_and_both_have_the_seed(
     found = json.loads((tmp_path / "out" / "record.json").read_text())["statistics"]
     assert (found["as called"]["max"], found["enhanced"]["max"]) == pytest.approx((0.1, 0.3))
     assert np.load(tmp_path / "out" / "maps.npy").max(axis=(1, 2)).tolist() == pytest.approx([0.1, 0.3])
+
+
+def test_a_folder_that_takes_no_files_is_found_before_the_training(
+    untrained: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "out")
+    monkeypatch.setattr(compare_map, "write_atomically", Mock(side_effect=full))
+    words = ["--data-dir", str(tmp_path), "--images", "128", "--out", str(tmp_path / "out")]
+    assert compare_map.main(words) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert untrained == []
+
+
+@pytest.mark.parametrize("damage", ["archive", "header"])
+def test_a_file_that_is_no_map_is_named(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "sada_sample_map.npy"
+    if damage == "archive":
+        np.savez(path.with_suffix(".npz"), np.zeros((31, 31), np.float32))
+        path.with_suffix(".npz").rename(path)
+    else:
+        np.save(path, np.zeros((31, 31), np.float32))
+        path.write_bytes(path.read_bytes().replace(b"(31, 31)", b"(31, 31 "))
+    with pytest.raises(UsageError, match="is not the published map"):
+        compare_map.published_map(path)
 
 
 def test_comparison_of_maps_states_their_differences() -> None:

@@ -50,6 +50,8 @@ class _Drawn:
         path = self.folder / f"{name}.png"
         try:
             self.pictures.append(Picture(draw(self.folder / name), self.group, alt, caption))
+        except OSError:  # nothing can be written there: whoever asked for pictures has to know
+            raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, the page can do without a picture
             palette.discard(self.folder / name)
             self.pictures.append(Picture(path, self.group, alt, caption, problem=why_not(problem)))
@@ -71,10 +73,10 @@ def draw(store: Store, records: Sequence[Record]) -> list[Picture]:
 
 
 def _drawn(draw: Callable[[], list[Picture]], group: str) -> list[Picture]:
-    """Pictures, or, where not even what they show can be told, one that says why. Raises UsageError for damage."""
+    """Pictures, or, where not even what they show can be told, one that says why. Raises UsageError, OSError."""
     try:
         return draw()
-    except UsageError:
+    except (UsageError, OSError):
         raise
     except Exception as problem:  # noqa: BLE001 - as above
         return [Picture(Path(), group, "", "", problem=why_not(problem))]

@@ -64,7 +64,8 @@ def _line(
         cells[f"{name} (in-domain)"] = over(lambda r, name=name: reached(r, rule_of(r)).get(name))  # type: ignore[misc]
     cells["source val"] = over(lambda r: r.accuracy.source_val[rule_of(r)] if r.accuracy else None)
     cells |= {f"mean ({rule})": over(under(rule)) for rule in RULES}
-    cells["optimism"] = over(_optimism)
+    once = bool(done) and all(r.asked.recipe.evaluations < 2 for r in done)
+    cells["optimism"] = Cell("–") if once else over(_optimism)
     means = {r.run_id: v for r in done if (v := under(rule_of(r))(r)) is not None}
     found = estimate([*means.values()]) if means else None
     cells["mean, 95 %"] = Cell(interval(found.low, found.high) if found else why, tuple(means))

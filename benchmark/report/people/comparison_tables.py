@@ -147,6 +147,8 @@ def papers(records: Sequence[Record]) -> list[Summary]:
             }
             lines.append(Line(str(entry["method"]), cells, runs))
         record = known[lines[0].runs[0]]
-        heading = f"{record.asked.dataset}, source {record.asked.source}, protocol {record.asked.protocol}"
+        asked = record.asked
+        of = f"protocol {asked.protocol}: {network(record)}, {length(record)}"
+        heading = f"{named_dataset(record)}, source {asked.source}, {of}"
         found.append(Summary(heading, lines, [], str(group)))
     return found

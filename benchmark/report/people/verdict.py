@@ -132,14 +132,25 @@ def _answer(
     elif len(better) == 1:
         answer = f"Use {better[0]}: it alone is shown to be better than ERM, though not than every other row."
     elif better:
-        cheapest = min(better, key=lambda row: (_passes(members[row]), row))
-        answer = f"Use {cheapest}: it is the cheapest of those shown to be better than ERM ({', '.join(better)})."
+        answer = _cheapest(better, rows, members)
     elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
         few = "1 seed does" if seeds == 1 else f"{seeds} seeds do"
         answer = f"Undecided: {_led(lead)}" + f", but {few} not separate the two" * (lead is not None) + "."
     return answer
+
+
+def _cheapest(better: Sequence[str], rows: Mapping[str, Seeds], members: Members) -> str:
+    """Of several rows that are better than ERM the one with the fewest passes; of equal ones that with the highest
+    mean. Passes that nobody measured are the most."""
+    passes = {row: round(_passes(members[row]), 2) for row in better}
+    level = [row for row in better if passes[row] == min(passes.values())]
+    use = max(level, key=lambda row: (float(np.mean([*rows[row].values()])), row))
+    among = f"those shown to be better than ERM ({', '.join(better)})"
+    if len(level) == 1:
+        return f"Use {use}: it is the cheapest of {among}."
+    return f"Use {use}: of {among} none is shown to be cheaper, and of {', '.join(level)} it has the highest mean."
 
 
 def _worse(pairs: Sequence[Pair], reference: str) -> list[str]:

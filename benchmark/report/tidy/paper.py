@@ -108,8 +108,13 @@ def ours(runs: Sequence[Record], target: str) -> tuple[Estimate, list[str]] | No
 def like_ours(runs: Sequence[Record], target: str) -> list[float]:
     """Printed values of a target on the network that these runs use, recalled ones left out."""
     network = runs[0].asked.recipe.network
-    same = [p for p in facts(runs[0]) if p.network and network.startswith(p.network) and p.evidence != "recalled"]
+    same = [p for p in facts(runs[0]) if _is_like(network, p.network) and p.evidence != "recalled"]
     return [p.accuracy[target] for p in same if target in p.accuracy]
+
+
+def _is_like(ours: str, theirs: str) -> bool:
+    """Whether our network is of that kind. A tag of timm names weights, another suffix another network."""
+    return ours.partition(".")[0] == theirs if theirs.startswith("timm:") else bool(theirs) and ours.startswith(theirs)
 
 
 COLUMNS = (

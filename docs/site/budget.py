@@ -1,0 +1,104 @@
+"""Tables from results/published/budget: the seven methods at equal passes, and each with the best of eight settings."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from statistics import mean
+
+import pandas as pd
+
+from benchmark.core.record import Record
+from benchmark.report.people.comparison_tables import told
+from benchmark.report.tidy import comparisons, groups, search_rows
+from benchmark.report.tidy.stats import Seeds, compare
+from benchmark.runs.records import Records
+from docs.site.published import PUBLISHED, markdown, over_seeds, records
+
+STUDY = Records(PUBLISHED / "budget")
+CURVES = ("erm", "augmix", "randconv")
+"""Rows whose accuracy is shown as training goes on."""
+
+
+@cache
+def runs(budget: str) -> dict[str, list[Record]]:
+    """The study's runs under that budget, by row; those under `steps` have the settings of a search."""
+    return groups.by_row([record for record in STUDY.read_all() if record.asked.budget == budget])
+
+
+def against_erm(found: dict[str, list[Record]], title: str) -> dict[str, dict[str, str]]:
+    """The mean over the targets by row, and its difference from ERM's, seed by seed; the rows are one family."""
+    values = comparisons.seeds_of(found, "mean")
+    pairs = {pair.row: told(pair) for pair in compare(values, "erm")}
+    shown = ("difference", "95 %, all at once", "p (Holm)")
+    order = sorted(values, key=lambda row: (row != "erm", -mean(values[row].values())))
+    return {
+        row: {title: over_seeds(values[row])}
+        | {"minus ERM" if name == "difference" else name: pairs.get(row, {}).get(name, "–") for name in shown}
+        | {"n": str(len(values[row]))}
+        for row in order
+    }
+
+
+def passes() -> str:
+    """Equal passes beside equal steps."""
+    found = runs("passes")
+    short = comparisons.seeds_of(groups.by_row(records("minidigits", "200 steps")), "mean")
+    lines = [
+        {"method": row, "mean, 200 steps": over_seeds(short[row])}
+        | {"minus ERM, 200 steps": f"{gain(short[row], short['erm']):+.1f}" if row != "erm" else "–"}
+        | {"steps": f"{found[row][0].steps:,}"}
+        | line
+        for row, line in against_erm(found, "mean, 3,600 passes").items()
+    ]
+    return markdown(pd.DataFrame(lines))
+
+
+def gain(row: Seeds, erm: Seeds) -> float:
+    """Mean difference over the seeds of both."""
+    return mean(row[seed] - erm[seed] for seed in row.keys() & erm.keys())
+
+
+def growing() -> str:
+    """Accuracy as training goes on: means over the seeds, of the targets and of the source's validation part."""
+    lines = []
+    for row in CURVES:
+        found = runs("passes")[row]
+        curves = [*STUDY.curves(found).values()]
+        for title, value in (("targets", on_targets(found)), ("source validation", lambda point: point["val"])):
+            cells = {
+                f"{share} %": mean(value(curve[i]) for curve in curves) for i, share in enumerate(range(20, 101, 20))
+            }
+            lines.append(
+                {"method": row, "steps": f"{found[0].steps:,}", "accuracy in": title}
+                | {at: f"{cell:.1f}" for at, cell in cells.items()}
+            )
+    return markdown(pd.DataFrame(lines))
+
+
+def on_targets(found: Sequence[Record]) -> Callable[[dict[str, dict[str, float]]], float]:
+    """The mean over the shifted domains of a point of these runs' curves."""
+    source = found[0].asked.source
+    return lambda point: mean(value for domain, value in point["test"].items() if domain != source)
+
+
+def searched() -> str:
+    """Each method's best of eight settings, and what the search chose."""
+    found = runs("steps")
+    chosen = {
+        search.row: search for search in search_rows.searches([r for rs in found.values() for r in rs], STUDY.trials())
+    }
+    lines = []
+    for row, line in against_erm(found, "mean").items():
+        trials = chosen[row].trials
+        (best,) = (trial for trial in trials if chosen[row].chosen(trial))
+        recipe, settings = best.asked.recipe, chosen[row].settings(best)
+        named = f"trial {best.asked.trial.number}" if best.asked.trial else ""
+        rate = f"lr {recipe.lr:.2g}, decay {recipe.weight_decay:.2g}"
+        lines.append({"method": row, "chosen": ", ".join(filter(None, (named, rate, settings)))} | line)
+    return markdown(pd.DataFrame(lines))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "budget-passes": passes,
+    "budget-growing": growing,
+    "budget-search": searched,
+}
