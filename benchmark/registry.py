@@ -125,7 +125,9 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any]) -> Method | Dataset
         ) from problem
     if wanted := contracts.unwritten(kind, cls):
         raise UsageError(f"{source_file(kind, name)}: class {kind.title()} has to define `{wanted}`")
-    typed: Method | Dataset = _made(cls, name, made.settings())  # a default too: 1 of a float field is 1.0
+    # A default too: 1 of a float field is 1.0; and -0.0 is 0.0, or one setting would be two runs.
+    exact = {key: value + 0.0 if isinstance(value, float) else value for key, value in made.settings().items()}
+    typed: Method | Dataset = _made(cls, name, exact)
     return typed
 
 
@@ -133,9 +135,11 @@ def _made(cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
     try:
         return cls(**settings)
     except ValidationError as problem:
-        first = problem.errors()[0]
+        first, *others = problem.errors()
         where = ".".join([name, *(str(part) for part in first["loc"][:1])])
-        raise UsageError(f"{where}={first['input']}: {first['msg']}") from problem
+        branches = [first, *(each for each in others if each["loc"][:1] == first["loc"][:1])]  # of a union, one each
+        allowed = "; or ".join(dict.fromkeys(f"{each['msg']}" for each in branches))
+        raise UsageError(f"{where}={branches[-1]['input']}: {allowed}") from problem
 
 
 def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:

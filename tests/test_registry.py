@@ -293,3 +293,14 @@ def test_what_a_dataset_lacks_is_named(tmp_path: Path) -> None:
     registry.load_plugins([str(plugin(tmp_path, "odd", text))])  # type: ignore[list-item]
     with pytest.raises(UsageError, match=r"odd\.py: class Dataset has to define `load`"):
         registry.make("dataset", "odd", {})
+
+
+def test_minus_zero_is_zero() -> None:
+    """Or one setting would be two runs, and two rows of a table."""
+    assert str(registry.make("method", "randconv", {"lam": "-0.0"}).settings()["lam"]) == "0.0"
+
+
+def test_every_form_of_a_wrong_value_is_told() -> None:
+    """A list's wrong member, beside the names that stand for a list."""
+    with pytest.raises(UsageError, match=r"augmix\.ops=nope: .*'nine' or 'all'; or .*'autocontrast'"):
+        registry.make("method", "augmix", {"ops": ("rotate", "nope")})

@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show_list(root: Path) -> int:
     """Prints every registered dataset."""
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"--data-dir {root}: it is a file, not a folder")
     for name in registry.names("dataset"):
         dataset = registry.make("dataset", name, {})
         print(f"{name}: {registry.summary('dataset', name)}")
@@ -106,6 +108,8 @@ def verify_all(command: flags.Verify) -> int:
     root, wrong, looked = command.data_dir, 0, 0
     if command.set and not command.name:
         raise UsageError("--set: name the dataset, too")
+    if not command.name and not root.is_dir():
+        raise UsageError(f"--data-dir {root}: no such folder; check the path")
     for name in [command.name] if command.name else registry.names("dataset"):
         dataset = _make(name, command.set)
         if command.name or any(remote.there(root) for remote in dataset.remotes()):

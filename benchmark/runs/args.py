@@ -182,6 +182,8 @@ def check_numbers(args: Args) -> None:
     for seed in args.seeds:
         seed_in_range("--seeds", seed)
     _check_seconds(args)
+    if args.weights == "":  # a variable of the shell that is not set
+        raise UsageError("--weights: it is empty; give scratch, pretrained or a file, or leave the flag out")
     if not args.checkpoint_seconds >= 0:
         raise UsageError(f"--checkpoint-seconds {args.checkpoint_seconds:g}: must be 0 or more")
     if args.timeout is not None and not args.timeout > 0:

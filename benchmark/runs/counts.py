@@ -48,7 +48,7 @@ def counts(asked: Asked, facts: Facts, steps: int | None = None) -> Parts:
         setup=helper + waves * min(work.mapped, facts.val) / 3 + work.encoded,
         steps=per_image * (steps * recipe.batch_size if steps else images_of_steps(asked, work, per_image)),
         phases=work.attacked + work.encoded_later / 3,
-        scoring=recipe.evaluations * (views * facts.val + facts.test),
+        scoring=min(recipe.evaluations, steps or recipe.steps) * (views * facts.val + facts.test),
         closing=waves * min(recipe.sensitivity_images, facts.val),
     )
 

@@ -27,6 +27,10 @@ def plan(args: Args) -> list[Job]:
     """All runs asked for, seed by seed, so that an interrupted comparison has whole rows. Raises UsageError."""
     check_numbers(args)
     if args.network is not None:
+        if args.network.count(":") > 1:  # else the part after the last one would be built under another name
+            raise UsageError(
+                f"--network {args.network}: timm:NAME takes a network that timm has itself, with one colon"
+            )
         networks.check(args.network)
     device = _device(args)
     session = datetime.now(UTC).isoformat(timespec="seconds")

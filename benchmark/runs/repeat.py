@@ -90,8 +90,12 @@ def _flag(name: str, value: Any) -> list[str]:
     """The words of a flag with its values; none where it is not given."""
     if value is None or value is False or value == ():
         return []
+    flag = f"--{name.replace('_', '-')}"
     values = () if value is True else value if isinstance(value, tuple) else (value,)
-    return [f"--{name.replace('_', '-')}", *(_text(each) for each in values)]
+    texts = [_text(each) for each in values]
+    if any(isinstance(each, str) and each.startswith("-") for each in values):  # by itself it would be a flag
+        return [f"{flag}={text}" for text in texts]
+    return [flag, *texts]
 
 
 def _text(value: Any) -> str:

@@ -141,6 +141,8 @@ def test_no_program_is_taken_apart_at_its_end(code: int) -> None:
         (["fetch", "digits", "--set", "pacs.x=1"], "settings of 'digits'"),
         (["verify", "--set", "digits.resize=lanczos"], "name the dataset, too"),
         (["verify", "digits", "--data-dir", "nowhere"], "--data-dir nowhere: no such folder"),
+        (["verify", "--data-dir", "nowhere"], "--data-dir nowhere: no such folder"),
+        (["list", "--data-dir", __file__], "it is a file, not a folder"),
     ],
 )
 def test_bad_use_is_one_message(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,11 @@ def test_steps_and_evaluations_are_scaled_each_by_its_own_number() -> None:
     assert found.training == pytest.approx(106)
 
 
+def test_a_run_is_not_evaluated_more_often_than_it_has_steps() -> None:
+    known = made(steps=100)
+    assert said(known, [known], steps=2, evaluations=5) == said(known, [known], steps=2, evaluations=2)
+
+
 def test_a_map_costs_its_forward_passes_at_the_price_of_scoring() -> None:
     known = made()
     without, with_map = (said(known, [known], sensitivity_images=n).closing for n in (0, 50))

@@ -103,6 +103,14 @@ def test_a_command_parsed_again_is_the_same_run(name: str) -> None:
         assert f"--{name.replace('_', '-')} " in f"{job.command} "
 
 
+def test_a_domain_whose_name_begins_like_a_flag_is_in_the_command_of_its_run(tmp_path: Path) -> None:
+    (folder(tmp_path / "odd", 32, 32) / "clay").rename(tmp_path / "odd" / "-a")
+    own = Args(methods=("erm",), datasets=("folder",), data_dir=tmp_path / "odd", sources=("-a",), seeds=(0,), steps=5)
+    (job,) = planned(own)
+    assert "--sources=-a" in job.command
+    assert again(job) == job
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_what_says_nothing_about_a_run_is_not_in_its_command(name: str) -> None:
     usual = Args(methods=("erm",), seeds=(0, 1), steps=5, device="cpu")
