@@ -15,7 +15,8 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 from benchmark import flags
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.runs.args import Args
-from benchmark.runs.command_line import CONFIG, arguments, boxed, check_shell, explained, leave, program, versions
+from benchmark.runs.command_line import CONFIG, arguments, boxed, check_shell, program, versions
+from benchmark.runs.ending import explained, leave
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ from benchmark.core.rng import key
 from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
-from benchmark.runs.command_line import arguments, explained, in_range, leave, program, seed_in_range
+from benchmark.runs.command_line import arguments, in_range, program, seed_in_range
+from benchmark.runs.ending import explained, leave
+from benchmark.runs.store import prove_writable
 from benchmark.sensitivity.fourier import radial_profile, radius, view31
 from benchmark.sensitivity.wave_errors import reference, released_r_factor
 from benchmark.training.artifacts import npy_bytes
@@ -154,10 +156,7 @@ def run(args: Args) -> None:
     published = published_map(args.data_dir / "sada_sample_map.npy")
     if args.out:
         try:
-            args.out.mkdir(parents=True, exist_ok=True)
-            tried = args.out / ".writable"  # found out before the training, not after it
-            write_atomically(tried, b"")
-            tried.unlink()
+            prove_writable(args.out)
         except OSError as problem:
             raise UsageError(f"--out {describe(problem)}") from problem
     device = machine.choose_device("auto")

@@ -20,7 +20,8 @@ from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, explained, leave, program, quoted
+from benchmark.runs.command_line import arguments, program, quoted
+from benchmark.runs.ending import explained, leave
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data

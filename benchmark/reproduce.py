@@ -17,7 +17,8 @@ from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.stats import LEAST_SEEDS, Estimate
-from benchmark.runs.command_line import arguments, explained, leave, program, quoted
+from benchmark.runs.command_line import arguments, program, quoted
+from benchmark.runs.ending import explained, leave
 from benchmark.runs.store import Store
 
 SEEDS = (0, 1, 2, 3, 4)

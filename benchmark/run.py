@@ -17,7 +17,8 @@ from rich.console import Console
 from benchmark import registry
 from benchmark.report.listing import show_list
 from benchmark.runs.args import PATHS, Args, check_numbers
-from benchmark.runs.command_line import arguments, explained, leave, program, versions
+from benchmark.runs.command_line import arguments, program, versions
+from benchmark.runs.ending import explained, leave
 
 KEPT = "finished runs and checkpoints are kept; the same command goes on from here"
 

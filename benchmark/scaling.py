@@ -25,7 +25,8 @@ from benchmark import flags, networks, protocols, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.report.tidy.rows import throughput_rows
-from benchmark.runs.command_line import arguments, explained, in_range, leave, program
+from benchmark.runs.command_line import arguments, in_range, program
+from benchmark.runs.ending import explained, leave
 from benchmark.runs.plan import expand_all
 from benchmark.runs.store import Store
 

@@ -23,7 +23,8 @@ from benchmark.report import page, table_files
 from benchmark.report.all_tables import SOMETIMES, render
 from benchmark.report.figures.palette import NAMES
 from benchmark.report.provenance import trace
-from benchmark.runs.command_line import arguments, explained, leave, program, quoted
+from benchmark.runs.command_line import arguments, program, quoted
+from benchmark.runs.ending import explained, leave
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
 from benchmark.runs.records import TRIED

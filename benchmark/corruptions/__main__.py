@@ -7,7 +7,8 @@ from benchmark.core.errors import UsageError
 from benchmark.corruptions import CORRUPTIONS, EXTRA
 from benchmark.data import drift
 from benchmark.report.figures import corruption_sheet
-from benchmark.runs.command_line import arguments, explained, in_range, leave, program
+from benchmark.runs.command_line import arguments, in_range, program
+from benchmark.runs.ending import explained, leave
 
 Args = flags.Corruptions
 

@@ -12,7 +12,8 @@ from benchmark.core.errors import UsageError
 from benchmark.data import cache
 from benchmark.data.remote import fetch, verify
 from benchmark.data.remote.remote_file import Remote, states
-from benchmark.runs.command_line import arguments, explained, leave, program
+from benchmark.runs.command_line import arguments, program
+from benchmark.runs.ending import explained, leave
 from benchmark.runs.plan import parse_settings
 from benchmark.runs.shared import blaming
 

@@ -40,6 +40,14 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
+def prove_writable(folder: Path) -> None:
+    """Makes a folder, and writes a file there and deletes it, before any work is done. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe-{os.getpid()}"
+    write_atomically(probe, b"x")
+    probe.unlink()
+
+
 class Store(Records):
     """Run records below one output folder, and the runs that are to have one."""
 
@@ -50,10 +58,7 @@ class Store(Records):
         Raises UsageError where the folder cannot be made or written.
         """
         try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            probe = self.runs / f".probe-{os.getpid()}"
-            write_atomically(probe, b"x")
-            probe.unlink()
+            prove_writable(self.runs)
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
             left |= {path.name[1:].partition(".")[0] for path in self.runs.glob(".*.zip.*")}  # a packing cut off
             for run_id in left:

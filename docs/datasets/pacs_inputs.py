@@ -19,7 +19,7 @@ from safetensors.torch import save
 from benchmark.core.errors import UsageError
 from benchmark.data.image_files import open_image
 from benchmark.data.readers import decoding
-from benchmark.runs.command_line import explained, leave
+from benchmark.runs.ending import explained, leave
 
 SIDE, QUALITY = 112, 88
 SUFFIXES = {".jpg", ".jpeg", ".png"}

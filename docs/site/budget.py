@@ -7,10 +7,10 @@ from statistics import mean
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy import comparisons, groups, search_rows
-from benchmark.report.tidy.stats import Seeds, compare
+from benchmark.report.tidy.stats import Seeds
 from benchmark.runs.records import Records
+from docs.site import study
 from docs.site.published import PUBLISHED, markdown, over_seeds, records
 
 STUDY = Records(PUBLISHED / "budget")
@@ -25,17 +25,12 @@ def runs(budget: str) -> dict[str, list[Record]]:
 
 
 def against_erm(found: dict[str, list[Record]], title: str) -> dict[str, dict[str, str]]:
-    """The mean over the targets by row, and its difference from ERM's, seed by seed; the rows are one family."""
+    """By row, ERM first, then the highest mean: the mean over the targets beside ERM's; the rows are one family."""
     values = comparisons.seeds_of(found, "mean")
-    pairs = {pair.row: told(pair) for pair in compare(values, "erm")}
-    shown = ("difference", "95 %, all at once", "p (Holm)")
     order = sorted(values, key=lambda row: (row != "erm", -mean(values[row].values())))
-    return {
-        row: {title: over_seeds(values[row])}
-        | {"minus ERM" if name == "difference" else name: pairs.get(row, {}).get(name, "–") for name in shown}
-        | {"n": str(len(values[row]))}
-        for row in order
-    }
+    rows = {row: found[row] for row in order}
+    lines = study.against(rows, {title: "mean"}, "mean", "erm", "minus ERM", named="method")
+    return {line["method"]: line for line in lines}
 
 
 def passes() -> str:

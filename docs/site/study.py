@@ -101,22 +101,34 @@ def forms(which: str, versus: str, length: str = "500 steps") -> str:
 
 
 def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, versus: str, title: str) -> str:
-    """Rows with some measures (targets.measures) by their titles, and one measure of each against that of a row, seed
-    by seed; the table is one family."""
+    """The table of `against`."""
+    return markdown(pd.DataFrame(against(rows, shown, judged, versus, title)))
+
+
+def against(
+    rows: dict[str, list[Record]],
+    shown: dict[str, str],
+    judged: str,
+    versus: str,
+    title: str,
+    named: str = "what trains",
+) -> list[dict[str, str]]:
+    """Lines of rows with some measures (targets.measures) by their titles, and one measure of each against that of a
+    row, seed by seed; they are one family. named: the heading of the rows' names."""
     seeds = {name: comparisons.seeds_of(rows, measure) for name, measure in shown.items()}
     values = comparisons.seeds_of(rows, judged)
     pairs = {pair.row: told(pair) for pair in compare(values, versus)}
     lines = []
     for row in rows:
-        against = pairs.get(row, {})
+        pair = pairs.get(row, {})
         lines.append(
-            {"what trains": row}
+            {named: row}
             | {name: over_seeds(found[row]) for name, found in seeds.items()}
-            | {title: against.get("difference", "–")}
-            | {name: against.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
-            | {"n": against.get("n", str(len(values[row])))}
+            | {title: pair.get("difference", "–")}
+            | {name: pair.get(name, "–") for name in ("95 %, all at once", "p (Holm)")}
+            | {"n": pair.get("n", str(len(values[row])))}
         )
-    return markdown(pd.DataFrame(lines))
+    return lines
 
 
 def one_change(changes: list[tuple[str, str, str]]) -> str:

@@ -108,7 +108,7 @@ def test_a_dataset_without_a_licence_is_listed(
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    script = "import sys; from benchmark.runs.command_line import leave; leave(lambda: print('x' * 2**20) or 0)"
+    script = "import sys; from benchmark.runs.ending import leave; leave(lambda: print('x' * 2**20) or 0)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -121,7 +121,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 @pytest.mark.parametrize("code", [0, 130])
 def test_no_program_is_taken_apart_at_its_end(code: int) -> None:
     script = (
-        "import atexit; from benchmark.runs.command_line import leave\n"
+        "import atexit; from benchmark.runs.ending import leave\n"
         "class Large:\n    def __del__(self): print('taken apart', flush=True)\n"
         "large = Large(); atexit.register(print, 'tidied'); print('last words')\n"
         f"leave(lambda: {code})"

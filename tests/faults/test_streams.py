@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.__main__ import COMMANDS
 from benchmark.data.remote import sources
-from benchmark.runs.command_line import leave
+from benchmark.runs.ending import leave
 from benchmark.runs.store import Store
 from tests.conftest import ROOT
 from tests.faults.harness import call, forkserver, split, undrawn

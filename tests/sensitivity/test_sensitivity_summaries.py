@@ -197,7 +197,7 @@ def test_a_folder_that_takes_no_files_is_found_before_the_training(
     untrained: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "out")
-    monkeypatch.setattr(compare_map, "write_atomically", Mock(side_effect=full))
+    monkeypatch.setattr(compare_map, "prove_writable", Mock(side_effect=full))
     words = ["--data-dir", str(tmp_path), "--images", "128", "--out", str(tmp_path / "out")]
     assert compare_map.main(words) == 2
     assert "No space left on device" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from benchmark.core import standard_streams
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
-from benchmark.runs.command_line import leave_at_once
+from benchmark.runs.ending import leave_at_once
 from benchmark.runs.engines import spawn
 from benchmark.runs.execute import execute_or_leave, settle
 from benchmark.runs.job import Job, Listener
