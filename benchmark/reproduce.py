@@ -15,7 +15,7 @@ from benchmark import flags, protocols, registry, run
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import Record, canonical_json
 from benchmark.report.people.cells import interval
-from benchmark.report.tidy import paper
+from benchmark.report.tidy import groups, paper
 from benchmark.report.tidy.stats import LEAST_SEEDS, Estimate
 from benchmark.runs.command_line import arguments, program, quoted
 from benchmark.runs.ending import explained, leave
@@ -125,11 +125,8 @@ def _same(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 def report(found: Sequence[Figure], papers: paper.Papers) -> str:
     """The report as text: a block for each method, dataset and source."""
-    blocks: dict[tuple[str, str, str], list[Figure]] = {}
-    for figure in found:
-        blocks.setdefault((figure.dataset, figure.method, figure.source), []).append(figure)
     lines = []
-    for (dataset, method, source), members in blocks.items():
+    for (dataset, method, source), members in groups.grouped(found, lambda f: (f.dataset, f.method, f.source)).items():
         lines.append(f"{method} on {dataset}, source {source}")
         lines.append(
             f"  {'target':<24} {'ours':>16} {'95 %':>14} {'theirs':>7} {'difference':>10} {'band':>5}  verdict"

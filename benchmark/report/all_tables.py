@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmark.core.record import Record
 from benchmark.report import table_files
-from benchmark.report.people.summaries import summarise, why_not
+from benchmark.report.people.summaries import or_why, summarise
 from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.campaigns import source_rows
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows
@@ -36,7 +36,7 @@ def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ())
         "search": lambda: search_rows(records, trials),
         "sources": lambda: source_rows(records),
     }
-    tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: _or_why(make) for n, make in makers.items()}
+    tidy = {"accuracy": accuracy, "sensitivity": sensitivity} | {n: or_why(make, _why) for n, make in makers.items()}
     tidy = {name: rows for name, rows in tidy.items() if name not in SOMETIMES or not rows.empty}
     files = {f"{name}.csv": table_files.csv(rows) for name, rows in tidy.items()}
     files |= {f"{name}.parquet": table_files.parquet(files[f"{name}.csv"]) for name in tidy}
@@ -48,9 +48,5 @@ def render(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = ())
     return files
 
 
-def _or_why(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A tidy table, or, where it cannot be made, one line that says why: no table takes the others with it."""
-    try:
-        return make()
-    except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
-        return pd.DataFrame({"cannot be made": [why_not(problem)]})
+def _why(problem: str) -> pd.DataFrame:
+    return pd.DataFrame({"cannot be made": [problem]})

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,7 +57,4 @@ def _commit(record: Record) -> str:
 
 def counted(texts: Iterable[str]) -> dict[str, int]:
     """How often each text occurs, by text."""
-    found: dict[str, int] = {}
-    for text in texts:
-        found[text] = found.get(text, 0) + 1
-    return dict(sorted(found.items()))
+    return dict(sorted(Counter(texts).items()))

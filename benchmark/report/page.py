@@ -6,7 +6,7 @@ page load nothing and run no script but its own. Its links lead to the files bes
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from benchmark.report.figures import all_figures, palette
 from benchmark.report.figures.all_figures import Picture
 from benchmark.report.figures.learning_curves import Curve
 from benchmark.report.people.cells import Summary
-from benchmark.report.people.summaries import DETAILS, summarise, why_not
+from benchmark.report.people.summaries import DETAILS, or_why, summarise
 from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
@@ -158,7 +158,7 @@ def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], p
     return Section(
         campaign.key,
         f"{asked.dataset}: over its {len(names)} sources, protocol {asked.protocol}, {what}",
-        _verdict(lambda: over_sources(campaign)),
+        or_why(lambda: over_sources(campaign), _no_verdict),
         "sources",
         [table for table in tables["sources"] if table.group == campaign.key],
         [_inlined(picture) for picture in pictures if picture.group == campaign.key],
@@ -186,7 +186,7 @@ def _section(
     return Section(
         key,
         f"{asked.dataset}: trained on {asked.source}, protocol {asked.protocol}, {what}",
-        _verdict(lambda: verdict(members)),
+        or_why(lambda: verdict(members), _no_verdict),
         "accuracy",
         [table for table in tables["accuracy"] if table.group == key],
         [_inlined(picture) for picture in charts],
@@ -197,11 +197,8 @@ def _section(
     )
 
 
-def _verdict(judge: Callable[[], Verdict]) -> Verdict:
-    try:
-        return judge()
-    except Exception as problem:  # noqa: BLE001 - the tables say what the numbers are
-        return Verdict("No verdict can be given.", [why_not(problem)])
+def _no_verdict(why: str) -> Verdict:
+    return Verdict("No verdict can be given.", [why])
 
 
 def _inlined(picture: Picture) -> Shown:

@@ -43,7 +43,7 @@ note below says why. docs/calibration.md has the definitions.
     "ranks": """\
 Average rank over comparisons (a dataset and a source), 1 is best, equal accuracies share ranks. A comparison counts
 once, by its mean over shifted targets and over the seeds that all ranked rows have: its targets are tested with the
-same networks.
+same networks. Comparisons of another protocol, budget or device are ranked apart, where there are two at least.
 """,
     "cost": """\
 Accuracy: mean over the shifted targets, percent. Passes: forward-backward passes over a batch in the whole run, a

@@ -1,12 +1,11 @@
 """Tables from results/published/budget: the seven methods at equal passes, and each with the best of eight settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from statistics import mean
 
-import pandas as pd
-
 from benchmark.core.record import Record
+from benchmark.report.figures.learning_curves import lines_of
 from benchmark.report.tidy import comparisons, groups, search_rows
 from benchmark.report.tidy.stats import Seeds
 from benchmark.runs.records import Records
@@ -44,7 +43,7 @@ def passes() -> str:
         | line
         for row, line in against_erm(found, "mean, 3,600 passes").items()
     ]
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 def gain(row: Seeds, erm: Seeds) -> float:
@@ -57,22 +56,14 @@ def growing() -> str:
     lines = []
     for row in CURVES:
         found = runs("passes")[row]
-        curves = [*STUDY.curves(found).values()]
-        for title, value in (("targets", on_targets(found)), ("source validation", lambda point: point["val"])):
-            cells = {
-                f"{share} %": mean(value(curve[i]) for curve in curves) for i, share in enumerate(range(20, 101, 20))
-            }
+        curves = [lines_of(curve, [found[0].asked.source]) for curve in STUDY.curves(found).values()]
+        for title, name in (("targets", "targets"), ("source validation", "source")):
+            cells = {f"{20 * (i + 1)} %": mean(curve[name][i] for curve in curves) for i in range(5)}
             lines.append(
                 {"method": row, "steps": f"{found[0].steps:,}", "accuracy in": title}
                 | {at: f"{cell:.1f}" for at, cell in cells.items()}
             )
-    return markdown(pd.DataFrame(lines))
-
-
-def on_targets(found: Sequence[Record]) -> Callable[[dict[str, dict[str, float]]], float]:
-    """The mean over the shifted domains of a point of these runs' curves."""
-    source = found[0].asked.source
-    return lambda point: mean(value for domain, value in point["test"].items() if domain != source)
+    return markdown(lines)
 
 
 def searched() -> str:
@@ -89,7 +80,7 @@ def searched() -> str:
         named = f"trial {best.asked.trial.number}" if best.asked.trial else ""
         rate = f"lr {recipe.lr:.2g}, decay {recipe.weight_decay:.2g}"
         lines.append({"method": row, "chosen": ", ".join(filter(None, (named, rate, settings)))} | line)
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import pandas as pd
-
 from benchmark.core.record import Record
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy import comparisons, groups, targets
@@ -42,16 +40,14 @@ def lengths() -> str:
         if accuracy is not None:
             line = cells.setdefault((recipe.steps, recipe.lr), {"steps": str(recipe.steps), "rate": f"{recipe.lr:g}"})
             line[record.asked.source] = f"{accuracy.source_val['last']:.1f}"
-    return markdown(pd.DataFrame([cells[key] for key in sorted(cells)]))
+    return markdown([cells[key] for key in sorted(cells)])
 
 
 @cache
 def by_form() -> dict[str, list[Record]]:
     """The runs from that source by form."""
-    found: dict[str, list[Record]] = {}
-    for record in (*records("pacs", "100 steps"), *beside()["forms"]):
-        if record.asked.source == SOURCE:
-            found.setdefault(study.form(record), []).append(record)
+    every = (*records("pacs", "100 steps"), *beside()["forms"])
+    found = groups.grouped((each for each in every if each.asked.source == SOURCE), study.form)
     return {name: found[name] for name in FORMS}
 
 
@@ -83,7 +79,7 @@ def statistics() -> str:
     pairs = compare_pairs(named, [(f"{line['from']} {CLEAN}", f"{line['from']} randconv") for line in lines])
     for line, pair in zip(lines, map(told, pairs), strict=True):
         line |= {"targets, change": pair["difference"], "95 %, all at once": pair["95 %, all at once"]}
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 def in_domain(runs: Sequence[Record]) -> Seeds:

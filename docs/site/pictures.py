@@ -28,9 +28,9 @@ from docs.site.published import PUBLISHED, ROOT
 IMAGES = ROOT / "docs" / "images"
 PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
-    ("pacs", "100 steps"): "PACS at 112 px: mean over four sources, three targets each",
-    ("digits", "10000 steps"): "MNIST to MNIST-M and USPS",
-    ("minidigits", "200 steps"): "embedded digits: mean of three shifted domains",
+    ("pacs", "100 steps"): "PACS at 112 px, 100 steps: mean over four sources, three targets each",
+    ("digits", "10000 steps"): "MNIST to MNIST-M and USPS, 10,000 steps",
+    ("minidigits", "200 steps"): "embedded digits, 200 steps: mean of three shifted domains",
 }
 """Titles of the chart's panels, by dataset and length."""
 

@@ -1,6 +1,6 @@
 """The records of results/published, and how the documents' tables are set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ def everything() -> list[Record]:
     return Records(PUBLISHED).read_all()
 
 
-def markdown(cells: pd.DataFrame) -> str:
-    return str(cells.to_markdown(index=False, disable_numparse=True))
+def markdown(lines: pd.DataFrame | Sequence[Mapping[str, object]]) -> str:
+    return str(pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True))
 
 
 def over_seeds(values: Mapping[Any, float], digits: int = 1) -> str:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
-import pandas as pd
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import spread
 from benchmark.report.people.comparison_tables import told
-from benchmark.report.tidy import comparisons
+from benchmark.report.tidy import comparisons, groups
 from benchmark.report.tidy.stats import Seeds, compare, compare_pairs
 from benchmark.runs.records import Records
 from benchmark.training import artifacts
@@ -87,11 +86,7 @@ def form(record: Record) -> str:
 @cache
 def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
     """The study's runs of one length by form."""
-    found: dict[str, list[Record]] = {}
-    for record in STUDY.read_all():
-        if comparisons.length(record) == length:
-            found.setdefault(form(record), []).append(record)
-    return found
+    return groups.grouped((each for each in STUDY.read_all() if comparisons.length(each) == length), form)
 
 
 def forms(which: str, versus: str, length: str = "500 steps") -> str:
@@ -102,7 +97,7 @@ def forms(which: str, versus: str, length: str = "500 steps") -> str:
 
 def compared(rows: dict[str, list[Record]], shown: dict[str, str], judged: str, versus: str, title: str) -> str:
     """The table of `against`."""
-    return markdown(pd.DataFrame(against(rows, shown, judged, versus, title)))
+    return markdown(against(rows, shown, judged, versus, title))
 
 
 def against(
@@ -148,7 +143,7 @@ def changed(changes: list[tuple[str, str, str]], measures: dict[str, dict[str, S
                 f"{title}, 95 %, all at once": pair["95 %, all at once"],
                 "n": pair["n"],
             }
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 def with_sums(seeds: dict[str, Seeds]) -> dict[str, Seeds]:
@@ -170,7 +165,7 @@ def brightness() -> str:
         source = spread({run: strips[0] for run, strips in means.items()}, "", 2).text
         views = spread({run: float(np.mean(strips[1:])) for run, strips in means.items()}, "", 2).text
         lines.append({"what trains": row, "source images": source, "what is made of them": views, "n": len(means)})
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 TABLES: dict[str, Callable[[], str]] = {

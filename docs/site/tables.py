@@ -51,7 +51,7 @@ def beside_paper(dataset: str, length: str, paper: str) -> str:
         method, target = row["method"], row["target"]
         cells = lines.setdefault(method, {"method": method})
         cells |= {target: f"{row['accuracy']:.1f}", f"{target}, printed": f"{row['published']:.1f}"}
-    return markdown(pd.DataFrame([*lines.values()]))
+    return markdown([*lines.values()])
 
 
 def strict() -> str:
@@ -72,7 +72,7 @@ def strict() -> str:
         for figure in found
         if figure.ours
     ]
-    return markdown(pd.DataFrame(lines))
+    return markdown(lines)
 
 
 def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
@@ -141,9 +141,12 @@ def gpu_lines() -> list[dict[str, str]]:
 
 
 def gpu_targets() -> str:
-    """The targets, but for those that a kernel beats its peer, which `kernels_on_gpu` shows."""
+    """The targets, and the steps that have none; not that a kernel beats its peer, which `kernels_on_gpu` shows."""
     columns = ["target", "figure", "goal", "verdict"]
-    lines = [[line[name] for name in columns] for line in gpu_lines() if line["goal"] not in ("", ">= 1.00")]
+    shown = (
+        line for line in gpu_lines() if line["target"].startswith("step of") or line["goal"] not in ("", ">= 1.00")
+    )
+    lines = [[line[name] for name in columns] for line in shown]
     return markdown(pd.DataFrame(lines, columns=columns))
 
 
@@ -153,7 +156,7 @@ def seconds_on_gpu() -> str:
     for line in gpu_lines():
         if told := re.fullmatch(r"one run of 10,000 steps, (\w+), seconds: (.+)", line["target"]):
             cells.setdefault(told[2], {"method": told[2]})[f"{told[1]}, seconds"] = line["figure"]
-    return markdown(pd.DataFrame([*cells.values()]))
+    return markdown([*cells.values()])
 
 
 def kernels_on_gpu() -> str:

@@ -83,6 +83,21 @@ def test_runs_of_several_versions_of_the_code_are_named() -> None:
     assert [*accuracy_rows([old])["code"].unique()] == ["d" * 12]
 
 
+def test_rows_of_several_devices_are_named_in_every_table_that_pairs_them() -> None:
+    def on(device: str, run: Record) -> Record:
+        return run.model_copy(update={"ran": run.ran.model_copy(update={"device_name": device})})
+
+    def told(runs: list[Record]) -> dict[str, int]:
+        notes = {name: [note for table in of for note in table.footnotes] for name, of in summarise(runs, {}).items()}
+        said = "not made on one device: sada on elsewhere; the most on a processor"
+        return {name: often for name, of in notes.items() if (often := sum(note.startswith(said) for note in of))}
+
+    runs = [record(method, 0, source=source) for method in ("erm", "augmix", "sada") for source in ("a", "b")]
+    moved = [on("elsewhere", run) if run.asked.method == "sada" else run for run in runs]
+    assert told(moved) == {"accuracy": 2, "differences": 2, "sources": 1}
+    assert told(runs) == told([*runs, on("elsewhere", failed("gud", 0))]) == {}
+
+
 def test_runs_of_other_code_are_told_and_change_no_table() -> None:
     assert tables.stale([record("erm", 0)]) == {"other code": 1}  # its code hash is made up
     assert tables.stale([record("plugin_of_somebody", 0)]) == {}

@@ -139,6 +139,7 @@ def test_the_heaviest_comparison_is_on_top_and_those_of_one_row_are_last(tmp_pat
     top = Parsed(text[: text.index("<article")])
     assert "b_heavy: trained on same, protocol" in top.text
     assert verdict(heavy).answer in top.text
+    assert top.text.count(verdict(light).answer) == 1  # beside its link
     charts = [str(about["href"]) for tag, about in top.tags if tag == "a" and "figures/" in str(about["href"])]
     assert [chart.startswith("figures/cost_b_heavy") for chart in charts] == [True]
     assert text.count(f'href="{charts[0]}"') == 1  # the comparison itself does not show it again

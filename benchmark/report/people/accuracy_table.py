@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Cell, Line, count, ids, interval, spread, why_empty
+from benchmark.report.people.cells import Cell, Line, count, ids, interval, several_devices, spread, why_empty
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.comparisons import seeds_of
 from benchmark.report.tidy.overlap import overlaps
@@ -48,9 +48,6 @@ def _line(
     def under(rule: Selection) -> Callable[[Record], float | None]:
         return lambda r: measures(r, rule).get("mean")
 
-    def rule_of(record: Record) -> Selection:
-        return record.asked.recipe.selection
-
     each = {name: over(lambda r, name=name: measures(r).get(name), name) for name in outside}  # type: ignore[misc]
     cells = {} if len(outside) > MANY else dict(each)
     cells["mean"] = over(lambda r: measures(r).get("mean"), "mean")
@@ -61,12 +58,12 @@ def _line(
     cells["worst"] = over(lambda r: measures(r).get("worst"), "worst")
     cells |= each
     for name in inside:
-        cells[f"{name} (in-domain)"] = over(lambda r, name=name: reached(r, rule_of(r)).get(name))  # type: ignore[misc]
-    cells["source val"] = over(lambda r: r.accuracy.source_val[rule_of(r)] if r.accuracy else None)
+        cells[f"{name} (in-domain)"] = over(lambda r, name=name: reached(r, r.asked.recipe.selection).get(name))  # type: ignore[misc]
+    cells["source val"] = over(lambda r: r.accuracy.source_val[r.asked.recipe.selection] if r.accuracy else None)
     cells |= {f"mean ({rule})": over(under(rule)) for rule in RULES}
     once = bool(done) and all(r.asked.recipe.evaluations < 2 for r in done)
     cells["optimism"] = Cell("–") if once else over(_optimism)
-    means = {r.run_id: v for r in done if (v := under(rule_of(r))(r)) is not None}
+    means = {r.run_id: v for r in done if (v := measures(r).get("mean")) is not None}
     found = estimate([*means.values()]) if means else None
     cells["mean, 95 %"] = Cell(interval(found.low, found.high) if found else why, tuple(means))
     seeds = "n"
@@ -120,7 +117,8 @@ def _printed(runs: Sequence[Record]) -> list[float]:
 
 
 def notes(rows: Rows) -> list[str]:
-    """Footnotes: missing data, runs that ended badly or were never made, several versions of the code, overlaps."""
+    """Footnotes: missing data, runs that ended badly or were never made, several versions of the code, overlaps, and
+    several devices."""
     found: dict[str, str] = {}
     members = [r for runs in rows.values() for r in runs]
     for record in members:
@@ -136,11 +134,9 @@ def notes(rows: Rows) -> list[str]:
         absent = sorted(seeds - {r.asked.seed for r in runs})
         if runs and absent:
             found[f"seeds {row}"] = f"{row}: not run with seed {', '.join(map(str, absent))}"
-    codes: dict[str, list[str]] = {}
+    codes: dict[str, dict[str, None]] = {}
     for record in members:
-        codes.setdefault(record.asked.method, [])
-        if record.ran.code not in codes[record.asked.method]:
-            codes[record.asked.method].append(record.ran.code)
+        codes.setdefault(record.asked.method, {})[record.ran.code] = None
     for method, versions in codes.items():
         if len(versions) > 1:
             found[f"code {method}"] = f"{method}: runs of {len(versions)} versions of the code ({', '.join(versions)})"
@@ -150,4 +146,4 @@ def notes(rows: Rows) -> list[str]:
     for row, ops in overlaps(members, _corruptions(members, outside)).items():
         hits = "; ".join(f"{op} ({', '.join(corruptions)})" for op, corruptions in ops.items())
         found[f"overlap {row}"] = f"{row} trains with operations that coincide with test corruptions: {hits}"
-    return list(found.values())
+    return [*found.values(), *several_devices(rows)]

@@ -102,5 +102,20 @@ def count(runs: Sequence[Record], good: Sequence[Record]) -> Cell:
     return Cell(text, ids(runs)) if runs else Cell("not run")
 
 
+def several_devices(rows: Mapping[str, Sequence[Record]]) -> list[str]:
+    """A footnote where rows were made on several devices; empty where all were made on one."""
+    made: dict[str, dict[str, None]] = {}
+    for row, runs in rows.items():
+        for run in runs:
+            if run.accuracy:
+                made.setdefault(run.ran.device_name, {})[row] = None
+    if len(made) < 2:
+        return []
+    most = max(made, key=lambda device: len(made[device]))
+    told = "; ".join(f"{', '.join(names)} on {device}" for device, names in made.items() if device != most)
+    why = "rounding differs there and training amplifies it, so one seed on two devices may be as two seeds"
+    return [f"not made on one device: {told}; the most on {most}: {why}"]
+
+
 def ids(runs: Sequence[Record]) -> tuple[str, ...]:
     return tuple(record.run_id for record in runs)

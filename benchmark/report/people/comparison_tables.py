@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, p_text, spread, why_empty
+from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, p_text, several_devices, spread, why_empty
 from benchmark.report.tidy.comparisons import (
     behind,
     best_of,
@@ -33,7 +33,7 @@ def differences(heading: str, rows: Mapping[str, Sequence[Record]], group: str) 
         if chosen:
             texts["p, last step"] = "–" if under_last is None else p_text(under_last)
         lines.append(Line(pair.row, {name: Cell(text, runs) for name, text in texts.items()}, runs))
-    return Summary(heading, lines, [], group)
+    return Summary(heading, lines, several_devices(rows), group)
 
 
 def told(pair: Pair) -> dict[str, str]:

@@ -4,26 +4,24 @@ from collections.abc import Callable, Sequence
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import Cell, Line, Summary
-from benchmark.report.tidy.groups import group_of
-from benchmark.report.tidy.search_rows import Searched, seconds, source_val
+from benchmark.report.tidy.groups import group_of, grouped
+from benchmark.report.tidy.search_rows import Searched, seconds
 from benchmark.report.tidy.search_rows import searches as found_in
+from benchmark.runs.search import score
 
 
 def searches(records: Sequence[Record], trials: Sequence[Record], heading: Callable[[Record], str]) -> list[Summary]:
     """One for each group of comparable runs, with a footnote on each row's cost. heading: of a group, from a run."""
-    groups: dict[str, list[Searched]] = {}
-    for search in found_in(records, trials):
-        groups.setdefault(group_of((search.runs or search.trials)[0]), []).append(search)
     found = []
-    for group, members in groups.items():
-        title = heading((members[0].runs or members[0].trials)[0])
+    for group, members in grouped(found_in(records, trials), lambda each: group_of(each.first)).items():
+        title = heading(members[0].first)
         lines = [_line(search, trial) for search in members for trial in search.trials]
         found.append(Summary(title, lines, [_cost(search) for search in members], group))
     return found
 
 
 def _line(search: Searched, trial: Record) -> Line:
-    run, recipe, value = (trial.run_id,), trial.asked.recipe, source_val(trial)
+    run, recipe, value = (trial.run_id,), trial.asked.recipe, score(trial)
     texts = {
         "trial": str(trial.asked.trial.number if trial.asked.trial else 0),
         "source validation": trial.status if value is None else f"{value:.1f}",

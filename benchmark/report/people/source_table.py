@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from benchmark.core.record import Record
-from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, spread, why_empty
+from benchmark.report.people.cells import Cell, Line, Summary, ids, interval, several_devices, spread, why_empty
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.stats import Pair, compare, estimate, supported_best
@@ -92,8 +92,8 @@ def _why(campaign: Campaign, row: str, without: Sequence[str], seed: int | None 
 
 
 def _notes(campaign: Campaign) -> list[str]:
-    """Footnotes: the seeds that a row's mean leaves out and why, missing data, sources without a shifted target, and
-    runs on other data."""
+    """Footnotes: the seeds that a row's mean leaves out and why, missing data, sources without a shifted target,
+    runs on other data, and several devices."""
     notes = []
     for row in campaign.ordered:
         gaps: dict[str, list[str]] = {}
@@ -118,7 +118,7 @@ def _notes(campaign: Campaign) -> list[str]:
     for source in dict.fromkeys(run.asked.source for run in campaign.left_out):
         others = dict.fromkeys(r.asked.fingerprint for r in campaign.left_out if r.asked.source == source)
         notes.append(f"{FROM}{source}: runs on other data are left out (data {', '.join(others)})")
-    return notes
+    return notes + several_devices(campaign.rows)
 
 
 def _missing(run: Record) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import pandas as pd
 
@@ -27,6 +28,8 @@ from benchmark.sensitivity.map import summaries
 
 Rows = dict[str, list[Record]]
 """Runs by row, in the order of the table; a row that was not run has none."""
+
+T = TypeVar("T")
 
 DETAILS = ["source val", *(f"mean ({rule})" for rule in accuracy_table.RULES), "optimism", "mean, 95 %"]
 """Columns of the accuracy table that a short form leaves to the files."""
@@ -80,11 +83,16 @@ def _of_group(
 
 
 def _or_why(make: Callable[[], list[Summary]], heading: str = "all runs", group: str = "") -> list[Summary]:
-    """Tables, or, where they cannot be made, one without lines that says why: no table takes the others with it."""
+    """Tables, or, where they cannot be made, one without lines that says why."""
+    return or_why(make, lambda why: [Summary(heading, [], [f"cannot be made: {why}"], group)])
+
+
+def or_why(make: Callable[[], T], instead: Callable[[str], T]) -> T:
+    """What is made, or, where it cannot be made, something instead that says why: nothing takes the rest with it."""
     try:
         return make()
     except Exception as problem:  # noqa: BLE001 - whatever a record from elsewhere may lead to
-        return [Summary(heading, [], [f"cannot be made: {why_not(problem)}"], group)]
+        return instead(why_not(problem))
 
 
 def why_not(problem: Exception) -> str:

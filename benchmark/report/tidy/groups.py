@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from benchmark.core.record import Asked, Record, canonical_json
 from benchmark.runs.repeat import spell
@@ -15,6 +15,7 @@ EARLIER = "once chosen: "
 else: their seeds have newer runs, and nobody can add to them."""
 LONGEST = 24
 """Characters of a setting's value in the name of a row; a longer one is cut."""
+K, T = TypeVar("K"), TypeVar("T")
 
 
 def shared(record: Record) -> dict[str, Any]:
@@ -67,12 +68,17 @@ def describe_group(record: Record) -> dict[str, Any]:
     }
 
 
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by their key; a key stands where its first item does."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
 def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs that may be compared with each other, by group; a group stands where its first record does."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(group_of(record), []).append(record)
-    return groups
+    return grouped(records, group_of)
 
 
 def distinct(titles: Mapping[str, str], runs: Mapping[str, Record], free: Collection[str] = PLACE) -> dict[str, str]:
@@ -120,10 +126,8 @@ def told_apart(records: Sequence[Record]) -> list[Record]:
 
 def _by_choice(records: Sequence[Record]) -> list[Record]:
     """The records, those named that have what a search chose before it chose what its last run has."""
-    rows: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        if record.asked.trial is not None and record.asked.trial.of and EARLIER not in record.asked.variant:
-            rows.setdefault((group_of(record), record.asked.row), []).append(record)
+    found = (r for r in records if r.asked.trial is not None and r.asked.trial.of and EARLIER not in r.asked.variant)
+    rows = grouped(found, lambda record: (group_of(record), record.asked.row))
     last = {row: _choice(max(runs, key=lambda run: (run.ran.ended, run.run_id))) for row, runs in rows.items()}
     earlier: dict[str, str] = {}
     for row, runs in rows.items():
@@ -161,7 +165,5 @@ def _short(text: str) -> str:
 
 def by_row(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs by row name, ERM first, then by name; within a row by seed."""
-    rows: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda r: (r.asked.row != "erm", r.asked.row, r.asked.seed)):
-        rows.setdefault(record.asked.row, []).append(record)
-    return rows
+    ordered = sorted(records, key=lambda r: (r.asked.row != "erm", r.asked.row, r.asked.seed))
+    return grouped(ordered, lambda record: record.asked.row)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.groups import describe_group
+from benchmark.report.tidy.groups import describe_group, grouped
 from benchmark.runs.repeat import spell
+from benchmark.runs.search import score
 
 COLUMNS = (
     "dataset protocol method source trial trials source_val chosen lr weight_decay settings seconds run_id status "
@@ -25,10 +25,14 @@ class Searched:
     runs: list[Record]
 
     @property
+    def first(self) -> Record:
+        """A run or, without runs, a trial: what the row was asked to be."""
+        return (self.runs or self.trials)[0]
+
+    @property
     def row(self) -> str:
         """The name of the row, as tables have it."""
-        asked = (self.runs or self.trials)[0].asked
-        return asked.model_copy(update={"trial": None}).row
+        return self.first.asked.model_copy(update={"trial": None}).row
 
     def chosen(self, trial: Record) -> bool:
         """Whether runs have the settings of this trial."""
@@ -44,10 +48,8 @@ class Searched:
 
 def searches(records: Sequence[Record], trials: Sequence[Record]) -> list[Searched]:
     """Each row's trials with its runs, once for every size of search of which there are runs; sorted."""
-    tried: dict[str, list[Record]] = {}
+    tried = grouped(sorted(trials, key=_order), _row)
     done: dict[str, dict[int, list[Record]]] = {}
-    for trial in sorted(trials, key=_order):
-        tried.setdefault(_row(trial), []).append(trial)
     for run in records:
         if run.asked.trial is not None and run.asked.trial.of:
             done.setdefault(_row(run), {}).setdefault(run.asked.trial.of, []).append(run)
@@ -70,25 +72,18 @@ def _last(trials: Sequence[Record], runs: Sequence[Record]) -> list[Record]:
 
 def search_rows(records: Sequence[Record], trials: Sequence[Record]) -> pd.DataFrame:
     """Tidy: one row for each trial of each search. source_val in percent; seconds: see `seconds`."""
-    out: list[dict[str, Any]] = []
-    for search in searches(records, trials):
-        for trial in search.trials:
-            about = describe_group((search.runs or [trial])[0])
-            out.append(
-                about
-                | {"trial": _number(trial), "trials": len(search.trials), "source_val": source_val(trial)}
-                | {"chosen": search.chosen(trial), "settings": search.settings(trial), "seconds": seconds(trial)}
-                | {"lr": trial.asked.recipe.lr, "weight_decay": trial.asked.recipe.weight_decay}
-                | {"run_id": trial.run_id, "status": trial.status}
-            )
+    out = [
+        describe_group((search.runs or [trial])[0])
+        | {"trial": _number(trial), "trials": len(search.trials), "source_val": score(trial)}
+        | {"chosen": search.chosen(trial), "settings": search.settings(trial), "seconds": seconds(trial)}
+        | {"lr": trial.asked.recipe.lr, "weight_decay": trial.asked.recipe.weight_decay}
+        | {"run_id": trial.run_id, "status": trial.status}
+        for search in searches(records, trials)
+        for trial in search.trials
+    ]
     frame = pd.DataFrame(out, columns=COLUMNS.split())
     keys = ["dataset", "protocol", "group", "source", "method", "variant", "trial"]
     return frame.sort_values(keys, kind="stable", ignore_index=True)
-
-
-def source_val(record: Record) -> float | None:
-    """What a trial is chosen by."""
-    return record.accuracy.source_val[record.asked.recipe.selection] if record.accuracy else None
 
 
 def seconds(record: Record) -> float:
