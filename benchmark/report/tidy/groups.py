@@ -15,7 +15,8 @@ EARLIER = "once chosen: "
 else: their seeds have newer runs, and nobody can add to them."""
 LONGEST = 24
 """Characters of a setting's value in the name of a row; a longer one is cut."""
-K, T = TypeVar("K"), TypeVar("T")
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 def shared(record: Record) -> dict[str, Any]:
