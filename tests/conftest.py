@@ -78,6 +78,19 @@ def _no_plugins_left() -> Iterator[None]:
     registry.load_plugins(GIVEN)
 
 
+@pytest.fixture
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    from tests.faults.harness import undrawn  # imports every program
+
+    with undrawn():
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
     """`golden(name)`: the arrays of one golden file, or a skip that says where it was looked for."""

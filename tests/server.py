@@ -25,6 +25,20 @@ class Site:
 
 
 @contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answers on a free port while the block runs; gives the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
 def serve(site: Site) -> Iterator[Site]:
     """Serves the site on a free port while the block runs."""
 
@@ -54,13 +68,5 @@ def serve(site: Site) -> Iterator[Site]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    site.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Handler) as site.address:
         yield site
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

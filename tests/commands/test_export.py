@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 import benchmark
-from benchmark import export, networks, registry, run
+from benchmark import export, networks, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.networks import classifiers
@@ -23,14 +23,7 @@ from benchmark.training.measurements import weights_of
 from benchmark.training.progress import begin
 from tests import handmade, toy
 from tests.conftest import ROOT
-from tests.faults.harness import light
-
-SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
-
-
-def call(out: Path, *words: str) -> int:
-    with light():
-        return run.main([*SMALL, *words, "--out", str(out)])
+from tests.faults.harness import six_steps
 
 
 def only(out: Path) -> Record:
@@ -42,7 +35,7 @@ def only(out: Path) -> Record:
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of AugMax, whose wrap may change the network, with its weights."""
     out = tmp_path_factory.mktemp("kept")
-    assert call(out, "--methods", "augmax", "--save-weights") == 0
+    assert six_steps(out, "--methods", "augmax", "--save-weights") == 0
     return out / "runs" / only(out).run_id
 
 
@@ -60,29 +53,29 @@ def test_the_flag_changes_no_id_and_no_number_and_reruns_what_kept_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--methods", "erm"]
-    assert call(tmp_path, *words) == 0
+    assert six_steps(tmp_path, *words) == 0
     plain = only(tmp_path)
     assert plain.weights is None
     names = {path.name for path in (tmp_path / "runs" / plain.run_id).iterdir()}
     capsys.readouterr()
-    assert call(tmp_path, *words, "--save-weights", "--dry-run") == 0
+    assert six_steps(tmp_path, *words, "--save-weights", "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "1 finished runs were made without --save-weights and are run again" in shown
     assert "1 of 1 runs to do" in shown
-    assert call(tmp_path, *words, "--save-weights") == 0
+    assert six_steps(tmp_path, *words, "--save-weights") == 0
     assert "[1/1]" in capsys.readouterr().out
     kept = only(tmp_path)
     assert (kept.run_id, kept.accuracy, kept.ran.code) == (plain.run_id, plain.accuracy, plain.ran.code)
     folder = tmp_path / "runs" / kept.run_id
     assert {path.name for path in folder.iterdir()} == names | {"weights.safetensors", "card.md"}
     for again in (["--save-weights"], []):  # both are content with a run that kept its weights
-        assert call(tmp_path, *words, *again) == 0
+        assert six_steps(tmp_path, *words, *again) == 0
         assert "1 of 1 runs are done already" in capsys.readouterr().out
     assert only(tmp_path) == kept
 
 
 def test_equal_runs_keep_equal_bytes(kept: Path, tmp_path: Path) -> None:
-    assert call(tmp_path, "--methods", "augmax", "--save-weights") == 0
+    assert six_steps(tmp_path, "--methods", "augmax", "--save-weights") == 0
     again = tmp_path / "runs" / kept.name
     assert (again / "weights.safetensors").read_bytes() == (kept / "weights.safetensors").read_bytes()
 
@@ -109,7 +102,7 @@ def test_it_reproduces_its_record_exactly(
 ) -> None:
     """Under a large learning rate the points of the curve differ, so that the wrong one would be noticed."""
     toy.change_recipe(monkeypatch, "minidigits", lr=0.03, selection=selection)
-    assert call(tmp_path, "--methods", "erm", "--save-weights") == 0
+    assert six_steps(tmp_path, "--methods", "erm", "--save-weights") == 0
     folder = tmp_path / "runs" / only(tmp_path).run_id
     capsys.readouterr()
     assert export.main([str(folder), "--check"]) == 0
@@ -226,7 +219,7 @@ def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch
 
 
 def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:
-    assert call(tmp_path, "--methods", "erm") == 0
+    assert six_steps(tmp_path, "--methods", "erm") == 0
     folder = tmp_path / "runs" / only(tmp_path).run_id
     with pytest.raises(
         UsageError, match=rf"kept no weights; python -m benchmark\.run .* --out {tmp_path} --save-weights"
@@ -279,7 +272,7 @@ def test_a_failed_run_keeps_no_weights(tmp_path: Path, monkeypatch: pytest.Monke
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(pipeline, "weights_of", broken)
-    assert call(tmp_path, "--methods", "erm", "--save-weights", "--sensitivity-images", "2") == 1
+    assert six_steps(tmp_path, "--methods", "erm", "--save-weights", "--sensitivity-images", "2") == 1
     record = only(tmp_path)
     assert (record.status, record.weights) == ("failed", None)
     assert {path.name for path in (tmp_path / "runs" / record.run_id).iterdir()} == {

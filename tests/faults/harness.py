@@ -119,6 +119,13 @@ def light() -> Iterator[None]:
         yield
 
 
+def six_steps(out: Path, *more: str) -> int:
+    """A short run of benchmark.run on the embedded dataset, in this process and without pictures: its exit code."""
+    short = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
+    with light():
+        return run.main([*short, *more, "--out", str(out)])
+
+
 def forkserver() -> ForkServerContext:
     """Processes of it are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")

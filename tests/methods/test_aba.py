@@ -4,22 +4,23 @@ import importlib
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from benchmark.core import capture
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.ops import adam_state
 from benchmark.ops.transformers import Posterior, part_shapes, sample_posterior
 from tests.core.replaying import same, trained
+from tests.making import made
 from tests.methods import learned_cases as cases
 from tests.recorders import Tape
 
@@ -32,17 +33,13 @@ LAYERS = ((3, 18), (18, 18), (18, 18), (18, 18), (18, 3))
 SIZES = (1, 3, 5, 7)
 FORMS = pytest.mark.parametrize("framed", [False, True], ids=["cropped", "framed"])
 """Of the kernels: as on a CPU, and as on a GPU."""
+make = partial(
+    made, "aba", round_steps=cases.ROUND, pre_rounds=cases.PRE, adv_steps=STEPS, adv_lr=0.01, kernel_sizes=(3,)
+)
 
 
 def as_if(framed: bool, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(aba, "on_gpu", lambda _: framed)
-
-
-def make(**options: Any) -> Method:
-    plain = {"round_steps": cases.ROUND, "pre_rounds": cases.PRE, "adv_steps": STEPS, "adv_lr": 0.01}
-    given = {**plain, "kernel_sizes": (3,), **options}
-    method: Method = aba.Method(**given)
-    return method
 
 
 def numbers(flat: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
@@ -256,12 +253,6 @@ def test_views_are_two_samples_in_the_bright_half() -> None:
     for view in (learned, other):
         assert view.min() >= 0.5
         assert view.max() <= 1
-
-
-@pytest.mark.parametrize("wrong", [{"kernel_sizes": (2,)}, {"kernel_sizes": ()}, {"beta": -1}, {"kl": "x"}, {"w": 2.5}])
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 def test_a_posterior_splits_as_its_layers_lie() -> None:

@@ -2,11 +2,11 @@
 
 import importlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,17 +18,10 @@ from benchmark.method import Method, Rng, Source, State
 from benchmark.ops.attacks.parameters import SemanticAttack, SemanticDraws, attack_images, attack_semantic
 from benchmark.ops.contrastive import supervised_contrastive
 from benchmark.ops.semantic import NAMES, OPERATIONS
+from tests.making import generator, made
 
 advst: Any = importlib.import_module("benchmark.methods.advst")
-
-
-def make(**options: Any) -> Method:
-    method: Method = advst.Method(**options)
-    return method
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+make = partial(made, "advst")
 
 
 class Smooth(nn.Module):
@@ -312,12 +305,6 @@ def test_work_counts_the_generations(options: dict[str, Any], steps: int, monkey
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wrong", [{"k": -1}, {"temperature": 0}, {"adv_steps": 0}, {"adv_lr": 0}, {"tolerance": -1}])
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 def test_strict_is_fifty_epochs_of_a_growing_ring_and_pacs_has_its_own_settings() -> None:

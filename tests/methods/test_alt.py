@@ -1,7 +1,7 @@
 """ALT: five training steps of the released loop in float64, what each setting changes, and what is kept meanwhile."""
 
-import importlib
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,20 +11,16 @@ from torch.nn import functional as F
 
 from benchmark import augmentation, protocols
 from benchmark.core.errors import UsageError
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.ops.learned_views import consistency
 from benchmark.ops.random_conv import sample_random_conv
 from benchmark.ops.transformers import sample_biases, sample_weights
+from tests.making import made
 from tests.methods import learned_cases as cases
 
 TOLERANCE = 1e-12
 """Of losses, weights and statistics after five steps in float64."""
-
-
-def make(**options: Any) -> Method:
-    options = {"round_steps": cases.ROUND, "pre_rounds": cases.PRE, "adv_steps": 3, "adv_lr": 0.01} | options
-    method: Method = importlib.import_module("benchmark.methods.alt").Method(**options)
-    return method
+make = partial(made, "alt", round_steps=cases.ROUND, pre_rounds=cases.PRE, adv_steps=3, adv_lr=0.01)
 
 
 def convolutions() -> nn.Sequential:
@@ -149,7 +145,7 @@ def test_consistency_cuts_the_mean_where_all_are_sure(w: float) -> None:
 
 
 def test_released_settings_are_the_defaults() -> None:
-    plain = importlib.import_module("benchmark.methods.alt").Method().settings()
+    plain = made("alt").settings()
     assert plain == {
         "lam": 0.75, "w": 1.0, "adv_steps": 10, "adv_lr": 5e-6, "round_steps": 250, "pre_rounds": 5, "stays_eval": True,
         "adam": "kept", "clamp": "positive", "mix": False, "tv": 1.0, "biases": "kept", "clamp_random": "positive",
@@ -191,7 +187,7 @@ def test_views_lie_in_the_bright_half_and_are_none_in_the_first_rounds() -> None
 def test_kinds_and_cost_follow_the_rounds() -> None:
     assert [make().kind(Rng(0, step)) for step in range(5)] == ["plain", "plain", "first", "later", "first"]
     assert [make(stays_eval=False).kind(Rng(0, step)) for step in range(1, 4)] == ["plain", "later", "later"]
-    released = importlib.import_module("benchmark.methods.alt").Method()
+    released = made("alt")
     assert released.work(10_000, 10_000).per_image == released.passes == 11.5
     assert make(lam=0.0).work(100, 100).per_image == 1
 

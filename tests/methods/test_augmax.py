@@ -1,7 +1,7 @@
 """AugMax: the attack on the mixing parameters against the original's numbers, its stopping rules, and the step."""
 
-import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -9,11 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.networks.classifiers import build
 from benchmark.networks.dual_norm import DualBatchNorm2d, DuBIN, route
 from benchmark.ops.attacks.mix import AscentDraws, AttackedMix, EarlyStop, attack_mixing, sample_start
@@ -21,16 +20,10 @@ from benchmark.ops.augmix import apply_chains, sample_mix
 from benchmark.ops.kernels.augment_mix import mix, to_uint8
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from tests.conftest import Golden, golden_cases, golden_net
+from tests.making import made
 
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-def make(**options: Any) -> Method:
-    method: Method = importlib.import_module("benchmark.methods.augmax").Method(**options)
-    return method
+pytestmark = pytest.mark.usefixtures("seeded")
+make = partial(made, "augmax")
 
 
 def images_of(arrays: Golden) -> tuple[Tensor, Tensor]:
@@ -378,14 +371,6 @@ def test_the_two_views_come_from_different_chains() -> None:
         assert view.shape == x.shape
         assert not view.requires_grad
         assert 0 <= float(view.min()) <= float(view.max()) <= 1 + 1e-6
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"tau": 0}, {"attacker": "fgsm"}, {"severity": 0.1}, {"dual_norm": "both"}, {"lam": -1.0}]
-)
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 def test_the_attack_goes_along_route_a_and_so_does_its_result() -> None:

@@ -1,25 +1,22 @@
 """AugMix: its loss against the released code's numbers and by hand, its settings, and its views."""
 
-import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.networks.classifiers import build
 from benchmark.ops.augmix import NINE, OPS, augmix_view, sample_mix
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from tests.conftest import Golden
+from tests.making import made
 
-
-def make(**options: Any) -> Method:
-    method: Method = importlib.import_module("benchmark.methods.augmix").Method(**options)
-    return method
+make = partial(made, "augmix")
 
 
 @pytest.fixture
@@ -179,15 +176,3 @@ def test_operations_by_name(ops: Any, names: tuple[str, ...], batch: tuple[Tenso
     net, rng = build("mini_convnet", 4, 0), Rng(0)
     drawn = sample_mix(len(x), rng.generator("augmix/0"), ops=names)
     assert torch.equal(make(ops=ops).views(net, x, y, rng, {})[0], augmix_view(x, drawn))
-
-
-WRONG: list[dict[str, Any]] = [
-    {"severity": 11.0}, {"severity": 0.0}, {"width": 0}, {"depth": -2}, {"alpha": 0.0}, {"lam": -1.0},
-    {"ops": "ten"}, {"ops": ()}, {"ops": ("spin",)}, {"bn_batching": "none"}, {"unknown": 1},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)

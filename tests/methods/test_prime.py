@@ -1,32 +1,24 @@
 """PRIME: its primitives and views against float64 formulas, the laws of its draws, and its settings."""
 
-import importlib
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from benchmark.augment import augmentation
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.ops import prime
 from benchmark.ops.prime import PRIMITIVES, PrimeDraws, prime_view, sample_prime
+from tests.making import generator, made
 
 HEIGHT, WIDTH = 9, 12
 SPECTRAL, COLOUR, SPATIAL = range(3)
-
-
-def make(**options: Any) -> Method:
-    method: Method = importlib.import_module("benchmark.methods.prime").Method(**options)
-    return method
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+make = partial(made, "prime")
 
 
 @pytest.fixture
@@ -256,12 +248,6 @@ def test_each_setting_changes_the_views(x: Tensor, setting: dict[str, Any]) -> N
     y = torch.zeros(5, dtype=torch.int64)
     first, other = (make(**options).views(Recorder(), x, y, Rng(0), {})[0] for options in ({}, setting))
     assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("wrong", [{"k": 4}, {"k": 1}, {"sigma": -1}, {"cut_max": 1}, {"delta": "middle"}, {"T": -1}])
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 def test_augments_images_of_another_loop(x: Tensor) -> None:

@@ -2,33 +2,26 @@
 
 import importlib
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
 from benchmark import protocols
 from benchmark.core.errors import UsageError
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.networks.classifiers import build
 from benchmark.ops.progressive_conv import BlockDraws, progressive_conv, sample_block, sample_offsets
+from tests.making import generator, made
 
 TOLERANCE = 1e-5
 """Of three repetitions in float32 against float64."""
-
-
-def make(**options: Any) -> Method:
-    method: Method = importlib.import_module("benchmark.methods.pro_randconv").Method(**options)
-    return method
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+make = partial(made, "pro_randconv")
 
 
 def images(n: int = 2, height: int = 7, width: int = 9) -> Tensor:
@@ -224,14 +217,6 @@ def test_offsets_go_by_the_size_of_images(
         build("mini_convnet", 4, 0), images(1, side, side), torch.tensor([0]), Rng(0), {}
     )
     assert [named["offset"] for named in seen] == [bounds]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"k": 2}, {"L_max": 0}, {"b_delta": -1}, {"eps_g": 0}, {"lam": -1}, {"clean": False, "lam": 0.0}]
-)
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 def test_its_own_recipe_is_for_digits_alone() -> None:

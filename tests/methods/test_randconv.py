@@ -3,39 +3,29 @@
 import importlib
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import registry
-from benchmark.method import Method, Rng
+from benchmark.method import Rng
 from benchmark.networks.classifiers import build
 from benchmark.ops.kernels.jensen_shannon import jensen_shannon
 from benchmark.ops.random_conv import Clamp, Distribution, RandConvDraws, random_conv, sample_random_conv
 from tests.conftest import Golden, golden_cases
+from tests.making import generator, made
 
 CLAMPS: dict[str, Clamp] = {"_clamp_true": "true", "_clamp_clamp": "clamp", "_clamp_norm": "norm"}
 """Released value of the clamp flag, as the golden cases name it."""
 
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-def make(**options: Any) -> Method:
-    method: Method = importlib.import_module("benchmark.methods.randconv").Method(**options)
-    return method
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("seeded")
+make = partial(made, "randconv")
 
 
 def fixed(weight: Tensor, alpha: float = 1.0, bias: Tensor | None = None, identity: bool = False) -> RandConvDraws:
@@ -345,22 +335,6 @@ def test_a_bias_changes_the_views() -> None:
     x, y, net = torch.rand(2, 3, 12, 12), torch.zeros(2, dtype=torch.int64), build("mini_convnet", 4, 0)
     plain, biased = (make(bias=bias).views(net, x, y, Rng(0), {})[0] for bias in (False, True))
     assert not torch.allclose(plain, biased)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"kernel_sizes": ()},
-        {"kernel_sizes": (2,)},
-        {"kernel_sizes": 3},
-        {"identity_prob": 1.5},
-        {"lam": -1},
-        {"views": "x"},
-    ],
-)
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        make(**wrong)
 
 
 @pytest.mark.parametrize(("text", "sizes"), [("3,5", (3, 5)), ("[1, 7]", (1, 7)), ("3", (3,))])

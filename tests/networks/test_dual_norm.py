@@ -25,11 +25,7 @@ PLACES = {  # DuBIN layers, dual BatchNorms outside them
     "resnet18_cifar": (3 * 2, 1 + 2 + 8 + 3),
     "timm:resnet18": (3 * 2, 1 + 2 + 8 + 3),
 }
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def used(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:

@@ -14,11 +14,7 @@ from benchmark.networks.classifiers import NETWORKS, Classifier, build
 from benchmark.networks.residual import BasicBlock, PreActBlock
 
 RESIDUAL = {"wrn_40_2": 40, "wrn_16_4": 16, "resnet18_cifar": 18}
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def parameters(net: nn.Module) -> int:

@@ -15,13 +15,10 @@ from torch import Tensor
 from benchmark.ops import semantic
 from benchmark.ops.attacks.parameters import sample_semantic
 from benchmark.ops.semantic import NAMES, OPERATIONS, SEQUENCES
+from tests.making import generator
 
 HEIGHT, WIDTH = 9, 12
 SQUARES = torch.tensor([[0.0, 0.0], [0.999, 0.5]] + [[0.0, 0.0]] * 6)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

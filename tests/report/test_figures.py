@@ -92,14 +92,6 @@ def test_a_line_is_an_interval_from_three_values_up_and_a_range_below() -> None:
     assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))  # t(0.975, 2) = 4.302653
 
 
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures that were drawn, in place of their files."""
-    found: list[Figure] = []
-    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
-    return found
-
-
 def points(line: Line2D) -> tuple[list[float], list[float]]:
     return [float(x) for x in np.asarray(line.get_xdata())], [float(y) for y in np.asarray(line.get_ydata())]
 
@@ -309,13 +301,13 @@ def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path, monkeypatc
     assert not (folder / "sensitivity_minidigits_same_common").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_table_that_cannot_be_made_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise RuntimeError("on <purpose>\n")
 
     monkeypatch.setattr(comparison_tables, "differences", broken)
     monkeypatch.setattr(all_tables, "cost_rows", broken)
-    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
     store = fill(tmp_path, [record("erm", 0), record("augmix", 0)])
     assert tables.main(["--out", str(tmp_path)]) == tables.main(["--out", str(tmp_path), "--check"]) == 0
     there = {path.name: path.read_text() for path in (store.out / "tables").iterdir() if path.suffix != ".parquet"}

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from benchmark import run
 from benchmark.report import run_log
-from benchmark.report.figures import all_figures
 from benchmark.report.people.summaries import summarise
 from benchmark.runs import shared
 from tests import toy
 from tests.handmade import record
-from tests.report.test_terminal import Clock, job
+from tests.making import Clock
+from tests.report.test_terminal import job
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_a_run_that_another_process_does_tells_nothing_of_the_time_left() -> Non
     assert log.rest() == 100.0
 
 
-def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+@pytest.mark.usefixtures("without_pictures")
+def test_quiet_and_verbose(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--methods", "erm", "--steps", "2", "--evaluations", "1", "--sensitivity-images", "0", "--device", "cpu"]
     words += ["--out", str(tmp_path)]
     words += ["--seeds", "1", "2"]

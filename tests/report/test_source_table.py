@@ -17,7 +17,7 @@ from benchmark import tables
 from benchmark.core.record import Record
 from benchmark.report import page, terminal
 from benchmark.report.all_tables import render
-from benchmark.report.figures import all_figures, palette, source_means
+from benchmark.report.figures import all_figures, source_means
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import summarise
 from benchmark.report.people.verdict import over_sources
@@ -307,14 +307,6 @@ def test_a_campaign_that_compares_nothing_yet_stands_below_what_does(
     text = written(tmp_path, monkeypatch, [*ERM, AUGMIX[0]])
     found = re.findall(r"<h2>pacs: (.*?),", text)
     assert found[:2] == ["trained on art", "over its 3 sources"]
-
-
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures that were drawn, in place of their files."""
-    found: list[Figure] = []
-    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
-    return found
 
 
 def test_the_figure_shows_each_source_and_their_mean(saved: list[Figure]) -> None:

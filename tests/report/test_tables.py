@@ -18,7 +18,7 @@ from benchmark.core.outcome import Floor
 from benchmark.core.record import Record
 from benchmark.report import table_files
 from benchmark.report.all_tables import render
-from benchmark.report.figures import accuracies, all_figures
+from benchmark.report.figures import accuracies
 from benchmark.report.people import accuracy_table
 from benchmark.report.people.summaries import summarise
 from benchmark.report.provenance import trace
@@ -312,6 +312,7 @@ def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, caps
     assert "accuracy.csv: differs" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,7 +328,6 @@ def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
 
     maps_of = Store.maps
     monkeypatch.setattr(Store, "maps", replacing)
-    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
     records, path = tables.write_all(store)
     assert 7 in {run.steps for run in records}
     assert path.is_file()

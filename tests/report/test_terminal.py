@@ -10,13 +10,7 @@ from rich.console import Console
 from benchmark.report import run_log, terminal
 from tests import toy
 from tests.handmade import record
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.making import Clock
 
 
 def job(seed: int) -> Any:

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from benchmark import tables
 from benchmark.core.errors import UsageError
-from benchmark.report.figures import all_figures
 from benchmark.runs.records import Records
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
@@ -24,12 +23,8 @@ from docs.site.published import FOLDERS
 from tests import toy
 from tests.handmade import fill, record
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 RULE = "source-val"
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
 
 
 @pytest.fixture

@@ -5,13 +5,7 @@ import torch
 
 from benchmark.core.recipe import Recipe
 from benchmark.runs import load, machine
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.making import Clock
 
 
 def test_the_load_is_looked_at_every_few_seconds() -> None:

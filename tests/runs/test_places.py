@@ -15,7 +15,6 @@ from benchmark import export, tables
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError, held
 from benchmark.core.record import Trial
-from benchmark.report.figures import all_figures
 from benchmark.runs import store as stores
 from benchmark.runs.places import COLOURS, SIDE, packed, smaller
 from benchmark.runs.records import TRIED
@@ -26,10 +25,7 @@ from benchmark.training.measurements import picture_sheet
 from tests import toy
 from tests.handmade import record
 
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_figures, "draw", lambda store, records: [])
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture

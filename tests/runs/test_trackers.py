@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmark import run
 from benchmark.core.record import Record
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
 from benchmark.runs.trackers import label, trackers
-from tests.faults.harness import light, plugin
+from tests.faults.harness import plugin, six_steps
 from tests.handmade import record
-
-SMALL = ["--seeds", "0", "--steps", "6", "--evaluations", "3", "--sensitivity-images", "0", "--device", "cpu"]
 
 
 class FakeWandb(types.ModuleType):
@@ -52,11 +49,6 @@ class FakeWandb(types.ModuleType):
         return found
 
 
-def call(out: Path, *words: str) -> int:
-    with light():
-        return run.main([*SMALL, *words, "--out", str(out)])
-
-
 def curve(out: Path, record: Record) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "runs" / record.run_id / "curve.jsonl").read_text().splitlines()]
 
@@ -64,7 +56,7 @@ def curve(out: Path, record: Record) -> list[dict[str, Any]]:
 def test_wandb_gets_the_curve_and_the_results_of_each_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    assert call(tmp_path, "--methods", "erm", "--seeds", "0", "1", "--track", "wandb") == 0
+    assert six_steps(tmp_path, "--methods", "erm", "--seeds", "0", "1", "--track", "wandb") == 0
     assert [name for name, _ in fake.calls] == 2 * ["init", "log", "log", "log", "log", "finish"]
     records = {record.run_id: record for record in Store(tmp_path).read_all()}
     starts = [said for name, said in fake.calls if name == "init"]
@@ -99,7 +91,7 @@ def test_tensorboard_reads_back_what_was_recorded(tmp_path: Path) -> None:
     for _ in range(2):  # the second, forced by --save-weights, hides the first
         extra = ["--save-weights"] if (tmp_path / "out").exists() else []
         track = f"tensorboard:{tmp_path / 'events'}"
-        assert call(tmp_path / "out", "--methods", "erm", "--track", track, *extra) == 0
+        assert six_steps(tmp_path / "out", "--methods", "erm", "--track", track, *extra) == 0
     (record,) = Store(tmp_path / "out").read_all()
     (folder,) = (tmp_path / "events").iterdir()
     assert folder.name == f"minidigits-uci-erm-seed0-{record.run_id}"
@@ -122,7 +114,7 @@ def test_tensorboard_reads_back_what_was_recorded(tmp_path: Path) -> None:
 
 def test_tensorboard_lies_beside_the_tables_by_default(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    assert call(tmp_path, "--methods", "erm", "--track", "tensorboard") == 0
+    assert six_steps(tmp_path, "--methods", "erm", "--track", "tensorboard") == 0
     assert len(list((tmp_path / "tensorboard").glob("*/events.out.tfevents.*"))) == 1
 
 
@@ -142,7 +134,7 @@ def test_a_tracker_that_fails_costs_a_warning_and_no_run(
 ) -> None:
     fake = FakeWandb(broken)
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    assert call(tmp_path, "--methods", "erm", "--track", "wandb") == 0
+    assert six_steps(tmp_path, "--methods", "erm", "--track", "wandb") == 0
     shown = " ".join(capsys.readouterr().out.split())
     (record,) = Store(tmp_path).read_all()
     assert record.status == "done"
@@ -157,17 +149,17 @@ def test_a_failed_run_is_tracked_as_far_as_it_came(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "wandb", fake)
     failing = plugin(tmp_path, "failing", "if rng.step == 3: raise RuntimeError('broken on purpose')")
     words = ["--methods", "failing", "--plugin", str(failing), "--track", "wandb"]
-    assert call(tmp_path / "out", *words) == 1
+    assert six_steps(tmp_path / "out", *words) == 1
     assert fake.calls[0][1]["config"]["status"] == "failed"
     assert [said["step"] for said in fake.runs()[0]] == [2]
     assert fake.calls[-1][0] == "finish"
 
 
 def test_runs_that_are_done_are_not_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert call(tmp_path, "--methods", "erm") == 0
+    assert six_steps(tmp_path, "--methods", "erm") == 0
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    assert call(tmp_path, "--methods", "erm", "--track", "wandb") == 0
+    assert six_steps(tmp_path, "--methods", "erm", "--track", "wandb") == 0
     assert fake.calls == []
 
 
@@ -191,7 +183,7 @@ def test_an_unknown_or_absent_tracker_stops_before_any_run(
 ) -> None:
     if absent:
         monkeypatch.setitem(sys.modules, absent, None)
-    assert call(tmp_path / "out", "--methods", "erm", "--track", words) == 2
+    assert six_steps(tmp_path / "out", "--methods", "erm", "--track", words) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
