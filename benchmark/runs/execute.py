@@ -7,34 +7,31 @@ from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs import machine
 from benchmark.runs.engines.distributed import perform_split
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, perform
 from benchmark.runs.store import Store
 from benchmark.training import checkpoints
+from benchmark.training.loop import Report
 
 LOGGER = logging.getLogger("benchmark")
 
 
-def execute_or_leave(job: Job, listener: Listener) -> Record | None:
-    """`execute`, or None where another process is doing the run and will store it."""
-    try:
-        return execute(job, listener)
-    except BusyError:
-        return None
+def execute(job: Job, report: Report) -> Record | None:
+    """Does one run and stores its record, whatever comes of it. None where another process is doing it and will store
+    it.
 
-
-def execute(job: Job, listener: Listener) -> Record:
-    """Does one run and stores its record, whatever comes of it.
-
-    Raises BusyError where another process is doing it, OSError where the store cannot be written, and StoppedError.
+    Raises OSError where the store cannot be written, and StoppedError.
     """
     store = Store(job.out)
-    with store.working(job.asked.run_id) as folder:
-        earlier = store.read(job.asked.run_id)
-        if earlier and job.settled(earlier):
-            return earlier
-        outcome = (perform_split if job.nproc > 1 else perform)(job, folder, listener)
-        return settle(store, folder, job, earlier, outcome)
+    try:
+        with store.working(job.asked.run_id) as folder:
+            earlier = store.read(job.asked.run_id)
+            if earlier and job.settled(earlier):
+                return earlier
+            outcome = (perform_split if job.nproc > 1 else perform)(job, folder, report)
+            return settle(store, folder, job, earlier, outcome)
+    except BusyError:
+        return None
 
 
 def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome: Outcome) -> Record:

@@ -6,6 +6,7 @@ An empty text from `outdated` means that the record is from today's code and pac
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from benchmark.core.record import Asked, Record
 from benchmark.plugin_files import require_unedited
 from benchmark.runs import machine
 from benchmark.runs.code_hash import code_hash, plugin_hash
+from benchmark.training.loop import Report
 from benchmark.training.pipeline import Options
 
 
@@ -117,3 +119,16 @@ class Listener(Protocol):
     def progressed(self, job: Job, doing: str, share: float) -> None: ...
     def noticed(self, job: Job, what: str) -> None: ...
     def ended(self, job: Job, record: Record | None) -> None: ...
+
+
+def seldom(tell: Report, seconds: float) -> Report:
+    """`tell`, which hears nothing more for so many seconds after each time."""
+    told = 0.0
+
+    def report(doing: str, share: float) -> None:
+        nonlocal told
+        if monotonic() - told > seconds:
+            tell(doing, share)
+            told = monotonic()
+
+    return report

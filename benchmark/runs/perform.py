@@ -17,10 +17,10 @@ from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.record import Asked, Record, Status
 from benchmark.runs import load, machine
 from benchmark.runs.card import card
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.job import Job
 from benchmark.runs.load import Load
 from benchmark.runs.shared import load_data
-from benchmark.training.loop import DivergedError
+from benchmark.training.loop import DivergedError, Report
 from benchmark.training.pipeline import Measured, train_and_measure
 from benchmark.training.progress import Training
 
@@ -43,26 +43,22 @@ def inputs(job: Job) -> Inputs:
     return loaded, registry.make("dataset", asked.dataset, asked.dataset_settings).layout(job.data_dir).classes
 
 
-def perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs] = inputs) -> Outcome:
+def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs] = inputs) -> Outcome:
     """Does one run, whatever comes of it, and stores nothing but its checkpoints, in `folder`. read: gives its data.
 
     Raises StoppedError.
     """
-    with machine.threads(job.asked.recipe):
-        return _perform(job, folder, listener, read)
-
-
-def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], Inputs]) -> Outcome:
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
     status: Status = "done"
-    try:
-        parts = _train_and_measure(job, folder, read, listener, watched, measured)
-    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
-        status = "diverged" if isinstance(problem, DivergedError) else "failed"
-        parts = {"error": told(problem, job.asked)}
-        measured.files.clear()
-    run = measured.run
-    record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
+    with machine.threads(job.asked.recipe):  # the record is made within: it holds their number
+        try:
+            parts = _train_and_measure(job, folder, read, report, watched, measured)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
+            status = "diverged" if isinstance(problem, DivergedError) else "failed"
+            parts = {"error": told(problem, job.asked)}
+            measured.files.clear()
+        run = measured.run
+        record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
     if beyond := load.beyond(record.ran.machine):
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
     if told_over := over_budget(record):
@@ -73,7 +69,7 @@ def _perform(job: Job, folder: Path, listener: Listener, read: Callable[[Job], I
 
 
 def _train_and_measure(
-    job: Job, folder: Path, read: Callable[[Job], Inputs], listener: Listener, watched: Load, measured: Measured
+    job: Job, folder: Path, read: Callable[[Job], Inputs], report: Report, watched: Load, measured: Measured
 ) -> dict[str, Any]:
     """The parts of the record of a run that ends well; raises what ends it otherwise."""
     asked = job.asked
@@ -84,12 +80,12 @@ def _train_and_measure(
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
     measured.notes += loaded.warnings
 
-    def report(doing: str, share: float) -> None:
+    def look_and_report(doing: str, share: float) -> None:
         watched.look()
-        listener.progressed(job, doing, share)
+        report(doing, share)
 
     train_and_measure(
-        asked, method, loaded, classes, folder=folder, options=job.options, report=report, measured=measured
+        asked, method, loaded, classes, folder=folder, options=job.options, report=look_and_report, measured=measured
     )
     if measured.run and not measured.run.step:
         more = "--steps" if asked.seconds is None else f"--seconds than {asked.seconds:g}"

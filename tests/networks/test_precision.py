@@ -14,7 +14,7 @@ from benchmark import networks, run
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.core.recipe import Precision, Recipe
-from benchmark.core.record import Asked, Record
+from benchmark.core.record import Asked
 from benchmark.method import Rng, Source
 from benchmark.networks import precision
 from benchmark.networks.classifiers import Classifier
@@ -24,7 +24,6 @@ from benchmark.report.tidy.groups import group_of
 from benchmark.runs import records
 from benchmark.runs.args import Args
 from benchmark.runs.execute import execute
-from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
 from benchmark.training import floors
@@ -45,13 +44,6 @@ def switches() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-
-class Silent:
-    def started(self, job: Job) -> None: ...
-    def progressed(self, job: Job, doing: str, share: float) -> None: ...
-    def noticed(self, job: Job, what: str) -> None: ...
-    def ended(self, job: Job, record: Record | None) -> None: ...
 
 
 @cache
@@ -174,7 +166,8 @@ def test_a_run_from_the_command_line(
     Store(tmp_path).prepare()
     args = Args(("erm",), seeds=(0,), steps=2, evaluations=1, sensitivity_images=0, device="cpu", out=tmp_path)
     (job,) = plan(replace(args, precision="bf16"))
-    made = execute(job, Silent())
+    made = execute(job, lambda *_: None)
+    assert made is not None
     assert made.status == "done"
     assert made.asked.recipe.precision == "bf16"
     assert made.ran.command.count("--precision bf16") == 1

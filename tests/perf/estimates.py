@@ -71,12 +71,15 @@ def fresh(
         }
         lines, records = [], dict[int, list[Record]]()
         for steps, jobs in plans.items():
-            Store(Path(name, str(steps))).prepare()
+            store = Store(Path(name, str(steps)))
+            store.prepare()
             for job in jobs:
                 said = estimate.of_run(job.asked, facts_of(job), [], job).total
                 start = perf_counter()
-                (record,) = run_jobs([job], 1, Mock())
+                run_jobs([job], 1, Mock())
                 lines.append(Line(dataset, job.asked.row, steps, SOURCES[0], said, perf_counter() - start))
+                record = store.read(job.asked.run_id)
+                assert record is not None
                 records.setdefault(steps, []).append(record)
                 sys.stderr.write(f"{lines[-1]} training {record.ran.seconds:.1f} load {load.average():.1f}\n")
         taken = {(line.row, line.steps): line.taken for line in lines}

@@ -59,8 +59,10 @@ def made(out: Path, method: str, *plugin: Path) -> Record:
         methods=(method,), seeds=(0,), steps=4, evaluations=1, sensitivity_images=0, device="cpu", out=out,
         plugin=plugin,
     )  # fmt: skip
-    Store(out).prepare()
-    (record,) = run_jobs(plan(short), 1, Mock())
+    store = Store(out)
+    store.prepare()
+    run_jobs(plan(short), 1, Mock())
+    (record,) = store.read_all()
     return record
 
 

@@ -48,10 +48,8 @@ def test_a_checkpoint_is_taken_up_by_the_code_that_made_it_alone(
 ) -> None:
     job = a_job(tmp_path, checkpoint_seconds=0.0)
     monkeypatch.setattr(jobs, "code_of", lambda *_: "a" * 12)
-    leaving = mock.Mock()
-    leaving.progressed.side_effect = lambda job, doing, share: leave() if share > 0.5 else None
     with pytest.raises(KeyboardInterrupt):
-        perform(job, tmp_path, leaving, inputs)
+        perform(job, tmp_path, leave, inputs)
     assert (tmp_path / "checkpoint.pt").exists()
     monkeypatch.setattr(jobs, "code_of", lambda *_: code)
     made = perform(job, tmp_path, mock.Mock(), inputs).record
@@ -63,10 +61,8 @@ def test_a_checkpoint_goes_on_with_the_versions_and_switches_that_made_it(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = a_job(tmp_path, checkpoint_seconds=0.0)
-    leaving = mock.Mock()
-    leaving.progressed.side_effect = lambda job, doing, share: leave() if share > 0.5 else None
     with pytest.raises(KeyboardInterrupt):
-        perform(job, tmp_path, leaving, inputs)
+        perform(job, tmp_path, leave, inputs)
     if change == "versions":
         older = machine._versions() | {"numpy": "0.1"}
         monkeypatch.setattr(machine, "_versions", lambda: older)
@@ -116,8 +112,9 @@ def test_code_that_is_reloaded_has_the_hash_of_what_it_is_now(tmp_path: Path, mo
     del sys.modules["reloaded_method"]
 
 
-def leave() -> None:
-    raise KeyboardInterrupt
+def leave(doing: str, share: float) -> None:
+    if share > 0.5:
+        raise KeyboardInterrupt
 
 
 def test_a_record_says_what_the_views_of_its_method_are_made_of(tmp_path: Path) -> None:

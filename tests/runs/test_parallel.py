@@ -169,10 +169,9 @@ def test_a_run_whose_process_died_is_begun_once_more(
     ],
 )
 def test_what_the_processes_of_a_run_say_is_one_answer(
-    status: Any, other: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    status: Any, other: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = record("erm", 0).model_copy(update={"status": status})
-    job = Job(asked=made.asked, command="", session="", out=tmp_path, data_dir=None, nproc=2)
     monkeypatch.setattr(distributed, "GRACE", 0.3)
     pipes, theirs = zip(*(Pipe() for _ in range(2)), strict=True)
     theirs[0].send(("training", 0.5))
@@ -182,10 +181,10 @@ def test_what_the_processes_of_a_run_say_is_one_answer(
         theirs[1].close()
     elif other != "trains":
         theirs[1].send(other)
-    listener = Mock()
-    found = distributed._hear([*pipes], job, listener)
+    report = Mock()
+    found = distributed._hear([*pipes], report)
     assert (found if isinstance(found, str) else found.record.status) == told
-    listener.progressed.assert_called_with(job, "training", 0.5)
+    report.assert_called_with("training", 0.5)
 
 
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:

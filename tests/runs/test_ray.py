@@ -53,6 +53,7 @@ class Heard:
     def __init__(self, then: Callable[[], None] | None = None):
         self.then = then
         self.open: dict[str, float] = {}
+        self.records: list[Record] = []
 
     def started(self, job: Job) -> None:
         assert job.asked.run_id not in self.open
@@ -71,6 +72,7 @@ class Heard:
         assert record is not None
         assert record.run_id == job.asked.run_id
         self.open.pop(job.asked.run_id)
+        self.records.append(record)
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +110,7 @@ def test_without_ray_the_fix_is_named(
 def test_a_task_needs_nothing_but_what_it_is_given(tmp_path: Path, plugin: Path) -> None:
     """No output folder, no data folder, no plugin file: the outcome is that of a run beside them."""
     (job,) = jobs(tmp_path / "out", methods=("gated",), plugin=(plugin,))
-    there = perform.perform(job, tmp_path, Heard())
+    there = perform.perform(job, tmp_path, lambda *_: None)
     parcel = Parcel(job.code, tmp_path / "not here", {plugin: plugin.read_bytes()})
     plugin.unlink()
     packed = ray_task.pack(perform.inputs(job))
@@ -169,7 +171,7 @@ def test_a_good_record_outlives_a_failed_rerun_on_a_cluster(tmp_path: Path) -> N
     """And one that reaches other accuracies is said to be not repeatable, as on this machine."""
     (job,) = jobs(tmp_path / "out", methods=("erm",))
     store = Store(job.out)
-    first = perform.perform(job, tmp_path, Heard())
+    first = perform.perform(job, tmp_path, lambda *_: None)
     with store.working(job.asked.run_id):
         store.finish(*first)
     failed = first.record.model_copy(update={"status": "failed", "error": "lost", "accuracy": None})
@@ -178,14 +180,14 @@ def test_a_good_record_outlives_a_failed_rerun_on_a_cluster(tmp_path: Path) -> N
     for record, kept in ((failed, True), (first.record.model_copy(update={"accuracy": other}), False)):
         driver = ray._Driver.__new__(ray._Driver)
         driver.ray = SimpleNamespace(exceptions=SimpleNamespace(RayTaskError=(), RayError=()))
-        driver.listener, driver.records = Heard(), []
+        driver.listener = heard = Heard()
         with ExitStack() as lock:
             folder = lock.enter_context(store.working(job.asked.run_id))
             outcome = first._replace(record=record)
             driver.flights = {"reference": ray._Flight(job, folder, lock.pop_all())}
             driver.ray.get = {"reference": outcome}.__getitem__
         driver.land("reference")
-        (said,) = driver.records
+        (said,) = heard.records
         assert store.read(job.asked.run_id) == said
         assert (said == first.record) is kept
         assert any("not repeatable" in warning for warning in said.warnings) is not kept
@@ -228,8 +230,8 @@ def test_a_connection_of_the_caller_stays_as_it_was(tmp_path: Path, cluster: Any
         real.init(cluster.address, log_to_driver=False)
         held = real.put("mine")
     todo = jobs(tmp_path / "out", methods=("erm",), engine="ray", ray_address=cluster.address)
-    (found,) = ray.run_jobs(todo, 1, Heard())
-    assert found.status == "done"
+    ray.run_jobs(todo, 1, heard := Heard())
+    assert [record.status for record in heard.records] == ["done"]
     assert real.is_initialized() is connected
     assert held is None or real.get(held) == "mine"
     real.shutdown()
@@ -247,14 +249,14 @@ def test_every_run_ends_though_a_node_is_killed(tmp_path: Path, plugin: Path, cl
         gate.touch()
 
     heard = Heard(kill)
-    found = ray.run_jobs(todo, 1, heard)
-    assert {record.run_id for record in found} == {job.asked.run_id for job in todo}
-    (lost,) = (record for record in found if any("was lost" in warning for warning in record.warnings))
+    ray.run_jobs(todo, 1, heard)
+    assert {record.run_id for record in heard.records} == {job.asked.run_id for job in todo}
+    (lost,) = (record for record in heard.records if any("was lost" in warning for warning in record.warnings))
     assert (lost.status, lost.ran.resumed) == ("done", 1)
 
     store, here = Store(tmp_path / "ray"), Store(tmp_path / "local")
     local.run_jobs(jobs(tmp_path / "local", **grid), 1, Heard())
-    assert store.read_all() == sorted(found, key=lambda record: record.run_id)
+    assert store.read_all() == sorted(heard.records, key=lambda record: record.run_id)
     for one, two in zip(store.read_all(), here.read_all(), strict=True):
         assert one.status == two.status == ("failed" if "broken" in one.asked.variant else "done")
         assert (one.accuracy, one.sensitivity, one.steps) == (two.accuracy, two.sensitivity, two.steps)

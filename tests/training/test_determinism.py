@@ -17,11 +17,13 @@ from benchmark.training.determinism import determinism
 
 def made(out: Path, **changes: Any) -> Record:
     """The record of a short run of ERM."""
-    Store(out).prepare()
+    store = Store(out)
+    store.prepare()
     short: dict[str, Any] = {
         "methods": ("erm",), "seeds": (0,), "steps": 4, "evaluations": 1, "sensitivity_images": 0, "device": "cpu",
     }  # fmt: skip
-    (record,) = run_jobs(plan(Args(**short | {"out": out} | changes)), 1, Mock())
+    run_jobs(plan(Args(**short | {"out": out} | changes)), 1, Mock())
+    (record,) = store.read_all()
     return record
 
 

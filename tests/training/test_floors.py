@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from benchmark.core import capture
 from benchmark.core.outcome import Floor, Throughput
 from benchmark.core.passes import Passes
-from benchmark.core.record import Record
 from benchmark.report.tidy.rows import throughput_rows
 from benchmark.runs import perform
 from benchmark.runs.args import Args
-from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.training import floors, measurements, pipeline
 from benchmark.training.floors import device_rates, floor_of, timed_sizes
@@ -209,15 +207,6 @@ def test_a_run_survives_a_floor_that_fails(tmp_path: Path, monkeypatch: pytest.M
     assert note.endswith("CUDA out of memory")
 
 
-class Deaf:
-    """Is told of runs and minds none."""
-
-    def started(self, job: Job) -> None: ...
-    def progressed(self, job: Job, doing: str, share: float) -> None: ...
-    def noticed(self, job: Job, what: str) -> None: ...
-    def ended(self, job: Job, record: Record | None) -> None: ...
-
-
 def test_a_run_says_in_its_warnings_why_it_has_no_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the floor raises, the run is done; it is measured where work is captured, and is told of neighbours."""
     within: list[bool] = []
@@ -242,7 +231,7 @@ def test_a_run_says_in_its_warnings_why_it_has_no_floor(tmp_path: Path, monkeypa
     monkeypatch.setattr(measurements, "floor_of", broken)
     monkeypatch.setattr(pipeline, "throughput_of", throughput)
     args = Args(methods=("erm",), seeds=(0, 1), steps=2, evaluations=1, sensitivity_images=0, device="cpu", jobs=2)
-    made = perform.perform(plan(replace(args, out=tmp_path))[0], tmp_path, Deaf()).record
+    made = perform.perform(plan(replace(args, out=tmp_path))[0], tmp_path, lambda *_: None).record
     assert (made.status, told, made.ran.machine["sharing"]) == ("done", [2], 2)
     assert made.throughput is not None
     assert made.throughput.floor is None

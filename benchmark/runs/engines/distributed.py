@@ -18,12 +18,12 @@ import torch.distributed as dist
 from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.devices import on_gpu
-from benchmark.core.record import Record
 from benchmark.runs import machine
 from benchmark.runs.engines import spawn
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, inputs, perform, record_of
 from benchmark.training import signals
+from benchmark.training.loop import Report
 from benchmark.training.pipeline import train_along
 
 GRACE = 10.0
@@ -31,21 +31,21 @@ GRACE = 10.0
 DIED = "died: "
 
 
-def perform_split(job: Job, folder: Path, listener: Listener) -> Outcome:
+def perform_split(job: Job, folder: Path, report: Report) -> Outcome:
     """`perform` on job.nproc processes. Where one of them dies, all begin once more from the checkpoint.
 
     Raises StoppedError, with a checkpoint.
     """
     began = monotonic()
-    ended = _attempt(job, folder, listener)
+    ended = _attempt(job, folder, report)
     if isinstance(ended, str) and ended.startswith(DIED):
-        ended = _attempt(job, folder, listener)
+        ended = _attempt(job, folder, report)
     if isinstance(ended, Outcome):
         return ended
     return Outcome(record_of(job, "failed", None, monotonic() - began, error=ended), [], {})
 
 
-def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
+def _attempt(job: Job, folder: Path, report: Report) -> Outcome | str:
     """What the first process has to give, or why it has nothing."""
     with tempfile.TemporaryDirectory() as meeting:
         crew = []
@@ -55,7 +55,7 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
                 process = spawn.start(_main, rank, job, folder, meeting, theirs)
                 theirs.close()
                 crew.append((pipe, process))
-            return _hear([pipe for pipe, _ in crew], job, listener)
+            return _hear([pipe for pipe, _ in crew], report)
         except signals.StoppedError:
             for _, first in crew[:1]:
                 spawn.stop(first)  # it ends its step and writes a checkpoint
@@ -67,7 +67,7 @@ def _attempt(job: Job, folder: Path, listener: Listener) -> Outcome | str:
                 process.join()
 
 
-def _hear(pipes: list[Any], job: Job, listener: Listener) -> Outcome | str:
+def _hear(pipes: list[Any], report: Report) -> Outcome | str:
     """Passes on the first process's progress until it ends, or another one fails and it has nothing to say to that.
     What it fails of because another one died is that death. Raises StoppedError."""
     failure, since = "", monotonic()
@@ -79,7 +79,7 @@ def _hear(pipes: list[Any], job: Job, listener: Listener) -> Outcome | str:
             try:
                 message = pipes[rank].recv()
             except EOFError:
-                message = f"{DIED}process {rank} of {job.nproc}"
+                message = f"{DIED}process {rank} of {len(pipes)}"
             if isinstance(message, Outcome):
                 died = failure.startswith(DIED) and message.record.status != "done"
                 return failure if died else message
@@ -88,23 +88,8 @@ def _hear(pipes: list[Any], job: Job, listener: Listener) -> Outcome | str:
                 if rank == 0:
                     return failure
             else:
-                listener.progressed(job, *message)
+                report(*message)
     return failure
-
-
-class _Said:
-    """Listener in the first process."""
-
-    def __init__(self, pipe: "Connection[Any, Any]"):
-        self.pipe = pipe
-
-    def started(self, job: Job) -> None: ...
-
-    def progressed(self, job: Job, doing: str, share: float) -> None:
-        self.pipe.send((doing, share))
-
-    def noticed(self, job: Job, what: str) -> None: ...
-    def ended(self, job: Job, record: Record | None) -> None: ...
 
 
 def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any, Any]") -> None:
@@ -123,7 +108,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     )
     if rank == 0:
         with suppress(signals.StoppedError), spawn.stoppable():
-            pipe.send(perform(job, folder, _Said(pipe)))
+            pipe.send(perform(job, folder, lambda doing, share: pipe.send((doing, share))))
         return
     try:
         follow(job, folder)

@@ -4,18 +4,18 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from multiprocessing.connection import wait
 from time import monotonic
 
-from benchmark.core.record import Record
 from benchmark.runs.engines.workers import Crew
-from benchmark.runs.execute import execute_or_leave
+from benchmark.runs.execute import execute
 from benchmark.runs.job import Job, Listener
 from benchmark.training import signals
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, listener: Listener, timeout: float | None = None) -> list[Record]:
-    """Does all runs and returns their records, in the order in which they end; `listener` hears of each.
+def run_jobs(jobs: Iterable[Job], workers: int, listener: Listener, timeout: float | None = None) -> None:
+    """Does all runs; `listener` hears of each.
 
     workers: 1 runs them here, more in as many spawned processes that share the cores. timeout: seconds that one run may
     take; it needs a process that can be killed, so even one worker is spawned.
@@ -25,22 +25,17 @@ def run_jobs(jobs: Iterable[Job], workers: int, listener: Listener, timeout: flo
     """
     if workers > 1 or timeout is not None:
         with signals.listening((signal.SIGINT, signal.SIGTERM), grace=None):
-            return _in_workers(deque(jobs), workers, listener, timeout)
-    ended = []
+            _in_workers(deque(jobs), workers, listener, timeout)
+        return
     with signals.listening((signal.SIGINT, signal.SIGTERM)):
         for job in jobs:
             listener.started(job)
-            record = execute_or_leave(job, listener)
-            listener.ended(job, record)
-            if record is not None:
-                ended.append(record)
+            listener.ended(job, execute(job, partial(listener.progressed, job)))
             if signals.asked():
                 break
-    return ended
 
 
-def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: float | None) -> list[Record]:
-    ended: list[Record] = []
+def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: float | None) -> None:
     crew = Crew(waiting, workers, listener, timeout)
     try:
         while (busy := crew.busy()) and not signals.asked():
@@ -69,8 +64,5 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
                     raise message
                 crew.ended(worker, message)
                 listener.ended(job, message)
-                if message is not None:
-                    ended.append(message)
-        return ended
     finally:
         crew.stop()

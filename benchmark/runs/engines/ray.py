@@ -22,7 +22,6 @@ import torch
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
-from benchmark.core.record import Record
 from benchmark.runs.engines.ray_task import Parcel, pack, work
 from benchmark.runs.execute import noted, settle
 from benchmark.runs.job import Job, Listener
@@ -69,12 +68,11 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], address: str | None) -> 
     return whole("cuda" if name != "cpu" and gpus else "cpu")
 
 
-def run_jobs(jobs: Iterable[Job], sharing: int, listener: Listener) -> list[Record]:
+def run_jobs(jobs: Iterable[Job], sharing: int, listener: Listener) -> None:
     """Does all runs on the cluster that choose_device has connected to, and disconnects, unless the caller had
     connected before.
 
-    sharing: how many runs share a GPU, or a core where they compute on the CPU. Returns the records in the order in
-    which the runs end; `listener` hears of each.
+    sharing: how many runs share a GPU, or a core where they compute on the CPU. `listener` hears of each.
     """
     driver, waiting = _Driver(sharing, listener), deque(jobs)
     try:
@@ -83,7 +81,6 @@ def run_jobs(jobs: Iterable[Job], sharing: int, listener: Listener) -> list[Reco
                 driver.take(waiting.popleft())
             if driver.flights:
                 driver.listen()
-        return driver.records
     finally:
         driver.close()
 
@@ -117,7 +114,6 @@ class _Driver:
         self.files: dict[Path, bytes] = {}
         """As they were when a run needed them first: what is edited meanwhile is not what was planned."""
         self.flights: dict[Any, _Flight] = {}
-        self.records: list[Record] = []
 
     def take(self, job: Job) -> None:
         """Hands a run to Ray, unless it is done or another process is doing it."""
@@ -133,7 +129,7 @@ class _Driver:
                 self.submit(_Flight(job, folder, lock.pop_all()))
                 return
         self.listener.started(job)
-        self.end(job, earlier)
+        self.listener.ended(job, earlier)
 
     def submit(self, flight: _Flight) -> None:
         """Hands a run to Ray."""
@@ -183,7 +179,7 @@ class _Driver:
         with flight.lock:
             store = Store(job.out)
             record = settle(store, flight.folder, job, store.read(job.asked.run_id), outcome)
-        self.end(job, record)
+        self.listener.ended(job, record)
 
     def failed(self, flight: _Flight, error: str) -> Outcome:
         taken = monotonic() - flight.since if flight.since else 0.0
@@ -193,11 +189,6 @@ class _Driver:
         if flight.since is None:
             flight.since = monotonic()
             self.listener.started(flight.job)
-
-    def end(self, job: Job, record: Record | None) -> None:
-        self.listener.ended(job, record)
-        if record is not None:
-            self.records.append(record)
 
     def close(self) -> None:
         """Ends what still runs; checkpoints are kept."""

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ import torch
 from benchmark import registry
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
-from benchmark.core.record import Record
 from benchmark.data.dataset import Loaded
-from benchmark.runs.job import Job
+from benchmark.runs.job import Job, seldom
 from benchmark.runs.perform import Inputs, Outcome, perform
 
 
@@ -53,24 +51,8 @@ def work(job: Job, parcel: Parcel, packed: Any, news: Any) -> Outcome:
                 "same version of this package on every node"
             )
         folder = parcel.folder if os.access(parcel.folder, os.W_OK) else Path(name)
-        return perform(job, folder, _Told(news), lambda _: unpack(packed))
-
-
-class _Told:
-    """Listener in a task: sends what it hears to the driver, once a second at most."""
-
-    def __init__(self, news: Any):
-        self.news, self.sent = news, 0.0
-
-    def started(self, job: Job) -> None: ...
-
-    def progressed(self, job: Job, doing: str, share: float) -> None:
-        if monotonic() - self.sent > 1:
-            self.news.put_nowait.remote((job.asked.run_id, doing, share))
-            self.sent = monotonic()
-
-    def noticed(self, job: Job, what: str) -> None: ...
-    def ended(self, job: Job, record: Record | None) -> None: ...
+        report = seldom(lambda *said: news.put_nowait.remote((job.asked.run_id, *said)), 1.0)
+        return perform(job, folder, report, lambda _: unpack(packed))
 
 
 @dataclass(frozen=True)

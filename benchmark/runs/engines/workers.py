@@ -22,8 +22,8 @@ from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs.ending import leave_at_once
 from benchmark.runs.engines import spawn
-from benchmark.runs.execute import execute_or_leave, settle
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.execute import execute, settle
+from benchmark.runs.job import Job, Listener, seldom
 from benchmark.runs.perform import Outcome, record_of
 from benchmark.runs.store import Store
 from benchmark.training import signals
@@ -150,27 +150,6 @@ def _failed(job: Job, worker: Worker, error: str, before: float = 0.0) -> Record
         return None
 
 
-class _Pipe:
-    """Listener in a worker: sends what it hears, a few times a second."""
-
-    def __init__(self, pipe: "Connection[Any, Any]"):
-        self.pipe, self.sent = pipe, 0.0
-
-    def started(self, job: Job) -> None: ...
-
-    def progressed(self, job: Job, doing: str, share: float) -> None:
-        if monotonic() - self.sent > 0.2:
-            try:
-                self.pipe.send((doing, share))
-            except OSError:  # the parent is gone: that is no fault of the run
-                raise KeyboardInterrupt from None
-            self.sent = monotonic()
-
-    def noticed(self, job: Job, what: str) -> None: ...
-
-    def ended(self, job: Job, record: Record | None) -> None: ...
-
-
 class _Sent(logging.Handler):
     """Sends the parent what is logged here."""
 
@@ -191,6 +170,13 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
     LOGGER.setLevel(level)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+
+    def send(doing: str, share: float) -> None:
+        try:
+            pipe.send((doing, share))
+        except OSError:  # the parent is gone: that is no fault of the run
+            raise KeyboardInterrupt from None
+
     try:
         with spawn.stoppable():
             try:
@@ -198,7 +184,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
                 while True:
                     job = pipe.recv()
                     pipe.send(("beginning", 0.0))
-                    pipe.send(execute_or_leave(job, _Pipe(pipe)))
+                    pipe.send(execute(job, seldom(send, 0.2)))
             except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):
