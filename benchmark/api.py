@@ -32,6 +32,7 @@ from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import home
 from benchmark.runs.keywords import checked
+from benchmark.runs.records import last_line
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training import signals
@@ -172,7 +173,7 @@ def _warn(records: Collection[Record], asked: int) -> None:
     """Warns of runs that did not end well, and of those that another process is doing."""
     for record in records:
         if record.status != "done":
-            reason = (record.error or "").strip().rpartition("\n")[2]
+            reason = last_line(record.error)
             about = f"{record.asked.dataset}/{record.asked.source} {record.asked.row} seed {record.asked.seed}"
             warnings.warn(plain(f"run {record.run_id} ({about}) {record.status}: {reason}"), stacklevel=3)
     if asked > len(records):

@@ -33,7 +33,7 @@ from benchmark.core.rng import key
 from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
-from benchmark.runs.command_line import arguments, in_range, program, seed_in_range
+from benchmark.runs.command_line import MOST_SEED, arguments, in_range, program
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.store import prove_writable
 from benchmark.sensitivity.fourier import radial_profile, radius, view31
@@ -152,7 +152,7 @@ def run(args: Args) -> None:
     """Raises UsageError where a number is out of its range, a file missing or damaged, or `args.out` cannot be made."""
     in_range("--epochs", args.epochs, 1, 10_000)
     in_range("--images", args.images, 128, 10_000)
-    seed_in_range("--seed", args.seed)
+    in_range("--seed", args.seed, 0, MOST_SEED)
     published = published_map(args.data_dir / "sada_sample_map.npy")
     if args.out:
         try:

@@ -148,7 +148,7 @@ def perform(comparison: Comparison, listener: Listener) -> None:
     args, todo = comparison.args, comparison.todo
     if not todo:
         return
-    tracked = Tracked(listener, dict(comparison.trackers), LOGGER.warning)
+    tracked = Tracked(listener, comparison.trackers)
     if args.engine == "ray":
         ray.run_jobs(todo, args.jobs or 1, tracked)
     else:

@@ -34,9 +34,6 @@ class List:
     """Folder of the datasets' files."""
 
 
-Name: TypeAlias = Annotated[str, arg(metavar="NAME")]
-
-
 @dataclass(frozen=True)
 class Fetch:
     """Download a dataset's files, check their hashes, unpack them, note their origin.
@@ -45,7 +42,7 @@ class Fetch:
     address works, it says which file to put where by hand, and what its hash must be; exit code 1.
     """
 
-    name: Positional[Name]
+    name: Positional[Annotated[str, arg(metavar="NAME")]]
     """The dataset."""
     data_dir: Folder = Path("data")
     """Folder of the datasets' files; give the same one to benchmark.run."""

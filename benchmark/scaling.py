@@ -45,7 +45,7 @@ def report(args: Args) -> str:
     """The tables that are printed. Raises UsageError for unknown names, and where records of ERM are missing; and for
     numbers out of their range."""
     in_range("--seeds", args.seeds, 1, 1000)
-    in_range("--gflops", args.gflops, 0.001, 1e12)
+    in_range("--gflops", args.gflops, 0.001, 10**12)
     for devices in args.devices:
         in_range("--devices", devices, 1, 1_000_000)
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--devices", args.devices)):

@@ -13,7 +13,7 @@ from tyro.conf import arg
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
 from benchmark.core.record import Trial
-from benchmark.runs.command_line import in_range, seed_in_range
+from benchmark.runs.command_line import MOST_SEED, in_range
 from benchmark.runs.flag_types import (
     UNSAID,
     Count,
@@ -180,7 +180,7 @@ def check_numbers(args: Args) -> None:
     ):
         in_range(flag, value, least)
     for seed in args.seeds:
-        seed_in_range("--seeds", seed)
+        in_range("--seeds", seed, 0, MOST_SEED)
     _check_seconds(args)
     if args.weights == "":  # a variable of the shell that is not set
         raise UsageError("--weights: it is empty; give scratch, pretrained or a file, or leave the flag out")

@@ -131,14 +131,8 @@ def joined(words: Sequence[str], lists: Collection[str]) -> list[str]:
 def in_range(flag: str, value: float | None, least: float, most: float = MOST) -> None:
     """Raises UsageError for a number outside of least..most, or none at all; None is a flag that was not given."""
     if value is not None and not least <= value <= most:
-        wanted = f"{least:g} or more" if value < least and most >= MOST else f"{least:g} to {most:.15g}"
+        wanted = f"{least:g} or more" if value < least and most >= MOST else f"{least:g} to {most}"
         raise UsageError(f"{flag} {value}: must be {wanted}")
-
-
-def seed_in_range(flag: str, value: int) -> None:
-    """Raises UsageError for a seed that no column of a table can hold."""
-    if not 0 <= value <= MOST_SEED:
-        raise UsageError(f"{flag} {value}: must be {'0 or more' if value < 0 else f'0 to {MOST_SEED}'}")
 
 
 def quoted(word: str) -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from benchmark import registry
 from benchmark.core.record import Asked
 from benchmark.core.work import Work
-from benchmark.runs import trial
 from benchmark.runs.shared import Facts
 from benchmark.training.budget import Budget
 from benchmark.training.evaluate import VIEWS
@@ -39,7 +39,8 @@ def counts(asked: Asked, facts: Facts, steps: int | None = None) -> Parts:
 
     steps: those that were done, where a budget in passes or seconds decided it.
     """
-    recipe, work, method = asked.recipe, work_of(asked, facts, steps), trial.method_of(asked)
+    recipe, work = asked.recipe, work_of(asked, facts, steps)
+    method = registry.make("method", asked.method, asked.settings)
     per_image = work.per_image or method.passes
     waves = frequencies(facts)
     views = 1 + VIEWS if recipe.selection == "source-val-views" else 1
@@ -71,7 +72,7 @@ def as_erm(asked: Asked) -> Asked:
 
 def work_of(asked: Asked, facts: Facts, steps: int | None = None) -> Work:
     """The method's own counts, at the steps that its budget allows; none where a plugin cannot say."""
-    method, length = trial.method_of(asked), steps or asked.recipe.steps
+    method, length = registry.make("method", asked.method, asked.settings), steps or asked.recipe.steps
     if asked.budget == "passes" and steps is None:
         length = max(1, round(length / method.passes))
     try:

@@ -12,7 +12,8 @@ from statistics import median
 
 import torch
 
-from benchmark.core.devices import on_gpu, whole
+from benchmark import registry
+from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
 from benchmark.core.record import Asked, Record, canonical_json
@@ -68,7 +69,8 @@ class Trials:
         kind = _kind(asked.model_copy(update={"source": ""}))
         key = (*kind, *_length(asked), facts.height, facts.width, min(facts.images, trial.IMAGES), phases)
         if key not in self._tried:
-            self._tried[key] = trial.tried(asked, trial.method_of(asked), data, phases=phases)
+            method = registry.make("method", asked.method, asked.settings)
+            self._tried[key] = trial.tried(asked, method, data, phases=phases)
         return self._tried[key]
 
 
@@ -85,7 +87,7 @@ def of_run(
 def nearest(asked: Asked, records: Sequence[Record]) -> list[Record]:
     """The records of this method on these data that tell most: of this processor or GPU, with its threads, and of the
     length that is nearest in proportion. Nothing where no record is of this processor or GPU."""
-    device = whole(asked.device if torch.cuda.is_available() else "cpu")
+    device = machine.device_of(asked)
     name, threads = machine.device_name(device), machine.threads_of(asked.recipe)
 
     def distance(record: Record) -> tuple[bool, float]:
@@ -119,7 +121,7 @@ def scaled(asked: Asked, facts: Facts, record: Record) -> Parts:
 
 def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, trials: Trials) -> Parts:
     """Seconds of a run, from some of its steps; where the method cannot be tried, from its passes."""
-    recipe, device = asked.recipe, whole(asked.device if torch.cuda.is_available() else "cpu")
+    recipe, device = asked.recipe, machine.device_of(asked)
     data = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
     bare = trials.prices(recipe, facts, device)
     work, wanted = work_of(asked, facts), counts(asked, facts)
@@ -145,8 +147,8 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, tr
 
 def _setup(asked: Asked, facts: Facts, bare: trial.Prices) -> float:
     """Seconds of helper networks and their maps."""
-    work, recipe = work_of(asked, facts), asked.recipe
-    helper = Budget(asked).helper_steps(trial.method_of(asked).passes) * recipe.batch_size
+    work, method = work_of(asked, facts), registry.make("method", asked.method, asked.settings)
+    helper = Budget(asked).helper_steps(method.passes) * asked.recipe.batch_size
     return work.helpers * helper * bare.passes + frequencies(facts) * min(work.mapped, facts.val) * bare.wave
 
 
@@ -164,7 +166,7 @@ def _in_steps(asked: Asked) -> Asked:
 
 def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial.Prices | None = None) -> Parts:
     """Seconds of a run, from its passes alone; at the price that ERM's have in the records, or else a bare one."""
-    device = whole(asked.device if torch.cuda.is_available() else "cpu")
+    device = machine.device_of(asked)
     plain = _in_steps(asked)
     erm = [scaled(plain, facts, record) for record in nearest(plain, records)]
     if erm:

@@ -9,6 +9,7 @@ from benchmark.runs import machine
 from benchmark.runs.engines.distributed import perform_split
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, perform
+from benchmark.runs.records import last_line
 from benchmark.runs.store import Store
 from benchmark.training import checkpoints
 from benchmark.training.loop import Report
@@ -17,8 +18,7 @@ LOGGER = logging.getLogger("benchmark")
 
 
 def execute(job: Job, report: Report) -> Record | None:
-    """Does one run and stores its record, whatever comes of it. None where another process is doing it and will store
-    it.
+    """Does one run and stores its record, whatever comes of it; None where another process is doing it.
 
     Raises OSError where the store cannot be written, and StoppedError.
     """
@@ -45,7 +45,7 @@ def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome
         store.finish(*outcome)
         return now
     checkpoints.discard(folder)
-    last = (now.error or now.status).strip().rpartition("\n")[2]
+    last = last_line(now.error or now.status)
     flag, row = job.lacks(earlier), f"{job.asked.dataset}/{job.asked.source} {job.asked.row} seed {job.asked.seed}"
     LOGGER.error("%s: run again for %s, it %s: %s; its earlier record is kept", row, flag, now.status, last)
     return earlier

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
+from benchmark.core.record import Asked
 from benchmark.runs import arithmetic, load
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -66,6 +67,11 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if name == "cuda" and not available:
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return whole("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def device_of(asked: Asked) -> torch.device:
+    """What a run computes on, here: the processor where no GPU is. A run that was lost may have had one elsewhere."""
+    return whole(asked.device if torch.cuda.is_available() else "cpu")
 
 
 def device_name(device: torch.device) -> str:

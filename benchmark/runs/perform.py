@@ -129,7 +129,7 @@ def record_of(
 ) -> Record:
     """The record of a run that has ended, well or not, on this machine. loads: of the machine meanwhile (load.py).
     parts: what was measured, or the error."""
-    device = whole(job.asked.device if torch.cuda.is_available() else "cpu")  # a lost run's GPU was elsewhere
+    device = machine.device_of(job.asked)
     commit, dirty = machine.git_state()
     return Record(
         run_id=job.asked.run_id,

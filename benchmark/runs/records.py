@@ -24,9 +24,9 @@ RECORD, CURVE, MAP, VIEWS, SUMS = "record.json", "curve.jsonl", "sensitivity.npy
 WEIGHTS = "weights.safetensors"
 """Too large to be hashed whenever a record is read: export.load_model holds them against the record's own hash."""
 FILES = (RECORD, CURVE, MAP, VIEWS, WEIGHTS, "card.md")
+"""Files of a run that SHA256SUMS lists where they are there."""
 TRIED = "search"
 """Folder of a results folder that is one itself, with the trials of searches."""
-"""Files of a run that SHA256SUMS lists where they are there."""
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 AGAIN = "; move the run away to run it again"
 
@@ -114,14 +114,8 @@ class Records:
         """The trials of searches for these runs, which lie in a store of their own."""
         return Records(self.out / TRIED).read_all()
 
-    def curve(self, run_id: str) -> list[dict[str, Any]]:
-        """The points of a finished run's learning curve, in order. Raises UsageError where the file is damaged."""
-        record = self.read(run_id)
-        if record is None:
-            raise UsageError(f"{self.runs / run_id}: no such run")
-        return self._curve(record)
-
-    def _curve(self, record: Record) -> list[dict[str, Any]]:
+    def curve(self, record: Record) -> list[dict[str, Any]]:
+        """The points of a run's learning curve, in order. Raises UsageError where the file is damaged."""
         place = self.place(record.run_id)
         found = self._content(place, CURVE)
         with _named(place.path / CURVE):
@@ -129,18 +123,13 @@ class Records:
 
     def curves(self, records: Iterable[Record]) -> dict[str, list[dict[str, Any]]]:
         """The points of every run's curve, by run id. Raises UsageError where a file is damaged."""
-        return {record.run_id: self._curve(record) for record in records}
+        return {record.run_id: self.curve(record) for record in records}
 
     def map_of(self, record: Record) -> SensitivityMap | None:
         """The sensitivity map of a run, or None. Raises UsageError where the file is not the one recorded."""
-        if record.sensitivity is None:
-            return None
         place = self.place(record.run_id)
         with _named(place.path / MAP):
-            found = place.read(MAP)
-            if hashlib.sha256(found).hexdigest() != record.sensitivity.sha256:
-                raise ValueError("its hash is not the recorded one")
-            return artifacts.error_map(found, record)
+            return read_map(place, record)
 
     def maps(self, records: Iterable[Record]) -> dict[str, SensitivityMap]:
         """The sensitivity maps of all runs that have one, by run id. Raises UsageError where one is damaged or not of
@@ -187,6 +176,21 @@ def read_record(place: Place) -> Record | None:
             f"{path}: its contents belong to run {record.asked.run_id}, not {record.run_id}; it was edited"
         )
     return record
+
+
+def read_map(place: Place, record: Record) -> SensitivityMap | None:
+    """The sensitivity map of a run, or None. Raises OSError or ValueError where the file is not the one recorded."""
+    if record.sensitivity is None:
+        return None
+    found = place.read(MAP)
+    if hashlib.sha256(found).hexdigest() != record.sensitivity.sha256:
+        raise ValueError("its hash is not the recorded one")
+    return artifacts.error_map(found, record)
+
+
+def last_line(error: str | None) -> str:
+    """What went wrong in a run, without where it did; empty where there is no error."""
+    return (error or "").strip().rpartition("\n")[2]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.job import Job
 from benchmark.runs.plan import at_a_time
-from benchmark.runs.records import TRIED, Records
+from benchmark.runs.records import TRIED, Records, last_line
 from benchmark.runs.repeat import command, spell
 from benchmark.runs.stale import finished
 from benchmark.runs.store import Store
@@ -172,7 +172,7 @@ def settled(found: Sequence[Row], store: Records, args: Args) -> tuple[list[Job]
 
 def _last(records: Sequence[Record | None]) -> str:
     """What ended the last one, in a line."""
-    errors = [(record.error or "").strip().rpartition("\n")[2] for record in records if record]
+    errors = [last_line(record.error) for record in records if record]
     return errors[-1] if errors else ""
 
 

@@ -2,8 +2,6 @@
 
 A run works in runs/.partial-ID. Once its record is complete, one rename moves it to runs/ID: a directory with a run's
 name is a finished run, and there is no other sign. A lock that dies with its process keeps two runners apart.
-SHA256SUMS next to a record says what its files were when they were written (`sha256sum -c` reads it). Older records
-have none.
 """
 
 import fcntl

@@ -1,6 +1,5 @@
 """A kept network as timm's own: the weights under timm's names, and in its configuration how this suite normalises."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,10 @@ from torch import Tensor, nn
 from benchmark import registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.core.regular_files import content
 from benchmark.data.dataset import decode
 from benchmark.networks.dual_norm import DualBatchNorm2d, DuBIN
-from benchmark.runs.places import LIMIT
-from benchmark.runs.records import MAP
-from benchmark.training import artifacts
+from benchmark.runs.places import Folder
+from benchmark.runs.records import MAP, read_map
 
 KEPT = ("architecture", "classifier", "first_conv", "fixed_input_size")
 """What of timm's configuration of its own weights is also true of others of this architecture."""
@@ -141,16 +138,11 @@ def _check_same(plain: nn.Module, net: Any, network: str, scaled: Scaling) -> No
 def _map_size(run_dir: Path, record: Record) -> tuple[int, int] | None:
     """The size of a run's images by its sensitivity map, which is as large as they are; None where it has none."""
     path = run_dir / MAP
-    if record.sensitivity is None or not path.is_file():
-        return None
     try:
-        found = content(path, LIMIT)
-        if hashlib.sha256(found).hexdigest() != record.sensitivity.sha256:
-            raise ValueError("its hash is not the recorded one")
-        side = len(artifacts.error_map(found, record).error)
+        found = read_map(Folder(run_dir), record) if path.is_file() else None
     except (OSError, ValueError) as problem:
         raise UsageError(f"{path}: {problem}; take it away, or put the run's own there") from problem
-    return side, side
+    return (len(found.error), len(found.error)) if found else None
 
 
 def _data_size(record: Record, data_dir: Path | None) -> tuple[int, int]:

@@ -4,8 +4,9 @@ Run records stay the only source of tables and figures. A tracker that fails cos
 """
 
 import importlib
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from benchmark.core.record import Record, canonical_json
 from benchmark.runs.job import Job, Listener
 from benchmark.runs.store import Store
 
+LOGGER = logging.getLogger(__name__)
 Tracker: TypeAlias = Callable[[Record, list[dict[str, Any]]], None]
 """Takes a run's record and the points of its curve."""
 
@@ -21,11 +23,11 @@ Tracker: TypeAlias = Callable[[Record, list[dict[str, Any]]], None]
 class Tracked:
     """A listener that tells another what it hears, and gives each run that ends to the trackers.
 
-    trackers: by the name used in warnings. warn: called with one line.
+    trackers: by the name used in warnings.
     """
 
-    def __init__(self, listener: Listener, trackers: dict[str, Tracker], warn: Callable[[str], None]):
-        self.listener, self.trackers, self.warn = listener, trackers, warn
+    def __init__(self, listener: Listener, trackers: Mapping[str, Tracker]):
+        self.listener, self.trackers = listener, trackers
         self.started, self.progressed, self.noticed = listener.started, listener.progressed, listener.noticed
 
     def ended(self, job: Job, record: Record | None) -> None:
@@ -34,10 +36,10 @@ class Tracked:
             return  # another process does this run
         for name, track in self.trackers.items():
             try:
-                track(record, Store(job.out).curve(record.run_id))
+                track(record, Store(job.out).curve(record))
             except Exception as problem:  # noqa: BLE001 - whatever a tracker raises, the run is done and stored
                 said = f"{type(problem).__name__}: {problem}"
-                self.warn(f"warning: --track {name}: run {record.run_id} is stored but not tracked ({said})")
+                LOGGER.warning("warning: --track %s: run %s is stored but not tracked (%s)", name, record.run_id, said)
 
 
 def trackers(texts: Sequence[str], out: Path) -> dict[str, Tracker]:

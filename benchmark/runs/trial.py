@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from benchmark import networks, registry
+from benchmark import networks
 from benchmark.core import capture
 from benchmark.core.devices import on_gpu, whole
 from benchmark.core.images import Images
@@ -147,11 +147,6 @@ def kinds(method: Method, asked: Asked, device: torch.device) -> list[tuple[floa
         found.setdefault(method.kind(Rng(asked.seed, step, share, device)), []).append(share)
     counted = Counter({median(sorted(shares)): len(shares) for shares in found.values()})
     return [(share, count / POINTS) for share, count in counted.items()]
-
-
-def method_of(asked: Asked) -> Method:
-    made: Method = registry.make("method", asked.method, asked.settings)
-    return made
 
 
 def _seconds(work: Callable[[], object], device: torch.device, warm_up: int = 1) -> float:

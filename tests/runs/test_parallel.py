@@ -129,7 +129,7 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert one.throughput is not None
     assert two.throughput is not None
     assert two.throughput.passes_per_image == pytest.approx(one.throughput.passes_per_image)
-    for a, b in zip(*(store.curve(one.run_id) for store in stores), strict=True):
+    for a, b in zip(stores[0].curve(one), stores[1].curve(two), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["test"] == pytest.approx(a["test"], abs=1)
 

@@ -260,7 +260,7 @@ def test_every_run_ends_though_a_node_is_killed(tmp_path: Path, plugin: Path, cl
     for one, two in zip(store.read_all(), here.read_all(), strict=True):
         assert one.status == two.status == ("failed" if "broken" in one.asked.variant else "done")
         assert (one.accuracy, one.sensitivity, one.steps) == (two.accuracy, two.sensitivity, two.steps)
-        assert store.curve(one.run_id) == here.curve(two.run_id)
+        assert store.curve(one) == here.curve(two)
         assert store.map_of(one) is not None or one.status == "failed"
         assert one.status == "done" or "broken on purpose" in str(one.error)
     assert not list((tmp_path / "ray" / "runs").glob(".*"))

@@ -54,7 +54,7 @@ def test_a_run_that_did_not_repeat_says_so(tmp_path: Path, same: bool) -> None:
     if not same:
         other = first.accuracy.model_copy(update={"n_val": first.accuracy.n_val + 1})
         with store.working(first.run_id):
-            store.finish(first.model_copy(update={"accuracy": other}), store.curve(first.run_id))
+            store.finish(first.model_copy(update={"accuracy": other}), store.curve(first))
     again = made(tmp_path, save_weights=True)
     assert again.weights is not None
     assert any(warning.startswith("not repeatable") for warning in again.warnings) is not same

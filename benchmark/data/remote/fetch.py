@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pooch
-import requests
 import urllib3
 
 from benchmark.core.durable import write_atomically
@@ -35,8 +34,6 @@ def fetch(remote: Remote, root: Path, progress: Progress) -> str:
     """
     try:
         return _fetch(remote, root, progress)
-    except requests.RequestException:
-        raise
     except OSError as problem:
         raise UsageError(describe(problem)) from problem
 
@@ -100,7 +97,7 @@ def _download(remote: Remote, root: Path, progress: Progress) -> str:
                 pooch.retrieve(url, remote.hash or None, fresh.name, fresh.parent, downloader=download)
                 fresh.replace(target)
                 return url
-            except (OSError, ValueError, requests.RequestException, urllib3.exceptions.HTTPError) as problem:
+            except (OSError, ValueError, urllib3.exceptions.HTTPError) as problem:
                 failures.append(f"  {url}: {_reason(problem)}")
             if not download.resumed or part.exists():  # anew only where a whole file was not the published one
                 break
