@@ -19,6 +19,7 @@ from benchmark.core.record import Record
 from benchmark.report.tidy import targets
 from benchmark.runs import load
 from benchmark.runs.job import Job
+from benchmark.runs.records import last_line
 
 LOGGER = logging.getLogger("benchmark")
 LOGGER.addHandler(logging.NullHandler())
@@ -153,7 +154,7 @@ def outcome(record: Record | None) -> str:
     if record is None:
         return "left to the process that is running it now"
     if record.accuracy is None:
-        return f"{record.status.upper()}: {(record.error or '').strip().rpartition(chr(10))[2]}"
+        return f"{record.status.upper()}: {last_line(record.error)}"
     rule, trial = record.asked.recipe.selection, record.asked.trial
     if trial is not None and not trial.of:  # chosen by this alone
         return f"source validation {record.accuracy.source_val[rule]:.1f} %; {record.ran.seconds:.0f} s"

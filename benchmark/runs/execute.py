@@ -1,6 +1,7 @@
 """Does one run and stores its record, even if the run fails, unless it is done already."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.core.locks import BusyError
@@ -22,14 +23,19 @@ def execute(job: Job, report: Report) -> Record | None:
 
     Raises OSError where the store cannot be written, and StoppedError.
     """
+    return stored(job, lambda folder: (perform_split if job.nproc > 1 else perform)(job, folder, report))
+
+
+def stored(job: Job, outcome: Callable[[Path], Outcome]) -> Record | None:
+    """Stores the outcome of a run, which is asked for with the folder of its checkpoint, unless the run is done by now;
+    None where another process is doing it. Raises OSError where the store cannot be written."""
     store = Store(job.out)
     try:
         with store.working(job.asked.run_id) as folder:
             earlier = store.read(job.asked.run_id)
             if earlier and job.settled(earlier):
                 return earlier
-            outcome = (perform_split if job.nproc > 1 else perform)(job, folder, report)
-            return settle(store, folder, job, earlier, outcome)
+            return settle(store, folder, job, earlier, outcome(folder))
     except BusyError:
         return None
 

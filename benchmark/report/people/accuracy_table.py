@@ -10,6 +10,7 @@ from benchmark.report.tidy.comparisons import seeds_of
 from benchmark.report.tidy.overlap import overlaps
 from benchmark.report.tidy.stats import estimate, supported_best
 from benchmark.report.tidy.targets import column, columns, measures, reached
+from benchmark.runs.records import last_line
 
 RULES: tuple[Selection, ...] = ("source-val", "last", "oracle")
 MANY = 8
@@ -126,8 +127,8 @@ def notes(rows: Rows) -> list[str]:
             if domain.missing:
                 found[name] = f"{name}: data missing. {domain.missing}"
         if record.status != "done":
-            last = (record.error or "").strip().rpartition("\n")[2]
-            text = f"{record.asked.row}, seed {record.asked.seed}: {record.status} ({last}); run {record.run_id}"
+            ended = f"{record.status} ({last_line(record.error)})"
+            text = f"{record.asked.row}, seed {record.asked.seed}: {ended}; run {record.run_id}"
             found[record.run_id] = text
     seeds = {r.asked.seed for r in members}
     for row, runs in rows.items():

@@ -18,14 +18,12 @@ import torch
 from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.errors import UsageError
-from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs.ending import leave_at_once
 from benchmark.runs.engines import spawn
-from benchmark.runs.execute import execute, settle
+from benchmark.runs.execute import execute, stored
 from benchmark.runs.job import Job, Listener, seldom
 from benchmark.runs.perform import Outcome, record_of
-from benchmark.runs.store import Store
 from benchmark.training import signals
 
 LOGGER = logging.getLogger("benchmark")
@@ -138,16 +136,8 @@ class Crew:
 def _failed(job: Job, worker: Worker, error: str, before: float = 0.0) -> Record | None:
     """Stores that a run failed whose process is gone, unless it was done by then; None where another process has taken
     it up. before: seconds that it took in another worker."""
-    store = Store(job.out)
-    try:
-        with store.working(job.asked.run_id) as folder:
-            earlier = store.read(job.asked.run_id)
-            if earlier and job.settled(earlier):
-                return earlier
-            failed = Outcome(record_of(job, "failed", None, before + worker.seconds, error=error), [], {})
-            return settle(store, folder, job, earlier, failed)
-    except BusyError:
-        return None
+    seconds = before + worker.seconds
+    return stored(job, lambda _: Outcome(record_of(job, "failed", None, seconds, error=error), [], {}))
 
 
 class _Sent(logging.Handler):
