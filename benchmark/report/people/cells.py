@@ -111,8 +111,8 @@ def several_devices(rows: Mapping[str, Sequence[Record]]) -> list[str]:
                 made.setdefault(run.ran.device_name, {})[row] = None
     if len(made) < 2:
         return []
-    most = max(made, key=lambda device: len(made[device]))
-    told = "; ".join(f"{', '.join(names)} on {device}" for device, names in made.items() if device != most)
+    most = max(made, key=lambda name: len(made[name]))
+    told = "; ".join(f"{', '.join(names)} on {name}" for name, names in made.items() if name != most)
     why = "rounding differs there and training amplifies it, so one seed on two devices may be as two seeds"
     return [f"not made on one device: {told}; the most on {most}: {why}"]
 

@@ -136,8 +136,7 @@ class Crew:
 def _failed(job: Job, worker: Worker, error: str, before: float = 0.0) -> Record | None:
     """Stores that a run failed whose process is gone, unless it was done by then; None where another process has taken
     it up. before: seconds that it took in another worker."""
-    seconds = before + worker.seconds
-    return stored(job, lambda _: Outcome(record_of(job, "failed", None, seconds, error=error), [], {}))
+    return stored(job, lambda _: Outcome(record_of(job, "failed", None, before + worker.seconds, error=error), [], {}))
 
 
 class _Sent(logging.Handler):
