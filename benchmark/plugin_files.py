@@ -27,7 +27,7 @@ _helpers: set[str] = set()
 
 
 def load_plugins(paths: Iterable[Path]) -> None:
-    """Imports these plugin files in the place of any earlier ones; each is code and runs as the user.
+    """Imports these plugin files instead of any earlier ones; each is code and runs as the user.
 
     Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
     """

@@ -67,7 +67,7 @@ class Figure:
 
 def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[str]) -> list[Figure]:
     """Every published figure of these methods that the strict protocol is held against. Figures that several papers
-    print, equal but for rounding, are one. Of a seed that was run twice, the run that ended last and has the target
+    print, equal except for rounding, are one. Of a seed that was run twice, the run that ended last and has the target
     counts."""
     found: list[Figure] = []
     for row in papers.published:

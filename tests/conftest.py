@@ -58,7 +58,7 @@ def under_test(kind: registry.Kind) -> list[str]:
 
 
 def own_warnings(record: Record) -> list[str]:
-    """What a record warns of, but for the load of the machine that the tests happen to run on."""
+    """What a record warns of, except for the load of the machine that the tests happen to run on."""
     return [warning for warning in record.warnings if not warning.startswith(load.WARNING)]
 
 

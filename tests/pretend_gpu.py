@@ -62,7 +62,7 @@ class OnGpu(Tensor):
 
 
 class OnGpuGenerator(HOST_GENERATOR):
-    """A generator of the pretended GPU; for the CPU a plain one, because it stands in the place of torch.Generator."""
+    """A generator of the pretended GPU; for the CPU a plain one, because it replaces torch.Generator."""
 
     device = CUDA
 

@@ -24,7 +24,7 @@ def tensors_of(drawn: Any) -> list[Tensor]:
 
 
 def with_tensors(drawn: T, tensors: Sequence[Tensor]) -> T:
-    """The same draws with these tensors in the place of their own."""
+    """The same draws with these tensors instead of their own."""
     if isinstance(drawn, Tensor):
         return tensors[0]  # type: ignore[return-value]
     held: Any = drawn

@@ -44,7 +44,7 @@ class Kept(io.RawIOBase):
 
 
 def guard() -> Kept:
-    """Puts such streams in the place of this process's standard output and error; returns the one of the output."""
+    """Replaces this process's standard output and error by such streams; returns that of the output."""
     for descriptor in range(3):  # one that is closed would be given to the next file that is opened
         try:
             os.fstat(descriptor)
@@ -56,7 +56,7 @@ def guard() -> Kept:
 
 
 def _text(now: TextIO | None, kept: Kept) -> TextIO:
-    """A text stream in the place of the present one, which is None where the descriptor was closed from the start."""
+    """A text stream instead of the present one, which is None where the descriptor was closed from the start."""
     if now is None:  # whatever has that number now is another file
         kept.descriptor = os.open(os.devnull, os.O_WRONLY)
     else:

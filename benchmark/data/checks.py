@@ -19,7 +19,7 @@ ALLOWED = {
 
 def check_names(owner: str, kind: Literal["class", "domain", "source"], names: Any) -> None:
     """Raises UsageError for what no table, command line or system can hold as a name, and for two names that differ
-    only in how accents are stored or, but for classes ('a' and 'A' may be two), in capital letters.
+    only in how accents are stored or, except for classes ('a' and 'A' may be two), in capital letters.
 
     owner: the dataset, for the message.
     """

@@ -18,7 +18,7 @@ from benchmark.core.devices import on_gpu
 
 
 class Stem(nn.Conv2d):
-    """A convolution without padding; its numbers are nn.Conv2d's but for the rounding of the gradient named above."""
+    """A convolution without padding; numbers as nn.Conv2d's, except for the rounding of the gradient named above."""
 
     def forward(self, input: Tensor) -> Tensor:
         x, k = input, self.kernel_size[0]

@@ -2,7 +2,7 @@
 
 x: float [B,3,H,W], in [0,1] where an operation expects bytes. theta: [B,n], an image's own numbers, drawn from the
 range and cut to it within the operation. What is outside of the image is black. The original takes its operations from
-kornia, whose conventions our description of it leaves open. So those here are our choice, but for the ranges and what
+kornia, whose conventions our description of it leaves open. So ours are our choice, except for the ranges and what
 is marked (s):
 
     hsv         3  -1..1     added to hue (radians), saturation and value; nothing is cut but the result, to -10..10 (s)

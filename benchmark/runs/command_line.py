@@ -145,7 +145,7 @@ def quoted(word: str) -> str:
 
 
 def home(path: Path) -> Path:
-    """The path with the home folder in the place of a `~` that begins it. Raises UsageError where there is none."""
+    """The path with the home folder instead of a `~` that begins it. Raises UsageError where there is none."""
     try:
         return path.expanduser()
     except RuntimeError as problem:
@@ -153,7 +153,7 @@ def home(path: Path) -> Path:
 
 
 def expanded(text: str) -> str:
-    """A path, or WORD:PATH, as a text, with the home folder in the place of a `~` that begins the path. Raises
+    """A path, or WORD:PATH, as a text, with the home folder instead of a `~` that begins the path. Raises
     UsageError where there is none."""
     start, tilde, rest = re.fullmatch(r"((?:\w+:)?)(~?)(.*)", text, flags=re.DOTALL).groups()  # type: ignore[union-attr]
     return f"{start}{home(Path(tilde + rest))}" if tilde else text

@@ -61,7 +61,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """Ends the process as ever, but for taking its modules apart, which takes seconds with torch among them, and in
+    """Ends the process as ever, except for taking its modules apart, which takes seconds with torch among them, and in
     which threads that pyarrow left may abort it."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

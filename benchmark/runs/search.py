@@ -77,7 +77,7 @@ def _uniform(*parts: object) -> float:
 
 
 def searched(asked: Asked) -> dict[str, Range | Choice]:
-    """The ranges of a row's own settings: those that its method declares, but for fields that the row has otherwise
+    """The ranges of a row's own settings: those that its method declares, except for fields that the row has otherwise
     than the protocol. Raises UsageError where the declaration is no table of Range and Choice."""
     declared: Mapping[str, Any] = registry.find("method", asked.method).searched  # a plugin may have written anything
     file = registry.source_file("method", asked.method)

@@ -115,7 +115,7 @@ def _fill(plain: Any, net: nn.Module, network: str) -> None:
 
 
 def _clean_branch(net: nn.Module) -> Mapping[str, Tensor]:
-    """The weights of a network with one BatchNorm in the place of each pair: the one for clean images."""
+    """The weights of a network with one BatchNorm instead of each pair: the one for clean images."""
     pairs = [name for name, module in net.named_modules() if isinstance(module, DualBatchNorm2d)]
     found = net.state_dict()
     for pair in pairs:
@@ -128,7 +128,7 @@ def _clean_branch(net: nn.Module) -> Mapping[str, Tensor]:
 
 @torch.inference_mode()
 def _check_same(plain: nn.Module, net: Any, network: str, scaled: Scaling) -> None:
-    """Raises NoFormError where two networks do not give the same logits but for rounding."""
+    """Raises NoFormError where two networks do not give the same logits except for rounding."""
     x = torch.rand(2, 3, scaled.height, scaled.width, generator=torch.Generator().manual_seed(0))
     wanted, found = net(x), plain((x - net.mean) / net.std)
     if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.std())):

@@ -133,7 +133,7 @@ def spectral_weights(error: Tensor) -> Tensor:
 
 
 def summaries(found: SensitivityMap) -> dict[str, float]:
-    """Numbers read off a map, from its error rates and clean error alone; error rates in [0,1] but for the last.
+    """Numbers read off a map, from its error rates and clean error alone; error rates in [0,1] except for the last.
 
     mean: over all frequencies. low, mid, high: over those of radius up to 1/3, up to 2/3 and above 2/3 of the Nyquist
     frequency N/2, the corners included in high. area_above_clean_error: mean of max(E - clean error, 0) over the map.

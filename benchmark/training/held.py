@@ -80,7 +80,7 @@ class _Walk:
         self._been: dict[int, Any] = {}
 
     def names(self, path: str, values: Any) -> None:
-        """Into the names of a class or a module, but for those that Python and pydantic keep for themselves."""
+        """Into the names of a class or a module, except for those that Python and pydantic keep for themselves."""
         for name, value in list(values.items()):
             if not name.startswith("__"):
                 self.into(f"{path}.{name}", value)

@@ -1,4 +1,4 @@
-"""What a loss reads of the host, noted: WatchedRng and WatchedState go with a launched step in the place of its own."""
+"""What a loss reads of the host, noted: WatchedRng and WatchedState go with a launched step instead of its own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext

@@ -59,8 +59,8 @@ PART_CHANGES = [
     ("jitter on the other images alone", "ERM, their filter, jitter on the others alone", FILTERED),
     ("jitter of brightness alone", "ERM, their filter and brightness", FILTERED),
     ("jitter of contrast alone", "ERM, their filter and contrast", FILTERED),
-    ("a negative in the filter's place", INVERTED, FILTERED),
-    ("a negative in the filter's place, both with jitter", "ERM, negative and their jitter", "ERM, authors' loader"),
+    ("a negative instead of the filter", INVERTED, FILTERED),
+    ("a negative instead of the filter, both with jitter", "ERM, negative and their jitter", "ERM, authors' loader"),
     ("jitter and filter, against the sum of their gains", "ERM, authors' loader", f"{FILTERED} + jitter"),
     ("jitter and negative, against the sum of their gains", "ERM, negative and their jitter", f"{INVERTED} + jitter"),
 ]

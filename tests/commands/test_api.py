@@ -391,7 +391,7 @@ def test_no_comparison_is_made_in_a_group_of_processes(tmp_path: Path, monkeypat
 
 
 def test_a_default_device_is_the_cpu_within_and_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's meta device in the place of a GPU."""
+    """torch's meta device instead of a GPU."""
     monkeypatch.setattr(torch_state, "on_gpu", lambda device: device.type == "meta")
     with torch.device("meta"):
         with as_in_a_new_process():

@@ -102,7 +102,7 @@ def test_one_image_can_be_attacked_with_one_label() -> None:
 
 @pytest.mark.parametrize("name", ["afa", "apr", "augmax", "augmix", "randconv", "sada"])
 def test_every_image_has_its_own_draws(name: str) -> None:
-    """Eight times the same image: all come out different, but for AugMix's rare mixtures of nothing."""
+    """Eight times the same image: all come out different, except for AugMix's rare mixtures of nothing."""
     x = BATCH.unit()[:1].expand(8, 3, 32, 32)
     out = make(name)(x, torch.zeros(8, dtype=torch.int64))[0]
     assert len({image.numpy().tobytes() for image in out}) >= 7

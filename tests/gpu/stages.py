@@ -88,7 +88,7 @@ def stages(out: Path) -> list[Stage]:
     # Idle processes take tests from busy ones: else one gets the two longest, one after the other.
     several = f"-n {min(14, os.cpu_count() or 1)} --dist worksteal" if importlib.util.find_spec("xdist") else ""
     others = " ".join(f"--ignore={path}" for path in STEP_RACES)
-    # Five epochs of M-ADA's autoencoders in the place of twenty: whether it ends well does not hang on them.
+    # Five epochs of M-ADA's autoencoders instead of twenty: whether it ends well does not hang on them.
     matrix = "all sada:weight_map=none --seeds 0 1 2 3 4 --steps 120 --set mada.wae_epochs=5"
     return [
         Stage(out / "tests", "tests marked gpu", "all pass", 180,

@@ -43,7 +43,7 @@ def as_if(framed: bool, patch: pytest.MonkeyPatch) -> None:
 
 
 def numbers(flat: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
-    """A weight and, but for the last layer, a bias of each layer, from numbers in a row."""
+    """A weight and, except for the last layer, a bias of each layer, from numbers in a row."""
     parts, at = [], 0
     for i, ((fan, out), k) in enumerate(zip(LAYERS, sizes, strict=True)):
         for shape in ((out, fan, k, k), (out,))[: 2 if i < 4 else 1]:

@@ -87,7 +87,7 @@ def test_bf16_parity_of_a_training_step(name: str, progress: float) -> None:
     assert 0 < (low_gradient - gradient).norm() <= 0.03 * gradient.norm()
 
 
-@pytest.mark.parametrize("name", ["erm", "augmax"])  # augmax: DuBIN in the place of BatchNorm
+@pytest.mark.parametrize("name", ["erm", "augmax"])  # augmax: DuBIN instead of BatchNorm
 def test_bf16_parity_with_batch_norm(name: str) -> None:
     """A network with BatchNorm that has learnt nothing: here a gradient's direction may differ too."""
     batch, results = toy.images(16, 5), []

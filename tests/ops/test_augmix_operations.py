@@ -122,7 +122,7 @@ def test_shear_equals_pillow_where_centres_fall_on_the_edge() -> None:
 
 
 def test_every_rotation_of_the_centre_pixel_equals_pillow() -> None:
-    """In an image of odd size the middle pixel lies on itself but for the last bits of the coordinates."""
+    """In an image of odd size the middle pixel lies on itself except for the last bits of the coordinates."""
     x = make_image("colour", 9, 9, 4).expand(59, -1, -1, -1)
     degrees = torch.arange(-29, 30)
     out = pillow.rotate(x, degrees)

@@ -1,4 +1,4 @@
-"""Names that people choose (domains, methods, fields of plugins) never stand in the place of a table's own."""
+"""Names that people choose (domains, methods, fields of plugins) never replace a table's own."""
 
 import io
 from pathlib import Path

@@ -307,7 +307,7 @@ def test_paper_keeps_headings_and_opens_what_is_folded(shown: Any) -> None:
 
 @pytest.mark.parametrize("n", [3, 16])
 def test_a_wide_table_fits_on_paper(shown: Any, n: int) -> None:
-    """A table of n columns with long names, put in the place of one of the page's."""
+    """A table of n columns with long names, which replaces one of the page's."""
     table = shown.locator("section[data-table=accuracy] table").first
     head = "".join(f'<th scope="col"><button type="button">gaussian_noise {i}</button></th>' for i in range(n))
     body = "<td>57.3 ± 2.0</td>" * n

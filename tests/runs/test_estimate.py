@@ -53,7 +53,7 @@ def made(
 
 
 def said(like: Record, records: list[Record], **changes: object) -> counts.Parts:
-    """The estimate of a run like this one but for its recipe."""
+    """The estimate of a run like this one except for its recipe."""
     recipe = like.asked.recipe.model_copy(update=changes)
     return estimate.of_run(like.asked.model_copy(update={"recipe": recipe}), FACTS, records)
 

@@ -140,7 +140,7 @@ def discard(path: Path) -> None:
 
 
 def discard_others(folder: Path, kept: Iterable[Path]) -> None:
-    """Deletes earlier drawings below a folder: figures by their name and mark, but for these PNGs and the PDFs beside
+    """Deletes earlier drawings below a folder: figures by name and mark, except for these PNGs and the PDFs beside
     them. A folder that this empties goes too. A picture that others put there stays, whatever its name."""
     stems = {path.with_suffix("") for path in kept if path.name}
     for path in sorted(folder.rglob("*"), reverse=True) if _collected.get() is None else ():

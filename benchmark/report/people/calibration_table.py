@@ -47,7 +47,7 @@ def _lines(rows: Rows, quantity: Quantity, unit: str, digits: int) -> list[Line]
 
 
 def _best(rows: Rows, found: Mapping[str, Mapping[str, float]], name: str) -> str | None:
-    """The row that may be bold: the rule of the accuracy table, with the lowest in the place of the highest; none where
+    """The row that may be bold: the rule of the accuracy table, with the lowest instead of the highest; none where
     a row that has an accuracy has no value."""
     scored = {row: runs for row, runs in rows.items() if any(r.accuracy for r in runs)}
     values = {

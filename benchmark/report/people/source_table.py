@@ -17,7 +17,7 @@ AGAINST_ERM = {"minus ERM": "difference", "95 %, all at once": "95 %, all at onc
 
 
 def summaries_of(records: Sequence[Record], heading: Callable[[Record, str], str]) -> list[Summary]:
-    """One for each campaign. heading: from any of its runs, and what stands in the place of the source."""
+    """One for each campaign. heading: from any of its runs, and what stands for the source."""
     found = []
     for campaign in campaigns(records):
         title = heading(next(iter(campaign.rows.values()))[0], f"{len(campaign.sources)} sources")

@@ -22,7 +22,7 @@ def seeds_of(members: Mapping[str, Sequence[Record]], measure: str, rule: Select
 
 def families(rows: Mapping[str, Seeds]) -> dict[str, list[str]]:
     """The Holm families: by `versus`, the rows that are compared with it. Every row with ERM; then with the best row
-    where that is another, but for ERM, whose pair with it has been judged; and each method's variants with the method.
+    where that is another, except for ERM, which has been judged with it; and each method's variants with the method.
     """
     if not rows:
         return {}
@@ -35,7 +35,7 @@ def families(rows: Mapping[str, Seeds]) -> dict[str, list[str]]:
 
 
 def pairs(rows: Mapping[str, Seeds], last: Mapping[str, Seeds]) -> Iterator[tuple[Pair, float | None]]:
-    """The pairs of all families, each with its p (Holm) where the network of the last step is judged in the place of
+    """The pairs of all families, each with its p (Holm) where the network of the last step is judged instead of
     the one that the headline's rule selects. last: the values of that network."""
     for versus, family in families(rows).items():
         there = {row: last[row] for row in family if row in last}

@@ -47,7 +47,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(n, mean, None, None, None)
     sd = float(np.std(values, ddof=1))
-    if sd <= 1e-9 * max(1.0, abs(mean)):  # equal but for rounding: a spread of nothing proves nothing
+    if sd <= 1e-9 * max(1.0, abs(mean)):  # equal except for rounding: a spread of nothing proves nothing
         return Estimate(n, mean, 0.0, None, None)
     half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / n**0.5
     return Estimate(n, mean, sd, mean - half, mean + half)
