@@ -94,12 +94,9 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
 
 def _of_one_data(runs: Sequence[Record]) -> list[Record]:
     """Those on the same images: of several fingerprints the one with the most seeds, of equal ones the latest."""
-    seeds: dict[str, set[int]] = {}
-    for record in runs:
-        seeds.setdefault(record.asked.fingerprint, set()).add(record.asked.seed)
-    latest = {record.asked.fingerprint: i for i, record in enumerate(runs)}
-    kept = max(seeds, key=lambda data: (len(seeds[data]), latest[data]), default=None)
-    return [record for record in runs if record.asked.fingerprint == kept]
+    last_first = groups.grouped(reversed(runs), lambda record: record.asked.fingerprint)
+    kept = max(last_first.values(), key=lambda same: len({record.asked.seed for record in same}), default=[])
+    return kept[::-1]
 
 
 def place_of(record: Record) -> tuple[str, str, str]:

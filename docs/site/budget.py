@@ -7,10 +7,9 @@ from statistics import mean
 from benchmark.core.record import Record
 from benchmark.report.figures.learning_curves import lines_of
 from benchmark.report.tidy import comparisons, groups, search_rows
-from benchmark.report.tidy.stats import Seeds
 from benchmark.runs.records import Records
 from docs.site import study
-from docs.site.published import PUBLISHED, markdown, over_seeds, records
+from docs.site.published import PUBLISHED, markdown, records
 
 STUDY = Records(PUBLISHED / "budget")
 CURVES = ("erm", "augmix", "randconv")
@@ -35,20 +34,15 @@ def against_erm(found: dict[str, list[Record]], title: str) -> dict[str, dict[st
 def passes() -> str:
     """Equal passes beside equal steps."""
     found = runs("passes")
-    short = comparisons.seeds_of(groups.by_row(records("minidigits", "200 steps")), "mean")
+    short = against_erm(groups.by_row(records("minidigits", "200 steps")), "mean, 200 steps")
     lines = [
-        {"method": row, "mean, 200 steps": over_seeds(short[row])}
-        | {"minus ERM, 200 steps": f"{gain(short[row], short['erm']):+.1f}" if row != "erm" else "–"}
+        {name: short[row][name] for name in ("method", "mean, 200 steps")}
+        | {"minus ERM, 200 steps": short[row]["minus ERM"]}
         | {"steps": f"{found[row][0].steps:,}"}
         | line
         for row, line in against_erm(found, "mean, 3,600 passes").items()
     ]
     return markdown(lines)
-
-
-def gain(row: Seeds, erm: Seeds) -> float:
-    """Mean difference over the seeds of both."""
-    return mean(row[seed] - erm[seed] for seed in row.keys() & erm.keys())
 
 
 def growing() -> str:
