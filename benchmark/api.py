@@ -162,7 +162,7 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
             with run_log.RunLog(run_log.kinds_of(comparison.todo)) as log:
                 perform(comparison, log)
         render(comparison.store)
-    found = Results(args.out, {job.asked.run_id for job in comparison.jobs})
+    found = Results(comparison.store.out, {job.asked.run_id for job in comparison.jobs})
     for problem in comparison.problems:
         warnings.warn(plain(problem), stacklevel=2)
     _warn(found._mine, len(comparison.jobs))

@@ -54,7 +54,7 @@ class Comparison:
     @property
     def tried(self) -> Store:
         """Where the records of the trials lie."""
-        return Store(self.args.out / TRIED)
+        return Store(self.store.out / TRIED)
 
 
 def prepare(args: Args) -> Comparison:
@@ -63,7 +63,8 @@ def prepare(args: Args) -> Comparison:
 
     The plugins of `args` have to be loaded (registry.load_plugins).
     """
-    tracking, store = trackers(args.track, args.out), Store(args.out.absolute())
+    store = Store(args.out.absolute())  # a method may go to another folder
+    tracking = trackers(args.track, store.out)
     if not args.dry_run:
         store.prepare()
     try:

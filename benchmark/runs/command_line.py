@@ -5,7 +5,6 @@ import platform
 import re
 import shlex
 import sys
-import types
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
@@ -161,7 +160,7 @@ def expanded(text: str) -> str:
 
 def _lists(kind: Any) -> set[str]:
     """The flags of a dataclass, or of the subcommands of a union, that take any number of values."""
-    members: Iterable[Any] = get_args(kind) if get_origin(kind) is types.UnionType or not is_dataclass(kind) else [kind]
+    members: Iterable[Any] = [kind] if is_dataclass(kind) else get_args(kind)
     plain = [get_args(member)[0] if get_origin(member) is Annotated else member for member in members]
     return {
         f"--{name.replace('_', '-')}"

@@ -59,7 +59,7 @@ def plan(args: Args) -> list[Job]:
                             plugins=args.plugin,
                             checkpoint_seconds=args.checkpoint_seconds,
                             save_weights=args.save_weights,
-                            weights=file,
+                            weights=file and file.absolute(),
                             deterministic=args.deterministic,
                             launch=args.launch,
                             nproc=args.nproc,

@@ -102,7 +102,9 @@ class Records:
             if path.suffix.lower() == ".zip":
                 if RUN_ID.match(path.name):
                     packed.add(path.stem if path.suffix == ".zip" else path.name)
-            elif RUN_ID.fullmatch(path.name) or (path.is_dir() and _holds_a_run(path)):
+            elif RUN_ID.fullmatch(path.name) or (
+                path.is_dir() and not path.name.startswith(".") and os.path.lexists(path / RECORD)
+            ):  # what systems leave about is none
                 folders.add(path.name)
         return sorted(folders | packed)
 
@@ -202,10 +204,3 @@ def _named(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {problem.strerror or problem}{AGAIN}") from problem
     except ValueError as problem:
         raise UsageError(f"{path}: {problem}{AGAIN}") from problem
-
-
-def _holds_a_run(folder: Path) -> bool:
-    """Whether a folder under runs is one of a run, whole or not; what systems leave about is none."""
-    return RUN_ID.fullmatch(folder.name) is not None or (
-        not folder.name.startswith(".") and os.path.lexists(folder / RECORD)
-    )

@@ -65,7 +65,11 @@ def _trial(asked: Asked, number: int) -> Asked:
         decay = DECAYS.at(_uniform(*where, "weight_decay"))
         recipe = recipe.model_copy(update={"lr": lr, "weight_decay": decay})
         own = {name: found.at(_uniform(*where, asked.row, name)) for name, found in searched(asked).items()}
-        settings = registry.make("method", asked.method, settings | own).settings()
+        try:
+            settings = registry.make("method", asked.method, settings | own).settings()
+        except UsageError as problem:
+            file = registry.source_file("method", asked.method)
+            raise UsageError(f"{file}: what `searched` draws is no setting of the method: {problem}") from problem
     return asked.model_copy(
         update={"recipe": recipe, "settings": settings, "seed": SEED, "trial": Trial(number=number, of=None)}
     )

@@ -68,7 +68,6 @@ def _load(dataset: str, settings: str, source: str, root: Path | None) -> tuple[
     train, val = loaded.train, loaded.val
     if len(train) == len(val) and torch.equal(train.x, val.x) and torch.equal(train.y, val.y):
         loaded.warnings.append("training and validation images are the same: `load` has to give other ones by `split`")
-        LOGGER.warning("%s, source %s: %s", dataset, source, loaded.warnings[-1])
     tests = [f"{domain} {len(images)}" for domain, images in loaded.test.items()]
     tests += [f"{domain} missing" for domain in loaded.missing]
     sizes = f"{len(loaded.train)} training and {len(loaded.val)} validation images; test: {', '.join(tests)}"
@@ -88,6 +87,8 @@ def _unwritten(*asked: Any) -> data.Loaded:
 @functools.cache
 def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts:
     loaded = _unwritten(dataset, settings, source, root)
+    for warning in loaded.warnings:
+        LOGGER.warning("%s, source %s: %s", dataset, source, warning)
     tested = sum(len(part) for part in loaded.test.values())
     height, width = loaded.train.x.shape[2:]
     missing = tuple(loaded.missing.values())

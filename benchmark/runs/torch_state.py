@@ -34,8 +34,7 @@ def float32() -> Iterator[None]:
 def as_in_a_new_process() -> Iterator[None]:
     """Within, nothing is left of what the caller set of torch's default type, a GPU as default device, inference and
     gradient modes, autocast, the precision of matrix products and convolutions, and plugin_files.SWITCHES. Afterwards
-    that is back,
-    as are the threads, the global generator and the choice of deterministic algorithms."""
+    that is back, as are the threads, the global generator and the choice of deterministic algorithms."""
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as plain:

@@ -48,7 +48,7 @@ def trackers(texts: Sequence[str], out: Path) -> dict[str, Tracker]:
     for text in texts:
         name, colon, where = text.partition(":")
         if name == "tensorboard" and (where or not colon):
-            found[text] = tensorboard(Path(where) if where else out / "tensorboard")
+            found[text] = tensorboard(Path(where).absolute() if where else out / "tensorboard")
         elif text == "wandb":
             found[text] = wandb_shaped(_library(name, "wandb"))
         else:
@@ -107,9 +107,8 @@ def logged(record: Record, curve: list[dict[str, Any]]) -> Iterator[tuple[int, d
     if accuracy is not None:
         reached = {f"selected/{name}": d.accuracy[rule] for name, d in accuracy.domains.items() if d.accuracy}
         reached |= {"selected/val": accuracy.source_val[rule], "selected/step": accuracy.selected_step[rule]}
-        cost_values = {} if cost is None else {"images_per_second": cost.images_per_second}
-        cost_values |= {} if cost is None else {"passes_per_image": cost.passes_per_image}
-        yield record.steps, reached | cost_values | {"seconds": record.ran.seconds}
+        paid = {"images_per_second": cost.images_per_second, "passes_per_image": cost.passes_per_image} if cost else {}
+        yield record.steps, reached | paid | {"seconds": record.ran.seconds}
 
 
 def _library(name: str, module: str) -> Any:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
+from benchmark import networks
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
 from tests.faults.harness import SMALL, call, plugin, words
@@ -96,10 +98,17 @@ def test_what_a_dataset_raises_names_its_file(tmp_path: Path, does: str, named: 
     assert ("--set odd.size=N" in ended.err) == ("memory" in named)
 
 
-def test_a_method_that_goes_to_another_folder_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "more", [[], ["--search", "2"], ["--weights", "first.safetensors", "--track", "tensorboard:t"]]
+)
+def test_a_method_that_goes_to_another_folder_costs_no_run(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    save_file(networks.build("mini_convnet", 10, 0).state_dict(), "first.safetensors")
     file = plugin(tmp_path, "goes", "os.chdir('/')")
-    assert call(words(tmp_path, Path("out"), "--methods", "goes", "erm", *QUICK, plugins=[file])).code == 0
+    ended = call(words(tmp_path, Path("out"), "--methods", "goes", "erm", *QUICK, *more, plugins=[file]))
+    assert (ended.code, "error" in ended.err) == (0, False), ended.err
     os.chdir(tmp_path)
     assert {name: record.status for name, record in done(tmp_path / "out").items()} == {"goes": "done", "erm": "done"}
 

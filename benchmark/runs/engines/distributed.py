@@ -5,7 +5,6 @@ Each process has a GPU or a share of the cores. The first does all that a run do
 
 import signal
 import tempfile
-import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,7 +20,7 @@ from benchmark.core.devices import on_gpu
 from benchmark.runs import machine
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job
-from benchmark.runs.perform import Outcome, inputs, perform, record_of
+from benchmark.runs.perform import Outcome, inputs, perform, record_of, told
 from benchmark.training import signals
 from benchmark.training.loop import Report
 from benchmark.training.pipeline import train_along
@@ -111,15 +110,10 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
             pipe.send(perform(job, folder, lambda doing, share: pipe.send((doing, share))))
         return
     try:
-        follow(job, folder)
+        method = registry.make("method", job.asked.method, job.asked.settings)
+        loaded, _ = inputs(job)
+        with machine.threads(job.asked.recipe):  # as the process that performs the run
+            train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result
-        pipe.send("".join(traceback.format_exception(problem)[-6:])[-4000:])
+        pipe.send(told(problem, job.asked))
     wait([pipe])  # its end would be taken for a death
-
-
-def follow(job: Job, folder: Path) -> None:
-    """Trains along with the process that performs the run; raises what the method raises."""
-    method = registry.make("method", job.asked.method, job.asked.settings)
-    loaded, _ = inputs(job)
-    with machine.threads(job.asked.recipe):  # as the process that performs the run
-        train_along(job.asked, method, loaded, folder=folder, options=job.options)

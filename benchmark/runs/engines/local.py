@@ -47,8 +47,8 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
                     try:
                         message = worker.heard()
                     except EOFError:
-                        message = crew.died(worker, job)
-                        if message is None:
+                        again, message = crew.died(worker, job)
+                        if again:
                             continue
                 elif timeout is not None and worker.since and monotonic() - worker.since > timeout:
                     message = crew.overdue(worker, job)

@@ -1,6 +1,7 @@
 """Worker processes: each is sent runs, reports how they go, and may die without harm to any but its own run."""
 
 import logging
+import logging.handlers
 import multiprocessing
 import os
 import signal
@@ -95,19 +96,20 @@ class Crew:
             worker.pipe.close()
             self.replace(worker, self.waiting[0])
 
-    def died(self, worker: Worker, job: Job) -> Record | None:
-        """Gives the run of a worker that died back to those that wait, once; then stores that it failed."""
+    def died(self, worker: Worker, job: Job) -> tuple[bool, Record | None]:
+        """Gives the run of a worker that died back to those that wait, once; then stores that it failed. Returns
+        whether the run waits again, and what is stored of it otherwise."""
         worker.process.join()
         self.replace(worker, job)
         code = worker.process.exitcode
         if job.asked.run_id in self.retried:
             before = self.retried[job.asked.run_id]
-            return _failed(job, worker, f"the worker process died twice (exit code {code})", before)
+            return False, _failed(job, worker, f"the worker process died twice (exit code {code})", before)
         self.retried[job.asked.run_id] = worker.seconds
         note = f"its worker process died (exit code {code}); it was taken up from its last checkpoint, if it had one"
         self.listener.noticed(job, note)
         self.waiting.appendleft(replace(job, notes=(*job.notes, note)))
-        return None
+        return True, None
 
     def overdue(self, worker: Worker, job: Job) -> Record | None:
         """Ends a run that has taken longer than it may."""
@@ -139,23 +141,18 @@ def _failed(job: Job, worker: Worker, error: str, before: float = 0.0) -> Record
     return stored(job, lambda _: Outcome(record_of(job, "failed", None, before + worker.seconds, error=error), [], {}))
 
 
-class _Sent(logging.Handler):
+class _Sent(logging.handlers.QueueHandler):
     """Sends the parent what is logged here."""
 
-    def __init__(self, pipe: "Connection[Any, Any]"):
-        super().__init__()
-        self.pipe = pipe
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.msg, record.args, record.exc_info = self.format(record), None, None
+    def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # the parent is gone
-            self.pipe.send(record)
+            self.queue.send(record)  # type: ignore[attr-defined]
 
 
 def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int, level: int) -> None:
     """Main function of a worker: does the runs it is sent until its pipe closes. level: from which on it logs."""
     standard_streams.guard()
-    LOGGER.addHandler(_Sent(pipe))
+    LOGGER.addHandler(_Sent(pipe))  # type: ignore[arg-type]
     LOGGER.setLevel(level)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
