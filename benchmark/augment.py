@@ -169,11 +169,14 @@ def augmentation(
     Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting, and where a
     network is missing or useless.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"augmentation({name!r}): give a method's name, e.g. 'augmix'")
     cls = registry.find("method", name)
     alone, uncoupled = cls.alone, cls.uncoupled
     if alone is None or uncoupled is None:
         usable = sorted(other for other in registry.names("method") if _usable(registry.find("method", other)))
-        raise UsageError(f"{name} cannot be used alone; these can: {', '.join(usable)}")
+        why = "it needs the whole batch" if uncoupled is None else "it does not set `alone` (benchmark/method.py)"
+        raise UsageError(f"{name} cannot be used alone, because {why}; these can: {', '.join(usable)}")
     for key in alone.keys() & settings.keys():
         raise UsageError(f"augmentation('{name}'): {key} is fixed at {alone[key]!r}, because there is no training here")
     if cls.attacks and net is None:

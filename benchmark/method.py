@@ -8,11 +8,14 @@ A method never sees a target domain, never builds the network's optimiser and ne
 `rng` and does not modify its inputs. It leaves the network's train/eval mode, weights, requires_grad and hooks as it
 found them.
 
-Newcomers miss four things:
+Newcomers miss five things:
 
 - Random numbers. `rng.draw("cutout", torch.rand, (len(x), 2))` draws on the CPU and sends the numbers to the images.
   `rng.generator("cutout")` lies on `rng.on`, the device of the images; give torch `device=rng.on` with it. Draw once
-  for a purpose in a step: the second time gives the same numbers.
+  for a purpose in a step: the second time gives the same numbers. Build a network of your own within
+  `torch.random.fork_rng(devices=[])`, after `torch.manual_seed(rng.key("helper"))`.
+- State. `loss` and `views` may be asked twice in a step, so they change nothing of `state` that they read. They leave
+  what is new in `state["next"]`, and `expand` takes it over before the next step (benchmark/ops/adam_state.py).
 - Cost. Make images within `span("augment")` and attack within `span("attack")` (benchmark.core.timing). `loss` is
   charged to the network outside of these. The referee itself clocks `setup` and `expand`.
 - Features. `net` is a benchmark.networks.classifiers.Classifier, or what `wrap` made of it. `net.stem` is the first

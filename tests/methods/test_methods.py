@@ -189,7 +189,7 @@ def test_draws_from_rng_alone(name: str) -> None:
     rng = at.advance(HALF)
     first, again = (at.loss(batch(), rng).item() for _ in range(2))
     at.views(batch(), rng)
-    assert first == again, "two losses of one step, with the same draws, differ"
+    assert first == again, "two losses of one step differ: it draws otherwise, or changes `state`"
     assert everybodys() == before, "it draws from a generator that everybody shares"
 
 
