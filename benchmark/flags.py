@@ -154,7 +154,7 @@ class Scaling:
     """
 
     methods: Names = ("all",)
-    """Method names, or `all`."""
+    """Method names, `all` or `everything`."""
     datasets: Names = ("digits", "pacs", "cifar10c", "cifar100c")
     """Dataset names."""
     seeds: Annotated[int, arg(metavar="N")] = 5

@@ -43,7 +43,6 @@ class RunLog:
     def __init__(self, kinds: Mapping[str, str], clock: Callable[[], float] = monotonic):
         self.kinds, self.clock = kinds, clock
         self.start = self.told = clock()
-        self.count = 0
         self.going: dict[str, Job] = {}
         self.begun: dict[str, float] = {}
         """When the runs that go on began."""
@@ -78,10 +77,9 @@ class RunLog:
         self.going.pop(run_id, None)
         taken = self.clock() - self.begun.pop(run_id)
         self.spent[run_id] = taken if record is not None else None
-        self.count += 1
         good = record is None or record.accuracy is not None
         level = logging.INFO if good else logging.ERROR
-        LOGGER.log(level, "[%d/%d] %s: %s", self.count, len(self.kinds), name(job), outcome(record))
+        LOGGER.log(level, "[%d/%d] %s: %s", len(self.spent), len(self.kinds), name(job), outcome(record))
 
     def tick(self) -> None:
         """Logs one line if it is time to and runs go on."""
@@ -92,7 +90,7 @@ class RunLog:
         left = self.rest()
         about = f", about {duration(left)} left" if left is not None else ""
         states = "; ".join(f"{name(job)}: {where(job, *self.reached[job.asked.run_id])}" for job in going)
-        head = f"{self.count} of {len(self.kinds)} done, {duration(self.clock() - self.start)} gone{about}"
+        head = f"{len(self.spent)} of {len(self.kinds)} done, {duration(self.clock() - self.start)} gone{about}"
         LOGGER.info("%s | %s", head, states)
 
     def rest(self) -> float | None:

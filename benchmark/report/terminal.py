@@ -84,7 +84,7 @@ class Display(RunLog):
 
     def _total(self) -> None:
         done = sum(self.costs[run_id] * share for run_id, share in self.shares.items())
-        doing = f"{self.count} of {len(self.costs)} done"
+        doing = f"{len(self.spent)} of {len(self.costs)} done"
         self.bars.update(self.all, completed=done, doing=doing, left=duration(self.left()))
 
     def slower(self) -> float:

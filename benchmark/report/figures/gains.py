@@ -24,15 +24,10 @@ def over_erm(rows: Mapping[str, Seeds]) -> list[Pair]:
 def limits(pairs: Sequence[Pair]) -> tuple[float, float]:
     """Where an axis ends, in points: all gains, half a point each way, and intervals as far as WIDEST allows."""
     gains = [-0.5, 0.5, *(pair.difference.mean for pair in pairs)]
-    ends = [*gains, *(end for pair in pairs for end in drawn(pair) or ())]
+    ends = [*gains, *(end for pair in pairs for end in pair.interval or ())]
     widest = WIDEST * max(1.0, *map(abs, gains))
     low, high = max(min(ends), -widest), min(max(ends), widest)
     return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-
-def drawn(pair: Pair) -> tuple[float, float] | None:
-    """Its interval, from three seeds up. That of two seeds is wider than any picture."""
-    return pair.interval if pair.difference.n >= 3 else None
 
 
 def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
@@ -63,7 +58,7 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
         look, y = palette.marked(pair.row), bottom + _high(name) / 2
         places.append(y)
         bottom += _high(name)
-        if interval := drawn(pair):
+        if interval := pair.interval:
             ends = max(interval[0], low), min(interval[1], high)
             axes.plot(ends, [y, y], color=look["color"], linewidth=2.2 if pair.significant else 0.8, zorder=2)
             for end, beyond, arrow in ((low, interval[0] < low, "<"), (high, interval[1] > high, ">")):
@@ -76,6 +71,6 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
     seeds = {pair.difference.n for pair in pairs}
     label = [f"points over ERM, n = {min(seeds)}" if len(seeds) == 1 else "points over ERM"]
-    label += ["lines: 95 %, all rows at once"] if any(map(drawn, pairs)) else []
+    label += ["lines: 95 %, all rows at once"] if any(pair.interval for pair in pairs) else []
     label += ["thick: significant"] if any(pair.significant for pair in pairs) else []
     axes.set_xlabel(layout.wrapped("; ".join(label), 2.1))

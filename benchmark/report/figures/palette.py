@@ -111,9 +111,7 @@ def save(figure: Figure, path: Path) -> Path:
     if (collected := _collected.get()) is not None:
         folder, kept = collected
         kept[path.relative_to(folder).as_posix()] = figure
-        figure.savefig(
-            io.BytesIO(), format="png"
-        )  # parts are made and laid out when drawn, in the style of that moment
+        figure.savefig(io.BytesIO(), format="png")  # parts are made when drawn, in the style of that moment
         lay_out_no_more(figure)
         return path.with_name(f"{path.name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Tidy tables become tables, sentences and a page for people."""
+"""Tidy tables become tables and sentences for people."""

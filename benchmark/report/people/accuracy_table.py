@@ -75,9 +75,7 @@ def _line(
 
 
 def _optimism(record: Record) -> float | None:
-    """What looking at the targets would add: oracle minus source-val. None where one evaluation leaves no choice."""
-    if record.asked.recipe.evaluations < 2:
-        return None
+    """What looking at the targets would add: oracle minus source-val."""
     oracle, honest = (measures(record, rule).get("mean") for rule in ("oracle", "source-val"))
     return None if oracle is None or honest is None else oracle - honest
 

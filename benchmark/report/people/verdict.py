@@ -207,7 +207,8 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
     if lead is not None and lead.significant and fewest >= ENOUGH_SEEDS:
         return []
     if fewest < ENOUGH_SEEDS:
-        text = f"What would decide it: {ENOUGH_SEEDS} seeds of {words.every} (`--seeds {_first_seeds(ENOUGH_SEEDS)}`)"
+        seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
+        text = f"What would decide it: {ENOUGH_SEEDS} seeds of {words.every} (`--seeds {seeds}`)"
         total = lead.difference.n + lead.more_seeds if lead is not None and lead.more_seeds is not None else None
         if total is not None and total > ENOUGH_SEEDS:
             text += f"; with the mean and spread seen so far, {total}"
@@ -222,10 +223,6 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
     else:
         more = f"{lead.more_seeds} more seed{'s' * (lead.more_seeds > 1)}, {stays}"
     return [f"What would decide it: {more}."]
-
-
-def _first_seeds(count: int) -> str:
-    return " ".join(map(str, range(count)))
 
 
 def _price(members: Members, first: str, better: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group
+from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group, table
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 
@@ -122,6 +122,4 @@ def source_rows(records: Sequence[Record]) -> pd.DataFrame:
             for row, runs in campaign.rows.items()
             for seed in sorted({run.asked.seed for run in runs})
         ]
-    frame = pd.DataFrame(out, columns=COLUMNS.split())
-    keys = ["dataset", "protocol", "group", "method", "variant", "seed"]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return table(out, COLUMNS, "dataset protocol group method variant seed")

@@ -8,7 +8,7 @@ import pandas as pd
 from benchmark.core.devices import on_gpu
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared, table
 from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
 from benchmark.report.tidy.targets import by_seed, columns, measures
@@ -75,9 +75,7 @@ def difference_rows(records: Sequence[Record]) -> pd.DataFrame:
                     | {"n": found.n, "more_seeds": pair.more_seeds}
                     | {"run_ids": " ".join(run.run_id for run in behind(pair, values, rows))}
                 )
-    frame = pd.DataFrame(out, columns=DIFFERENCES.split()).astype({"more_seeds": "Int64"})
-    keys = ["dataset", "protocol", "group", "source"]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return table(out, DIFFERENCES, "dataset protocol group source").astype({"more_seeds": "Int64"})
 
 
 def _place(record: Record) -> str:
@@ -207,6 +205,4 @@ def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
         for r in records
         if r.throughput and r.accuracy
     ]
-    frame = pd.DataFrame(out, columns=COST.split())
-    keys = ["dataset", "protocol", "source", "method", "variant", "budget", "group", "seed"]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return table(out, COST, "dataset protocol source method variant budget group seed")

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import describe_group
+from benchmark.report.tidy.groups import describe_group, table
 from benchmark.report.tidy.targets import measures
 
 RUN_COLUMNS = (
-    "run_id", "status", "error", "dataset", "source", "protocol", "method", "variant", "seed", "budget", "steps",
-    "device", "mean_accuracy", "worst_accuracy", "source_val_accuracy", "seconds", "resumed", "warnings", "ended",
-    "command", "fingerprint", "code", "group",
-)  # fmt: skip
+    "run_id status error dataset source protocol method variant seed budget steps device mean_accuracy worst_accuracy "
+    "source_val_accuracy seconds resumed warnings ended command fingerprint code group"
+)
 WHOLE = {"seed", "steps", "n_images", "parameters", "sharing", "resumed"}
 TRUTH = {"in_domain", "headline"}
 TEXTS = {
@@ -49,9 +48,7 @@ def run_rows(records: Sequence[Record]) -> pd.DataFrame:
                 "code": record.ran.code,
             }
         )
-    frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))
-    keys = ["dataset", "protocol", "group", "source", "method", "variant", "seed"]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return table(rows, RUN_COLUMNS, "dataset protocol group source method variant seed")
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

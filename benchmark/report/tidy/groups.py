@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from benchmark.core.record import Asked, Record, canonical_json
 from benchmark.runs.repeat import spell
 
@@ -67,6 +69,12 @@ def describe_group(record: Record) -> dict[str, Any]:
         "device": asked.device,
         "group": group_of(record),
     }
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: str, keys: str) -> pd.DataFrame:
+    """These columns of the rows, sorted by some of them, so that equal records give equal tables. Both are names with
+    blanks between."""
+    return pd.DataFrame(rows, columns=columns.split()).sort_values(keys.split(), kind="stable", ignore_index=True)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from benchmark.core.recipe import FrozenModel
 from benchmark.core.record import Record
 from benchmark.corruptions.severities import GROUPS
-from benchmark.report.tidy.groups import by_group, by_row, describe_group
+from benchmark.report.tidy.groups import by_group, by_row, describe_group, table
 from benchmark.report.tidy.stats import Estimate, estimate
 from benchmark.report.tidy.targets import column, shifted
 
@@ -141,8 +141,4 @@ def paper_rows(records: Sequence[Record]) -> pd.DataFrame:
                         | {"published": theirs, "published_sd": published.sd.get(target), "difference": difference}
                         | {"standard_errors": errors, "run_ids": " ".join(found[1]), "group": key}
                     )
-    return pd.DataFrame(rows, columns=COLUMNS.split()).sort_values(
-        ["dataset", "protocol", "group", "source", "method", "target", "published", "paper"],
-        kind="stable",
-        ignore_index=True,
-    )
+    return table(rows, COLUMNS, "dataset protocol group source method target published paper")

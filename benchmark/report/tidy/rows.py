@@ -10,7 +10,7 @@ from benchmark.core.outcome import Throughput
 from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
-from benchmark.report.tidy.groups import EARLIER, describe_group, name_of, shared
+from benchmark.report.tidy.groups import EARLIER, describe_group, name_of, shared, table
 from benchmark.runs import machine
 from benchmark.sensitivity.map import SensitivityMap, band_target_correlation, summaries
 
@@ -184,13 +184,9 @@ def tidy_row(record: Record, **values: Any) -> dict[str, Any]:
 
 
 def tidy_frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
-    """The promised columns first, in their order; then what every row carries; sorted, so that equal records give equal
-    tables."""
-    tail = ["variant", "budget", "steps", "fingerprint", "status", "group", "code"]
-    order = [*columns.split(), *tail]
-    frame = pd.DataFrame(rows, columns=order)
-    keys = [key for key in ("dataset", "protocol", "group", "source", "method", "variant", "seed") if key in order]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    """The promised columns first, in their order; then what every row carries."""
+    order = f"{columns} variant budget steps fingerprint status group code"
+    return table(rows, order, "dataset protocol group source method variant seed")
 
 
 def where(record: Record) -> str:

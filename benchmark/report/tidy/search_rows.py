@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.core.record import Record, canonical_json
-from benchmark.report.tidy.groups import describe_group, grouped
+from benchmark.report.tidy.groups import describe_group, grouped, table
 from benchmark.runs.repeat import spell
 from benchmark.runs.search import score
 
@@ -81,9 +81,7 @@ def search_rows(records: Sequence[Record], trials: Sequence[Record]) -> pd.DataF
         for search in searches(records, trials)
         for trial in search.trials
     ]
-    frame = pd.DataFrame(out, columns=COLUMNS.split())
-    keys = ["dataset", "protocol", "group", "source", "method", "variant", "trial"]
-    return frame.sort_values(keys, kind="stable", ignore_index=True)
+    return table(out, COLUMNS, "dataset protocol group source method variant trial")
 
 
 def seconds(record: Record) -> float:
