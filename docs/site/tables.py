@@ -115,7 +115,7 @@ def is_variant(row: str) -> bool:
 def speed() -> str:
     """The newest file of `make perf`: ours beside its peers."""
     rows = []
-    for info in (timed["extra_info"] for timed in newest("[0-9]*.json")["benchmarks"]):
+    for info in (timed["extra_info"] for timed in measured("[0-9]*.json")[-1]["benchmarks"]):
         (_, ours), *peers = info["rates"].items()
         for peer, rate in peers:
             least = info["targets"].get(peer)
@@ -125,19 +125,23 @@ def speed() -> str:
     return markdown(pd.DataFrame(rows, columns=columns))
 
 
-def newest(pattern: str) -> dict[str, Any]:
-    """What the newest file of results/published/perf of such a name holds."""
-    last = max(
-        (PUBLISHED / "perf").glob(pattern), key=lambda path: [int(part) for part in re.findall(r"\d+", path.stem)]
-    )
-    found: dict[str, Any] = json.loads(last.read_text(encoding="utf-8"))
-    return found
+def measured(pattern: str) -> list[dict[str, Any]]:
+    """What the files of results/published/perf of such a name and of the newest day hold, oldest first."""
+    by_age = {tuple(map(int, re.findall(r"\d+", path.stem))): path for path in (PUBLISHED / "perf").glob(pattern)}
+    day = max(by_age)[:3]
+    return [json.loads(by_age[age].read_text(encoding="utf-8")) for age in sorted(by_age) if age[:3] == day]
 
 
 def gpu_lines() -> list[dict[str, str]]:
-    """The rows of the newest table of `make gpu`."""
-    lines: list[dict[str, str]] = newest("gpu-*.json")["lines"]
-    return lines
+    """The rows of the tables that `make gpu` made on the newest day: of each target those of the last call that came to
+    it, since one call may do some stages alone. Two races may have one title."""
+    found: list[dict[str, str]] = []
+    for table in measured("gpu-*.json"):
+        again = {line["target"] for line in table["lines"] if line["verdict"] != "skipped"}
+        known = {line["target"] for line in found} - again
+        found = [line for line in found if line["target"] not in again]
+        found += [line for line in table["lines"] if line["target"] not in known]
+    return found
 
 
 def gpu_targets() -> str:

@@ -1,5 +1,6 @@
 """The site: it builds, a broken link ends the build, it asks a network for nothing, and GitHub shows the same."""
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from PIL import Image
 
 from benchmark.report.figures import gains
 from benchmark.report.tidy.stats import Pair
-from docs.site import pictures, published
+from docs.site import pictures, published, tables
 from tests.conftest import ROOT
 from tests.handmade import record, scored
 
@@ -132,3 +133,23 @@ def test_the_readme_s_pictures_are_made_from_the_published_records() -> None:
         with Image.open(path) as picture:
             assert picture.info["records"] == expected, f"{path.name}: the records have changed: make published"
         assert path.stat().st_size < 150 * 1024
+
+
+def test_stages_of_make_gpu_that_ran_alone_join_the_others_of_their_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(day: str, **figures: str) -> None:
+        lines = [
+            {"target": name, "figure": figure, "verdict": "" if figure else "skipped"}
+            for name, figure in figures.items()
+        ]
+        (tmp_path / "perf" / f"gpu-{day}.json").write_text(json.dumps({"lines": lines}))
+
+    (tmp_path / "perf").mkdir()
+    monkeypatch.setattr(tables, "PUBLISHED", tmp_path)
+    told("2026-01-09-10", steps="1", kernels="1")
+    told("2026-02-01", steps="2", kernels="", races="2")
+    told("2026-02-01-2", steps="", kernels="3", seconds="")
+    found = {line["target"]: line["figure"] for line in tables.gpu_lines()}
+    assert found == {"steps": "2", "races": "2", "kernels": "3", "seconds": ""}
+    assert len(tables.gpu_lines()) == len(found)
