@@ -237,7 +237,9 @@ def test_images_on_the_host_are_sent_to_a_gpu(device: torch.device, gpu: Gpu, mo
         parts = [feed.batch(placed, order, lambda: order), *chunks(placed, 10, device)]
     assert there(parts)
     assert gpu.fetched
-    assert {place.type for place in gpu.pinned} <= {"cpu"}
+    assert {place.type for place in gpu.pinned} == {"cpu"}
+    assert torch.equal(parts[0].x.cpu(), images.x[order])
+    assert torch.equal(torch.cat([part.x.cpu() for part in parts[1:]]), images.x)
 
 
 @METHODS

@@ -69,6 +69,7 @@ def test_both_pass_their_common_suites(copies: dict[str, Path], files: Path, tmp
     assert passed[f"tests/{suites[1]}"] == 6
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_templates_run(copies: dict[str, Path], files: Path, tmp_path: Path) -> None:
     words = ["--plugin", *map(str, copies.values()), "--methods", "erm", "erase", "--datasets", "twoplaces"]
     words += ["--data-dir", str(files), "--seeds", "0", "--steps", "3", "--sensitivity-images", "0"]

@@ -279,10 +279,13 @@ def collated(aug: Augmentation, batch: Any) -> Any:
 
 def test_it_works_in_the_workers_of_a_loader() -> None:
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    pipeline = v2.Compose([v2.RandomHorizontalFlip(), make("augmix", severity=9), *last])
+    pipeline = v2.Compose([make("augmix", severity=9), *last])
     seen = list(DataLoader(Pictures(pipeline), batch_size=4, num_workers=2))  # type: ignore[arg-type]
     assert torch.equal(torch.cat([batch["label"] for batch in seen]), BATCH.y)
-    assert torch.cat([batch["image"] for batch in seen]).shape == (8, 3, 32, 32)
+    for batch, first in zip(seen, (0, 4), strict=True):  # each worker has a copy of the pipeline and its generator
+        alone = Pictures(v2.Compose([make("augmix", severity=9), *last]))
+        assert torch.equal(batch["image"], torch.stack([alone[i]["image"] for i in range(first, first + 4)]))
+        assert not torch.equal(batch["image"], BATCH.unit()[first : first + 4])
 
 
 @pytest.mark.parametrize("name", ["randconv", "augmax"])

@@ -57,15 +57,20 @@ def test_an_image_does_not_depend_on_its_batch_and_repeats(name: str) -> None:
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_ids_seeds_and_severities_draw_apart(name: str) -> None:
-    ids = torch.tensor([0, 1])
+    ids = torch.arange(64)
     one = sample(name, 4, ids, 32, 32)
     assert bool(one) == (CORRUPTIONS[name].draw is not corruptions._nothing)
     for key, values in one.items():
-        if values.numel() > 10:  # a single drawn kind may well be the same
-            assert not torch.equal(values[0], values[1])
-            assert not torch.equal(values, sample(name, 4, ids, 32, 32, seed=1)[key])
-            other = sample(name, 5, ids, 32, 32)[key]
-            assert values.shape != other.shape or not torch.equal(values, other)
+        assert len(values.flatten(1).unique(dim=0) if values.dim() > 1 else values.unique()) > 1, key
+        assert not torch.equal(values, sample(name, 4, ids, 32, 32, seed=1)[key])
+        other = sample(name, 5, ids, 32, 32)[key]
+        assert values.shape != other.shape or not torch.equal(values, other), key
+
+
+def test_motion_has_every_angle_up_to_45_degrees() -> None:
+    angle = sample("motion_blur", 4, torch.arange(200), 32, 32)["angle"]
+    assert -45 <= angle.min() < -40
+    assert 40 < angle.max() <= 45
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

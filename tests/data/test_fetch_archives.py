@@ -147,7 +147,7 @@ def test_sizes_in_a_tar_archive_are_looked_at_before_they_are_believed(tmp_path:
     member = tarfile.TarInfo("set/one")
     member.type, member.size = kind, size
     (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10**5))
-    with pytest.raises((ValueError, tarfile.TarError)):
+    with pytest.raises(ValueError, match=f"has a header of {size} bytes"):
         archives.unpack(tmp_path / "x.tar", {"set/one"}, tmp_path / "out")
 
 

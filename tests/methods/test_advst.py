@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import networks, protocols
-from benchmark.augment import augmentation
 from benchmark.core.images import Images
 from benchmark.core.timing import Meter
 from benchmark.method import Method, Rng, Source, State
@@ -313,15 +312,6 @@ def test_strict_is_fifty_epochs_of_a_growing_ring_and_pacs_has_its_own_settings(
     assert settings == {}
     released = {"k": 3, "lam": 10, "eta": 10, "eta_min": 0.01, "adv_lr": 5, "adv_steps": 50}
     assert protocols.recipe_for("common", "advst", "pacs")[1] == released
-
-
-def test_augments_images_of_another_loop() -> None:
-    net = networks.build("mini_convnet", 4, 0)
-    x, y = torch.rand(4, 3, 32, 32, generator=generator()), torch.arange(4)
-    view, labels = augmentation("advst", net=net, generator=generator(), adv_steps=2)(x, y)
-    assert view.shape == x.shape
-    assert torch.equal(labels, y)
-    assert not torch.equal(view, x)
 
 
 def test_the_first_step_of_rmsprop_is_ten_times_the_rate(batch: Images) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.augment import augmentation
 from benchmark.method import Rng
 from benchmark.ops import prime
 from benchmark.ops.prime import PRIMITIVES, PrimeDraws, prime_view, sample_prime
@@ -248,14 +247,6 @@ def test_each_setting_changes_the_views(x: Tensor, setting: dict[str, Any]) -> N
     y = torch.zeros(5, dtype=torch.int64)
     first, other = (make(**options).views(Recorder(), x, y, Rng(0), {})[0] for options in ({}, setting))
     assert not torch.equal(first, other)
-
-
-def test_augments_images_of_another_loop(x: Tensor) -> None:
-    augment = augmentation("prime", generator=generator())
-    assert augment.method.settings()["per_image"] is True
-    view = augment(x)
-    assert view.shape == x.shape
-    assert not torch.equal(view, x)
 
 
 def test_both_views_of_an_image_are_drawn_apart(x: Tensor) -> None:

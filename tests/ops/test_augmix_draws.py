@@ -14,9 +14,6 @@ from benchmark.ops.augmix import (
     sample_mix,
 )
 
-pytestmark = pytest.mark.usefixtures("implementation")
-
-
 DRAWN: dict[
     str, list[tuple[float, float]]
 ] = {  # smallest and largest magnitude at severity 1, 2 and 3; whole numbers are reached, others come close

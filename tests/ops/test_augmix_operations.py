@@ -260,6 +260,8 @@ def test_the_definition_has_every_operation() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", augment_mix.CASES)
 def test_compiled_views_have_the_bits_of_the_definition(shape: tuple[int, ...], threads: int) -> None:
+    if augment_mix._pillow_cpu() is None:
+        pytest.skip("views are the definition")
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     x.flatten()[::7] = 1.0
     draws = sample_mix(len(x), torch.Generator().manual_seed(1), ops=OPS, severity=10.0)

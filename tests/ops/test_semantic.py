@@ -139,13 +139,12 @@ def test_cutout_paints_squares_that_the_batch_shares() -> None:
         assert torch.equal(image, colour[:, None, None] * painted)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if OPERATIONS[name].count and name != "posterize"])
 def test_theta_is_cut_to_its_range_but_for_shear(name: str, x: Tensor) -> None:
     op = OPERATIONS[name]
-    if not op.count or name == "posterize":
-        return
-    beyond, edge = (run(name, x, *[value] * op.count) for value in (op.high + 0.5, op.high))
-    assert torch.equal(beyond, edge) == (name != "shear")
+    for end, more in ((op.low, -0.5), (op.high, 0.5)):
+        beyond, edge = (run(name, x, *[value] * op.count) for value in (end + more, end))
+        assert torch.equal(beyond, edge) == (name != "shear")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OPERATIONS[name].learns])

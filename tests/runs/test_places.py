@@ -242,6 +242,8 @@ def test_the_command_packs_and_the_page_leads_to_the_files(store: Store, capsys:
 def test_packed_files_are_the_same_bytes_every_time() -> None:
     files = {"record.json": b"{}", "curve.jsonl": b"x" * 1000}
     assert packed(files) == packed(files)
+    with zipfile.ZipFile(io.BytesIO(packed(files))) as made:
+        assert {each.date_time for each in made.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert len(packed(files)) < 500
 
 

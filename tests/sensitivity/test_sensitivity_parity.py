@@ -75,8 +75,8 @@ def test_map_parity(arrays: Golden, case: str) -> None:
     flips = (found.errors - torch.tensor(arrays[f"{case}/error_percent_by_basis"])).abs() * len(images) / 100
     near = torch.tensor(arrays[f"{case}/min_abs_margin_by_basis"] < 1e-4)  # a tie up to rounding may fall either way
     assert (flips <= near + 1e-3).all()
-    if not near.any():
-        np.testing.assert_allclose(found.heatmap, arrays[f"{case}/heatmap"], rtol=0, atol=1e-4)
+    off = np.abs(np.asarray(found.heatmap) - arrays[f"{case}/heatmap"]) > 1e-4
+    assert off.sum() <= 2 * near.sum()  # a basis stands at two places
 
 
 @pytest.mark.parametrize("case", ["map", "map_r"])

@@ -273,12 +273,6 @@ def test_costs_are_counted(tmp_path: Path) -> None:
     assert low <= three.steady_images_per_second <= high
 
 
-def test_a_checkpoint_is_read_without_unpickling_code(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Growing(die_at=5), checkpoint_seconds=0)
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["code"] == "c"
-
-
 def test_data_that_no_run_can_use_is_refused() -> None:
     @frozen()
     class Wrong(data.Dataset):

@@ -110,15 +110,6 @@ def test_a_helper_learns_the_training_images_for_its_share(
     assert torch.equal(source.images.x, loaded.train.x)
 
 
-@pytest.mark.parametrize(("code", "resumed"), [("before", 1), ("after", 0)])
-def test_a_checkpoint_of_other_code_is_left_alone(code: str, resumed: int, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        measured(tmp_path, Noting(stop_at=5), Options(code="before", checkpoint_seconds=0), steps=8)
-    found = measured(tmp_path, Noting(), Options(code=code), steps=8)
-    assert found.run is not None
-    assert found.run.resumed == resumed
-
-
 @pytest.mark.parametrize("rule", ["last", "last-within-5", "source-val-views"])
 def test_the_rule_that_was_asked_for_is_that_of_accuracy_and_calibration(rule: str, tmp_path: Path) -> None:
     @frozen()
