@@ -135,3 +135,26 @@ def test_what_a_method_declares_for_the_search_is_checked(tmp_path: Path) -> Non
     ended = call(words(tmp_path, tmp_path / "out", "--methods", "listed", "--search", "2", *QUICK, plugins=[file]))
     assert ended.code == 2
     assert "searched is ['a']; write a dict" in ended.err
+
+
+def test_a_range_that_leads_out_of_its_field_is_the_file_s_fault(tmp_path: Path) -> None:
+    file = plugin(tmp_path, "far")
+    file.write_text(
+        file.read_text().replace("    def loss", "    eta: float = Field(1.0, le=1)\n\n    def loss")
+        + "\n    searched = {'eta': method.Range(2, 3)}\n"
+    )
+    file.write_text(file.read_text().replace("import torch\n", "import torch\nfrom pydantic import Field\n"))
+    ended = call(words(tmp_path, tmp_path / "out", "--methods", "far", "--search", "2", *QUICK, plugins=[file]))
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: {file}: what `searched` draws is no setting of the method: far.eta=")
+
+
+def test_what_is_odd_in_the_data_is_said_before_the_runs_once(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    same = "return Images((torch.arange(8 * 3072) % 251).view(8, 3, 32, 32).byte(), torch.arange(8) % 2)"
+    file.write_text(DATASET.format(does=same))
+    asked = ["--datasets", "odd", "--plugin", str(file), "--methods", "erm", "--seeds", "0", "1", "--steps", "2"]
+    ended = call([*SMALL[2:], *asked, "--out", str(tmp_path / "out")])
+    assert ended.code == 0, ended.err
+    said = "odd, source here: training and validation images are the same"
+    assert (ended.out + ended.err).count(said) == 1
