@@ -110,8 +110,11 @@ def _warn_of_bf16(args: Args, jobs: Sequence[Job]) -> None:
 def _warn_of_missing(todo: Sequence[Job]) -> None:
     """Says before the runs which columns will be empty."""
     places = {(a.dataset, str(a.dataset_settings), a.source): job for job in todo for a in [job.asked]}
-    known = [data_facts(j.asked.dataset, j.asked.dataset_settings, j.asked.source, j.data_dir) for j in places.values()]
-    for missing in dict.fromkeys(text for facts in known for text in facts.missing):
+    told: dict[str, None] = {}
+    for job in places.values():
+        facts = data_facts(job.asked.dataset, job.asked.dataset_settings, job.asked.source, job.data_dir)
+        told |= dict.fromkeys(map(job.as_typed, facts.missing))
+    for missing in told:
         LOGGER.warning("a column will be empty: %s", missing)
 
 

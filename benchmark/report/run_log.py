@@ -28,7 +28,9 @@ EVERY = 30.0
 LOOK = 1.0
 """Seconds between two looks at the clock."""
 KNOWN = 0.05
-"""The share of a run that has to be done before its own pace tells how long the whole takes."""
+"""The share of a run that has to be done in this call before its own pace tells how long the whole takes."""
+LOADING = "loading"
+"""What a run does before it says anything."""
 MANY = 10
 """Domains beyond which only their mean and the worst are named."""
 
@@ -47,9 +49,12 @@ class RunLog:
         self.begun: dict[str, float] = {}
         """When the runs that go on began."""
         self.spent: dict[str, float | None] = {}
-        """Seconds of those that ended; None where another process does the run."""
+        """Seconds that those that ended take from their first step; None where another process does the run, or
+        an earlier call had all its steps."""
         self.reached: dict[str, tuple[str, float]] = {}
         """What each run does and the share of its budget that is spent."""
+        self.before: dict[str, float] = {}
+        """The share that an earlier call had spent, of each run whose checkpoint was taken up; 0 for the others."""
         self._closed = threading.Event()
 
     def __enter__(self) -> "RunLog":
@@ -63,11 +68,15 @@ class RunLog:
 
     def started(self, job: Job) -> None:
         run_id = job.asked.run_id
-        self.going[run_id], self.begun[run_id], self.reached[run_id] = job, self.clock(), ("loading", 0.0)
+        self.going[run_id], self.begun[run_id], self.reached[run_id] = job, self.clock(), (LOADING, 0.0)
+        self.before[run_id] = 0.0
         LOGGER.debug("%s: run %s begins on %s", name(job), run_id, job.asked.device)
 
     def progressed(self, job: Job, doing: str, share: float) -> None:
-        self.reached[job.asked.run_id] = doing, share
+        run_id = job.asked.run_id
+        if self.reached[run_id][0] == LOADING:  # its first word: where it begins
+            self.before[run_id] = share
+        self.reached[run_id] = doing, share
 
     def noticed(self, job: Job, what: str) -> None:
         LOGGER.warning("%s: %s", name(job), what)
@@ -75,8 +84,8 @@ class RunLog:
     def ended(self, job: Job, record: Record | None) -> None:
         run_id = job.asked.run_id
         self.going.pop(run_id, None)
-        taken = self.clock() - self.begun.pop(run_id)
-        self.spent[run_id] = taken if record is not None else None
+        taken, before = self.clock() - self.begun.pop(run_id), self.before[run_id]
+        self.spent[run_id] = taken / (1 - before) if record is not None and before < 1 else None
         good = record is None or record.accuracy is not None
         level = logging.INFO if good else logging.ERROR
         LOGGER.log(level, "[%d/%d] %s: %s", len(self.spent), len(self.kinds), name(job), outcome(record))
@@ -95,14 +104,15 @@ class RunLog:
 
     def rest(self) -> float | None:
         """Seconds until all runs have ended, if as many go on at a time as now; None where a run is left whose like has
-        not been seen in this call."""
+        not been seen in this call. What a run does after its last step, nothing but the like of it tells."""
         now, begun = self.clock(), {**self.begun}
         seen: dict[str, list[float]] = {}
         for run_id, seconds in {**self.spent}.items():
             if seconds is not None:
                 seen.setdefault(self.kinds[run_id], []).append(seconds)
-        own = {run_id: (now - start, self.reached[run_id][1]) for run_id, start in begun.items()}
-        paces = {run_id: gone / share for run_id, (gone, share) in own.items() if share >= KNOWN}
+        own = {run_id: (now - start, self.reached[run_id][1] - self.before[run_id]) for run_id, start in begun.items()}
+        training = {run_id for run_id, (_, share) in {**self.reached}.items() if share < 1}
+        paces = {run_id: gone / share for run_id, (gone, share) in own.items() if share >= KNOWN and run_id in training}
         for run_id, whole in paces.items():
             seen.setdefault(self.kinds[run_id], [whole])
         left = 0.0
@@ -111,7 +121,7 @@ class RunLog:
             if alike is None:
                 return None
             whole = paces.get(run_id, sum(alike) / len(alike))
-            left += max(0.0, whole - own[run_id][0]) if run_id in own else whole
+            left += max(0.0, whole * (1 - self.before[run_id]) - own[run_id][0]) if run_id in own else whole
         return left / max(1, len(begun))
 
     def _watch(self) -> None:

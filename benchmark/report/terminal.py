@@ -17,13 +17,16 @@ from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.report.people import source_table, summaries
 from benchmark.report.people.cells import Summary
-from benchmark.report.run_log import MANY, RunLog, duration, name
+from benchmark.report.run_log import LOADING, MANY, RunLog, duration, name
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
 from benchmark.runs.search import drawn
 
 BELIEF = 0.05
 """How much of a plan has to be done before what was seen of it weighs as much as what was expected."""
+
+TRAINED = 0.95
+"""The share of a run that is done when it has spent its budget; the map remains."""
 
 
 class Display(RunLog):
@@ -66,11 +69,12 @@ class Display(RunLog):
         run_id = job.asked.run_id
         if run_id in self.tasks:  # a worker died, and the run is begun again
             self.bars.remove_task(self.tasks[run_id])
-        self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing="loading", left="")
+        self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing=LOADING, left="")
 
     def progressed(self, job: Job, doing: str, share: float) -> None:
+        super().progressed(job, doing, share)
         run_id = job.asked.run_id
-        self.shares[run_id] = max(self.shares[run_id], 0.95 * share)
+        self.shares[run_id] = max(self.shares[run_id], TRAINED * share)
         left = self.costs[run_id] * (1 - self.shares[run_id]) * self.slower()
         self.bars.update(self.tasks[run_id], completed=share, doing=doing, left=duration(left))
         self._total()
@@ -91,7 +95,9 @@ class Display(RunLog):
         """How many times as long as expected the runs take, by what has been done of them."""
         belief = BELIEF * sum(self.costs.values())
         elsewhere = {run_id for run_id, seconds in self.spent.items() if seconds is None}
-        expected = sum(self.costs[run_id] * share for run_id, share in self.shares.items() if run_id not in elsewhere)
+        here = {run_id: share for run_id, share in self.shares.items() if run_id not in elsewhere}
+        before = {run_id: TRAINED * self.before[run_id] for run_id in self.begun}
+        expected = sum(self.costs[run_id] * (share - before.get(run_id, 0.0)) for run_id, share in here.items())
         taken = sum(filter(None, self.spent.values())) + sum(self.clock() - begun for begun in self.begun.values())
         return (belief + taken) / (belief + expected) if belief else 1.0
 

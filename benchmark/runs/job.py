@@ -28,6 +28,9 @@ class Job:
     session: str
     out: Path
     data_dir: Path | None
+    """Absolute: a method may go to another folder."""
+    typed_data_dir: Path | None = None
+    """As it was typed, and as the record names it."""
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = 30.0
     save_weights: bool = False
@@ -44,6 +47,10 @@ class Job:
     """Whether a finished record that other code made stays where the run fails."""
     notes: tuple[str, ...] = ()
     """What has happened to the run so far; goes into its record's warnings."""
+
+    def as_typed(self, text: str) -> str:
+        """A text in which the data folder is named as it was typed: a record says nothing of a machine's folders."""
+        return text.replace(str(self.data_dir), str(self.typed_data_dir)) if self.typed_data_dir else text
 
     @property
     def code(self) -> str:

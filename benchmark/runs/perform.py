@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -78,7 +79,8 @@ def _train_and_measure(
     loaded, classes = read(job)
     if loaded.fingerprint != asked.fingerprint:
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
-    measured.notes += loaded.warnings
+    loaded = replace(loaded, missing={domain: job.as_typed(why) for domain, why in loaded.missing.items()})
+    measured.notes += map(job.as_typed, loaded.warnings)
 
     def look_and_report(doing: str, share: float) -> None:
         watched.look()

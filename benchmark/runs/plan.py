@@ -56,6 +56,7 @@ def plan(args: Args) -> list[Job]:
                             session=session,
                             out=args.out.absolute(),  # a method may go to another folder
                             data_dir=args.data_dir and args.data_dir.absolute(),
+                            typed_data_dir=args.data_dir,
                             plugins=args.plugin,
                             checkpoint_seconds=args.checkpoint_seconds,
                             save_weights=args.save_weights,

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark import comparison, data, registry
+from benchmark import comparison, data, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
+from benchmark.runs.store import Store
 from tests.datasets.pacs_files import DOMAINS, lay_out
 
 
@@ -148,6 +149,28 @@ def test_an_absent_target_is_told_before_the_runs(
     monkeypatch.setattr(comparison, "finished", lambda *_: True)
     comparison.prepare(args)
     assert not caplog.messages
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_record_names_the_data_folder_as_its_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = lay_out(tmp_path / "images")
+    (root / "PACS/kfold/sketch").rename(root / "PACS/kfold/elsewhere")
+    with (root / "PACS/kfold/photo_train_kfold.txt").open("a") as listed:
+        listed.write("photo/dog/pic_001.jpg 1\n")  # for a warning
+    monkeypatch.chdir(tmp_path)
+    words = "--methods erm --datasets pacs --data-dir images --sources photo --set pacs.size=16 --steps 1 --evaluations 1"
+    words += " --sensitivity-images 0 --network resnet18_cifar --weights scratch --seeds 0 --device cpu --out out"
+    assert run.main(words.split()) == 0
+    (made,) = Store(tmp_path / "out").read_all()
+    assert made.accuracy is not None
+    missing = made.accuracy.domains["sketch"].missing
+    assert missing is not None
+    assert "Put them here: images/PACS/kfold/sketch, or images/" in missing
+    assert len(made.warnings) > 1
+    assert str(tmp_path) not in made.model_dump_json()
+    assert "images are missing. Put them here: images/PACS" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_a_line_that_is_there_twice_counts_once_and_is_told(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_line_every_half_minute_says_where_the_runs_are(lines: pytest.LogCaptu
     assert lines.messages == []
     log.started(jobs[0])
     log.tick()
+    log.progressed(jobs[0], "setting up", 0.0)
     log.progressed(jobs[0], "training", 0.25)
     lines.clear()
     clock.now = 69.0
@@ -58,10 +59,30 @@ def test_a_line_every_half_minute_says_where_the_runs_are(lines: pytest.LogCaptu
     assert "1 of 3 done, 0:03:20 gone, about 0:05:20 left | " in lines.messages[-1]  # 160 s each
 
 
+def test_what_an_earlier_call_did_makes_a_run_no_faster() -> None:
+    clock, jobs = Clock(), [job(seed) for seed in range(2)]
+    log = log_of(clock, jobs)
+    log.started(jobs[0])
+    clock.now = 10.0
+    log.progressed(jobs[0], "training", 0.5)  # taken up
+    assert log.rest() is None
+    clock.now = 40.0
+    log.progressed(jobs[0], "training", 0.75)  # a quarter in 40 s
+    assert log.rest() == pytest.approx(40 + 160)
+    clock.now = 80.0
+    log.ended(jobs[0], record("erm", 0))
+    assert log.rest() == pytest.approx(160)
+    log.started(jobs[1])
+    log.progressed(jobs[1], "training", 0.25)
+    clock.now = 81.0
+    assert log.rest() == pytest.approx(0.75 * 160 - 1)
+
+
 def test_no_time_is_guessed_where_nothing_alike_was_seen(lines: pytest.LogCaptureFixture) -> None:
     clock, (first, other) = Clock(), [job(seed) for seed in range(2)]
     log = run_log.RunLog({first.asked.run_id: "erm", other.asked.run_id: "sada"}, clock)
     log.started(first)
+    log.progressed(first, "setting up", 0.0)
     clock.now = 31.0
     log.progressed(first, "training", 0.5)
     log.tick()
@@ -69,6 +90,23 @@ def test_no_time_is_guessed_where_nothing_alike_was_seen(lines: pytest.LogCaptur
     assert log.rest() is None
     log.ended(first, record("erm", 0))
     assert log.rest() is None
+
+
+def test_what_comes_after_the_last_step_is_not_guessed_either() -> None:
+    clock, (first, again) = Clock(), [job(seed) for seed in range(2)]
+    log = log_of(clock, [first, again])
+    log.started(first)
+    log.progressed(first, "setting up", 0.0)
+    clock.now = 100.0
+    log.progressed(first, "mapping sensitivity", 1.0)
+    assert log.rest() is None
+    clock.now = 300.0
+    log.ended(first, record("erm", 0))
+    log.started(again)
+    log.progressed(again, "setting up", 0.0)
+    clock.now = 400.0
+    log.progressed(again, "mapping sensitivity", 1.0)
+    assert log.rest() == pytest.approx(200)
 
 
 def test_the_clock_is_looked_at_as_long_as_runs_go_on(
@@ -144,6 +182,7 @@ def test_runs_at_a_time_divide_the_time_left() -> None:
     log = log_of(clock, jobs)
     for each in jobs[:2]:
         log.started(each)
+        log.progressed(each, "setting up", 0.0)
         log.progressed(each, "training", 0.5)
     clock.now = 100.0
     assert log.rest() == pytest.approx((2 * 100 + 2 * 200) / 2)

@@ -45,11 +45,32 @@ def test_runs_at_a_time_divide_it() -> None:
     with shown:
         for each in jobs:
             shown.started(each)
+            shown.progressed(each, "setting up", 0.0)
         clock.now = 50.0
         for each in jobs:
             shown.progressed(each, "training", 0.5 / 0.95)
         assert shown.slower() == pytest.approx(1)
         assert shown.left() == pytest.approx(50)
+
+
+def test_what_an_earlier_call_did_makes_a_run_no_faster() -> None:
+    clock = Clock()
+    shown, (first, other) = display(clock, [100.0, 100.0])
+    with shown:
+        shown.started(first)
+        shown.progressed(first, "training", 0.5 / 0.95)  # taken up
+        assert shown.slower() == pytest.approx(1)
+        clock.now = 50.0
+        shown.progressed(first, "training", 0.75 / 0.95)  # a quarter of it in 50 seconds, not in 25
+        assert shown.slower() == pytest.approx((10 + 50) / (10 + 25))
+        clock.now = 95.0
+        shown.ended(first, record("erm", 0))
+        whole = 95 / (1 - 0.5 / 0.95)
+        assert shown.slower() == pytest.approx((10 + whole) / (10 + 100))
+        shown.started(other)
+        shown.progressed(other, "mapping sensitivity", 1.0)  # taken up with all steps done
+        shown.ended(other, record("erm", 1))
+        assert shown.slower() == pytest.approx((10 + whole) / (10 + 100))
 
 
 def test_the_line_of_a_run_says_that_the_machine_was_loaded() -> None:
