@@ -160,8 +160,9 @@ def test_a_record_names_the_data_folder_as_its_command_does(
     with (root / "PACS/kfold/photo_train_kfold.txt").open("a") as listed:
         listed.write("photo/dog/pic_001.jpg 1\n")  # for a warning
     monkeypatch.chdir(tmp_path)
-    words = "--methods erm --datasets pacs --data-dir images --sources photo --set pacs.size=16 --steps 1 --evaluations 1"
-    words += " --sensitivity-images 0 --network resnet18_cifar --weights scratch --seeds 0 --device cpu --out out"
+    words = "--methods erm --datasets pacs --data-dir images --sources photo --set pacs.size=16 --steps 1"
+    words += " --evaluations 1 --sensitivity-images 0 --network resnet18_cifar --weights scratch --seeds 0"
+    words += " --device cpu --out out"
     assert run.main(words.split()) == 0
     (made,) = Store(tmp_path / "out").read_all()
     assert made.accuracy is not None

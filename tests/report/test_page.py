@@ -325,7 +325,7 @@ def test_the_answer_for_so_many_seeds(values: tuple[float, ...], n: int, answer:
 
 def test_a_row_with_few_seeds_hides_no_claim_of_the_others() -> None:
     found = verdict([*ERM, *seeds("augmix", *CLEAR), *seeds("gud", 90.0)])
-    assert found.answer == "Use augmix: it alone is shown to be better than ERM, though not than every other row."
+    assert found.answer == "Use augmix: it is better than the other row with 5 seeds."
     assert found.reasons[0].startswith(
         "augmix has, of the rows with 5 seeds, the highest mean over the shifted domains"
     )
@@ -338,6 +338,16 @@ def test_a_row_with_few_seeds_hides_no_claim_of_the_others() -> None:
     few = verdict([*ERM[:4], *seeds("augmix", *CLEAR), *seeds("gud", 40.0, 41.0)])
     assert few.answer == "Undecided: augmix is 10.1 points ahead of ERM, but 4 seeds are too few for a claim."
     assert not any(reason.startswith("Not judged") for reason in few.reasons)
+
+
+def test_a_row_with_few_seeds_makes_no_worse_row_win() -> None:
+    """Once the answer fell back on the cheapest of those that are better than ERM, ten points behind the best."""
+    best = [seed.model_copy(update={"throughput": None}) for seed in seeds("augmix", *CLEAR)]  # so the dearest
+    rows = [*ERM, *best, *seeds("gud", 52.0, 53.5, 51.0, 52.3, 51.8)]
+    assert verdict(rows).answer == "Use augmix: it is better than each of the other 2 rows."
+    begun = verdict([*rows, *seeds("mada", 45.0)])
+    assert begun.answer == "Use augmix: it is better than each of the other 2 rows with 5 seeds."
+    assert begun.reasons[-1] == "Not judged, with fewer than 5 seeds: mada (1)."
 
 
 def test_failed_runs_of_a_row_that_is_judged_are_counted() -> None:

@@ -99,7 +99,9 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdi
     short = ", ".join(f"{_name(row)} ({len(values)})" for row, values in rows.items() if row not in able)
     if short:
         reasons.append(f"Not judged, with fewer than {ENOUGH_SEEDS} seeds: {short}.")
-    return Verdict(_answer(able, supported_best(rows), members, reference, lead, better, words), reasons)
+    others = _others(len(able) - 1) + f" with {ENOUGH_SEEDS} seeds" * bool(short)
+    won = f"Use {_name(winner)}: it is better than {others}." if (winner := supported_best(able)) else ""
+    return Verdict(_answer(able, won, members, reference, lead, better, words), reasons)
 
 
 def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
@@ -112,7 +114,7 @@ def _lead(first: str, reference: str, pairs: Sequence[Pair]) -> Pair | None:
 
 def _answer(
     rows: Mapping[str, Seeds],
-    winner: str | None,
+    won: str,
     members: Members,
     reference: str,
     lead: Pair | None,
@@ -125,8 +127,8 @@ def _answer(
         answer = "Undecided: one seed cannot tell the rows apart."
     elif fewest < ENOUGH_SEEDS:
         answer = f"Undecided: {_led(lead)}, but {seeds} seeds are too few for a claim."
-    elif winner is not None:
-        answer = f"Use {_name(winner)}: it is better than {_others(len(rows) - 1)}."
+    elif won:
+        answer = won
     elif reference != "erm":
         answer = f"Undecided: no row is shown to be better than all others, and ERM, the yardstick, {words.absent}."
     elif len(better) == 1:
