@@ -67,13 +67,13 @@ docs/sensitivity.md defines the waves.
     "throughput": """\
 Source images per second over the whole training, set-up and expansion included; relative to ERM of the same seed in
 the same call of benchmark.run, where there was one; steady: median [quartiles] after the warm-up; passes:
-forward-backward passes per source image (a forward counts 1/3, a backward 2/3). All shares are in [0,1]. Augment to
-forward-backward share: of the training time. Two floors, set-up left out: share of bare passes is the rate's share of
-what the same passes alone reach, in batches of the same sizes, on images that are there already; share of matrix rate
-is their arithmetic's share of the measured rate of large matrix products. Where steps were replayed from CUDA graphs,
-shares are those of launched steps at the start of the run. On a GPU that several runs shared (`sharing`: how many at
-a time), relative to ERM, steady and both floors would be those of all of them: –. A floor that was not measured is –
-too.
+forward-backward passes per source image (a forward counts 1/3, a backward 2/3). Shares are in [0,1], but for that of
+bare passes, which are timed after the run and may be slower. Augment to forward-backward share: of the training time.
+Two floors, set-up left out: share of bare passes is the rate's share of what the same passes alone reach, in batches of
+the same sizes, on images that are there already; share of matrix rate is their arithmetic's share of the measured rate
+of large matrix products. Where steps were replayed from CUDA graphs, shares are those of launched steps at the start of
+the run. On a GPU that several runs shared (`sharing`: how many at a time), relative to ERM, steady and both floors
+would be those of all of them: –. A floor that was not measured is – too.
 """,
     "search": """\
 What `--search` tried for each row: trial 0 is the setting as asked for, the others are drawn at random, and all have
@@ -97,6 +97,6 @@ CAPTIONS = {
     "sensitivity": "Error rates in [0,1] under single Fourier waves, mean ± standard deviation over n seeds; low, mid "
     "and high: frequencies of radius up to N/6, up to N/3 and above N/3 cycles per image of N pixels a side",
     "search": "Settings tried for each row: accuracy on source validation in percent, and seconds of training",
-    "throughput": "Source images per second, shares in [0,1], and what else a run costs; relative to ERM: – where the "
+    "throughput": "Source images per second, shares, and what else a run costs; relative to ERM: – where the "
     "same call had no ERM run of the same seed",
 }

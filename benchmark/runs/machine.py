@@ -111,7 +111,8 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     """What two timings must share to stand in one column, and two runs to reach the same bits: device, versions of
     torch and CUDA, threads, and arithmetic."""
     gpu = machine.get("gpu") or {}
-    parts = [name, f"torch {machine['packages']['torch']}", f"{machine['threads']} threads"]
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+    parts = [name, f"torch {machine['packages']['torch']}", threads]
     parts += [name for name in ("deterministic", "launch") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     parts += [value if name == "cpu" else f"{name}={value}" for name, value in machine.get("arithmetic", {}).items()]

@@ -101,7 +101,7 @@ def save(image: Image.Image, path: Path, made_from: str) -> None:
     note = PngInfo()
     note.add_text("records", made_from)
     path.parent.mkdir(exist_ok=True)
-    image.convert("RGB").quantize(256).save(path, pnginfo=note, optimize=True)
+    image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, pnginfo=note, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
 
 

@@ -4,14 +4,17 @@ import csv
 import io
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmark import tables
 from benchmark.core.escaping import from_csv, to_csv
 from benchmark.report import page
 from benchmark.runs.store import Store
-from tests.report.pages import NASTY, runs
+from tests.report import test_source_table
+from tests.report.pages import NASTY, fill, runs
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +180,59 @@ def test_only_tables_scroll_sideways(shown: Any, width: int) -> None:
         button.click()
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     assert shown.locator(".detail .inner").first.bounding_box()["width"] <= width
+
+
+LONG = "sada[early_stop=per_sample,recon_norm=image_max,step_size=0.0314]"
+
+
+def test_a_long_name_leaves_room_for_numbers_on_a_phone(shown: Any) -> None:
+    shown.set_viewport_size({"width": 390, "height": 844})
+    heading = article(shown).locator("section[data-table=accuracy] tbody th").first
+    heading.locator("button").evaluate("(button, name) => { button.lastChild.data = name; }", LONG)
+    assert LONG in heading.inner_text()
+    assert heading.bounding_box()["width"] < 190
+    assert heading.bounding_box()["height"] > 60  # it is wrapped
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_has_the_focus_is_not_under_a_heading_that_stays(shown: Any, width: int) -> None:
+    shown.set_viewport_size({"width": width, "height": 844})
+    shown.get_by_role("button", name="All columns").first.click()
+    table = article(shown).locator("section[data-table=accuracy] table")
+    hidden = table.evaluate(
+        """table => {
+          const first = table.tHead.rows[0].cells[0];
+          table.parentElement.scrollLeft = table.scrollWidth;
+          return [...table.tHead.querySelectorAll("th + th button")].reverse().filter(button => {
+            button.focus();
+            return button.getBoundingClientRect().right <= first.getBoundingClientRect().right;
+          }).map(button => button.textContent);
+        }"""
+    )
+    assert hidden == []
+
+
+def test_the_two_charts_of_several_sources_stand_below_each_other(browser: Any, tmp_path: Path) -> None:
+    tables.write_all(fill(tmp_path, test_source_table.RUNS))
+    for width in (390, 1280):
+        opened = browser.new_page(viewport={"width": width, "height": 900})
+        opened.goto((tmp_path / "index.html").as_uri())
+        first, second = (figure.bounding_box() for figure in opened.locator(".top figure").all())
+        assert second["y"] >= first["y"] + first["height"]
+        lead = opened.locator(".lead").bounding_box()
+        assert (first["x"] > lead["x"] + lead["width"]) == (width == 1280)  # beside it, where there is room
+        opened.close()
+
+
+def test_without_a_script_every_column_is_there_and_no_dead_button(browser: Any, store: Store) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto((store.out / "index.html").as_uri())
+    table = opened.locator("section[data-table=accuracy]").first
+    assert table.get_by_role("columnheader", name="mean (oracle)").is_visible()
+    assert opened.locator(".tools button, .filter, #theme").filter(visible=True).count() == 0
+    assert table.locator("tbody th").first.inner_text().strip() in {"erm", "augmix", "gud", NASTY}
+    context.close()
 
 
 def test_a_picture_opens_at_its_own_size_and_closes(shown: Any) -> None:

@@ -7,13 +7,11 @@ import numpy as np
 
 from benchmark.core.record import Record
 from benchmark.report.people.cells import p_text
+from benchmark.report.people.price import Members, cheapest, price
 from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import seeds_of
 from benchmark.report.tidy.groups import by_row
-from benchmark.report.tidy.rows import throughput_rows
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, LEAST_SEEDS, Pair, Seeds, best, compare, supported_best
-
-Members = Mapping[str, Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Wording:
     """What is said of values in the one source that most comparisons have, and otherwise of those over several."""
 
     over: str = "the shifted domains"
-    nothing: str = "No run of this comparison has reached an accuracy."
+    nothing: str = "No run of this comparison has an accuracy in a shifted domain."
     there: str = "has an accuracy"
     absent: str = "has no accuracy"
     every: str = "every row"
@@ -47,8 +45,8 @@ SOURCES = Wording(
 def verdict(records: Sequence[Record]) -> Verdict:
     """The answer of one group of comparable runs."""
     members = by_row([record for record in records if record.accuracy])
-    rows = seeds_of(members, "mean")
-    return _with_unjudged(judged(rows, members, Wording()), rows, by_row(records), "an accuracy")
+    rows, last = seeds_of(members, "mean"), seeds_of(members, "mean", "last")
+    return _with_unjudged(judged(rows, members, Wording(), last), rows, by_row(records), "an accuracy")
 
 
 def over_sources(campaign: Campaign) -> Verdict:
@@ -61,18 +59,22 @@ def over_sources(campaign: Campaign) -> Verdict:
 
 
 def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Members, without: str) -> Verdict:
-    """The verdict, and last what it says nothing of: failed runs of its rows, and rows without a value, which lack
-    `without`."""
+    """The verdict, and last what it says nothing of: domains without data, failed runs of its rows, and rows without a
+    value, which lack `without`."""
+    tested = [run.accuracy.domains for row in rows for run in every[row] if run.accuracy]
+    untested = [name for name in (tested[0] if tested else ()) if all(name in t and t[name].missing for t in tested)]
     failed = {row: sum(run.status != "done" for run in runs) for row, runs in every.items() if row in rows}
     lost = ", ".join(f"{count} of {len(every[row])} of {_name(row)}" for row, count in failed.items() if count)
     absent = ", ".join(_name(row) for row in every if row not in rows)
-    more = [f"Runs that failed, and are not in these numbers: {lost}."] * bool(lost)
+    more = [f"Without {', '.join(untested)}: data missing."] * bool(untested)
+    more += [f"Runs that failed, and are not in these numbers: {lost}."] * bool(lost)
     more += [f"Not judged, without {without}: {absent}."] * bool(rows and absent)
     return Verdict(found.answer, [*found.reasons, *more])
 
 
-def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdict:
-    """The answer that values by row and seed give. members: the runs of the rows, for what they cost.
+def judged(rows: Mapping[str, Seeds], members: Members, words: Wording, last: Mapping[str, Seeds] = {}) -> Verdict:
+    """The answer that values by row and seed give. members: the runs of the rows, for what they cost. last: the values
+    of the networks of the last step.
 
     A difference counts where the paired t-test finds it after Holm's correction, 5 %, on ENOUGH_SEEDS. Rows with fewer
     are not judged but named, unless that leaves no two, or ERM is one of them: then the answer is that it is undecided,
@@ -84,7 +86,7 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdi
         (first,) = rows
         return Verdict(
             f"Only {_name(first)} {words.there}: there is nothing to compare it with.",
-            [f"It reaches {_mean(rows, first)}."],
+            [f"It reaches {_mean(rows, first)}, the mean over {words.over} (n = {len(rows[first])})."],
         )
     able = {row: values for row, values in rows.items() if len(values) >= ENOUGH_SEEDS}
     if len(able) < 2 or ("erm" in rows and "erm" not in able):
@@ -95,7 +97,9 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording) -> Verdi
     better = [pair.row for pair in pairs if pair.significant and pair.difference.mean > 0]
     lead = _lead(first, reference, pairs)
     evidence = _evidence(rows, first, reference, lead, words)
-    reasons = [evidence, *_worse(pairs, reference), *_deciding(able, lead, words), *_price(members, first, better)]
+    hanging = _hanging([pair.row for pair in pairs if pair.significant], reference, rows, last)
+    reasons = [evidence, *_worse(pairs, reference), *hanging, *_deciding(able, lead, words)]
+    reasons += price(members, first, better)
     short = ", ".join(f"{_name(row)} ({len(values)})" for row, values in rows.items() if row not in able)
     if short:
         reasons.append(f"Not judged, with fewer than {ENOUGH_SEEDS} seeds: {short}.")
@@ -134,7 +138,7 @@ def _answer(
     elif len(better) == 1:
         answer = f"Use {better[0]}: it alone is shown to be better than ERM, though not than every other row."
     elif better:
-        answer = _cheapest(better, rows, members)
+        answer = cheapest(better, rows, members)
     elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
         answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
     else:
@@ -143,23 +147,22 @@ def _answer(
     return answer
 
 
-def _cheapest(better: Sequence[str], rows: Mapping[str, Seeds], members: Members) -> str:
-    """Of several rows that are better than ERM the one with the fewest passes; of equal ones that with the highest
-    mean. Passes that nobody measured are the most."""
-    passes = {row: round(_passes(members[row]), 2) for row in better}
-    level = [row for row in better if passes[row] == min(passes.values())]
-    use = max(level, key=lambda row: (float(np.mean([*rows[row].values()])), row))
-    among = f"those shown to be better than ERM ({', '.join(better)})"
-    if len(level) == 1:
-        return f"Use {use}: it is the cheapest of {among}."
-    return f"Use {use}: of {among} none is shown to be cheaper, and of {', '.join(level)} it has the highest mean."
-
-
 def _worse(pairs: Sequence[Pair], reference: str) -> list[str]:
     """The rows that are shown to be worse than ERM; empty where none is, or ERM is absent."""
     worse = [pair for pair in pairs if pair.significant and pair.difference.mean < 0 and reference == "erm"]
     told = ", ".join(f"{pair.row} by {-pair.difference.mean:.1f} points" for pair in worse)
     return [f"Shown to be worse than ERM: {told}."] if told else []
+
+
+def _hanging(claimed: Sequence[str], reference: str, rows: Mapping[str, Seeds], last: Mapping[str, Seeds]) -> list[str]:
+    """Which of the rows that are shown to differ do so with the networks that the rule selects alone; empty where none
+    does."""
+    if reference not in last:
+        return []
+    pairs = {pair.row: pair for pair in compare({row: last[row] for row in rows if row in last}, reference)}
+    lost = [pair for row in claimed if (pair := pairs.get(row)) and not pair.significant]
+    told = ", ".join(_name(pair.row) + (f" (p {p_text(p)})" if (p := pair.p_holm) is not None else "") for pair in lost)
+    return [f"With the networks of the last step this is not shown of {told}."] if told else []
 
 
 def _others(count: int) -> str:
@@ -225,26 +228,6 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
     else:
         more = f"{lead.more_seeds} more seed{'s' * (lead.more_seeds > 1)}, {stays}"
     return [f"What would decide it: {more}."]
-
-
-def _price(members: Members, first: str, better: Sequence[str]) -> list[str]:
-    """What the best row and those shown to be better than ERM cost, ERM being 1; empty where nothing was timed."""
-    paid = [record for runs in members.values() for record in runs if record.throughput]
-    speed = throughput_rows(paid)
-    found = []
-    for row in dict.fromkeys([first, *better]):
-        runs = [record.run_id for record in members[row]]
-        relative = speed[speed["run_id"].isin(runs)]["relative_to_erm"].dropna()
-        if row != "erm" and len(relative):
-            found.append(
-                f"{row} {_passes(members[row]):.1f} passes per source image and {relative.mean():.2g} of ERM's speed"
-            )
-    return [f"Cost: {'; '.join(found)}."] if found else []
-
-
-def _passes(runs: Sequence[Record]) -> float:
-    paid = [record.throughput.passes_per_image for record in runs if record.throughput]
-    return float(np.mean(paid)) if paid else float("inf")
 
 
 def _name(row: str) -> str:
