@@ -49,6 +49,7 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
 
     Raises StoppedError.
     """
+    machine.find_peak_memory()
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
     status: Status = "done"
     with machine.threads(job.asked.recipe):  # the record is made within: it holds their number

@@ -1,14 +1,16 @@
 """The meter: what a copy, a checkpoint and the warm-up do to what it has counted."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmark.core import timing
+from benchmark.core import peak_memory, timing
 from benchmark.core.peak_memory import PROC, peak_memory_mib, reset_peak_memory
 from benchmark.core.timing import Meter
 from benchmark.networks.classifiers import build
+from benchmark.runs import machine
 from tests import toy
 
 CPU = torch.device("cpu")
@@ -64,6 +66,31 @@ def test_the_peak_of_memory_is_the_most_and_begins_anew() -> None:
     assert 200 < peak_memory_mib(CPU) - before < 400
     reset_peak_memory(CPU)
     assert peak_memory_mib(CPU) - before < 100
+
+
+@pytest.mark.parametrize("lacks", ["clear_refs", "VmHWM", "status", "proc"])
+def test_a_kernel_that_keeps_no_peak_ends_no_run(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in gVisor, or where /proc is read-only."""
+    proc = tmp_path / "proc"
+    monkeypatch.setattr(peak_memory, "PROC", proc)
+    if lacks != "proc":
+        proc.mkdir()
+        if lacks == "clear_refs":
+            (proc / "clear_refs").mkdir()  # which cannot be written to
+        if lacks != "status":
+            (proc / "status").write_text("VmRSS: 9 kB\n" if lacks == "VmHWM" else "VmHWM: 2048 kB\n", encoding="ascii")
+    machine.find_peak_memory()
+    assert not peak_memory.PROC.exists()
+    reset_peak_memory(CPU)
+    assert peak_memory_mib(CPU) > 50
+
+
+def test_a_kernel_that_keeps_a_peak_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("VmHWM: 2048 kB\n", encoding="ascii")
+    monkeypatch.setattr(peak_memory, "PROC", tmp_path)
+    machine.find_peak_memory()
+    assert tmp_path == peak_memory.PROC
+    assert peak_memory_mib(CPU) == 2
 
 
 @pytest.mark.parametrize(
