@@ -39,6 +39,63 @@ def test_common_is_one_recipe_for_all_methods() -> None:
         assert len({recipe_for("common", method, dataset)[0] for method in registry.names("method")}) == 1
 
 
+PHOTOS = Recipe(
+    network="timm:resnet18", weights="timm:resnet18.tv_in1k", optimizer="sgd", lr=0.004, momentum=0.9,
+    schedule="cosine", batch_size=32, steps=2_000, evaluations=10, loader="crop_flip", selection="source-val",
+    sensitivity_images=100,
+)  # fmt: skip
+"""ALT's run on PACS, which is also ABA's and the common one."""
+DIGITS = Recipe(
+    network="digits_convnet", optimizer="adam", lr=1e-4, batch_size=32, steps=10_000, epoch_steps=250, evaluations=40,
+    selection="source-val",
+)  # fmt: skip
+"""RandConv's script; selection by its own views is a flag of it."""
+OFFSET = {"subset": "offset5k", "resize": "lanczos"}
+LEARNED = {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
+FULL: dict[tuple[str, str, str], tuple[Recipe, dict[str, object], dict[str, object]]] = {
+    ("common", "erm", "pacs"): (PHOTOS, {}, {}),
+    ("common", "alt", "pacs"): (PHOTOS, LEARNED, {}),
+    ("common", "aba", "pacs"): (PHOTOS, LEARNED, {}),
+    ("common", "erm", "folder"): (PHOTOS.model_copy(update={"network": "by_size", "weights": "scratch"}), {}, {}),
+    ("strict", "alt", "pacs"): (PHOTOS, LEARNED, {}),
+    ("strict", "aba", "pacs"): (PHOTOS, LEARNED, {}),
+    ("strict", "erm", "digits"): (DIGITS, {}, {"mnist_m": "pickle10k"}),
+    ("strict", "randconv", "digits"): (
+        DIGITS.model_copy(update={"selection": "source-val-views"}), {}, {"mnist_m": "pickle10k"}
+    ),
+    ("strict", "gud", "digits"): (
+        Recipe(
+            network="digits_convnet_tf", optimizer="adam", lr=1e-4, batch_size=32, steps=10_001, evaluations=1,
+            sampler="sequential", selection="last",
+        ), {}, OFFSET,
+    ),
+    ("strict", "mada", "digits"): (
+        Recipe(
+            network="digits_convnet_01", optimizer="adam", lr=1e-4, batch_size=32, steps=10_001, evaluations=10,
+            selection="last",
+        ), {}, OFFSET,
+    ),
+    ("strict", "pro_randconv", "digits"): (
+        Recipe(
+            network="digits_convnet", optimizer="sgd", lr=0.01, momentum=0.9, schedule="cosine", batch_size=64,
+            steps=500 * 156, evaluations=10, selection="source-val",
+        ), {}, {},
+    ),
+    ("strict", "advst", "digits"): (
+        Recipe(
+            network="digits_convnet_01", optimizer="adam", lr=1e-4, schedule="step", step_every=0.5, batch_size=32,
+            steps=88_920, evaluations=50, selection="source-val",
+        ), {}, {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FULL, ids=" ".join)
+def test_recipes_are_what_the_fact_sheets_say(what: tuple[str, str, str]) -> None:
+    recipe, settings, data_settings = recipe_for(*what)
+    assert (recipe, settings, data_settings) == FULL[what]
+
+
 def test_strict_sada_is_the_released_run() -> None:
     recipe, settings, data_settings = recipe_for("strict", "sada", "digits")
     assert (recipe.batch_size, recipe.steps, recipe.evaluations) == (256, 50 * (60_000 // 256), 50)
