@@ -69,6 +69,7 @@ def test_the_constraints_pin_every_package_that_the_project_names_to_a_version_i
     assert all(re.fullmatch(r"==[^*]+", str(each.specifier)) for each in pinned)
     versions = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in pinned}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for text in [*project["dependencies"], *(project["optional-dependencies"][name] for name in ("dev", "docs"))]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["dev"], *extras["docs"]]:
         asked = Requirement(text)
         assert asked.specifier.contains(versions[canonicalize_name(asked.name)]), text
