@@ -50,8 +50,8 @@ DIGITS = Recipe(
     selection="source-val",
 )  # fmt: skip
 """RandConv's script; selection by its own views is a flag of it."""
-OFFSET = {"subset": "offset5k", "resize": "lanczos"}
-LEARNED = {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
+OFFSET: dict[str, object] = {"subset": "offset5k", "resize": "lanczos"}
+LEARNED: dict[str, object] = {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
 FULL: dict[tuple[str, str, str], tuple[Recipe, dict[str, object], dict[str, object]]] = {
     ("common", "erm", "pacs"): (PHOTOS, {}, {}),
     ("common", "alt", "pacs"): (PHOTOS, LEARNED, {}),
