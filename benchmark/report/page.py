@@ -25,7 +25,7 @@ from benchmark.report.people.verdict import Verdict, over_sources, verdict
 from benchmark.report.table_texts import NOTES
 from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, hardware, length
-from benchmark.report.tidy.groups import PLACE, by_group, by_row, distinct, group_of, told_apart
+from benchmark.report.tidy.groups import by_group, by_row, distinct, group_of, told_apart
 from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store
 
@@ -100,11 +100,8 @@ def render(
         for key in order
     ]
     first = {key: next(iter(over[key].rows.values()))[0] if key in over else groups[key][0] for key in order}
-    titles = {
-        title: text
-        for free, kind in ((PLACE, over.keys()), (("source",), groups.keys()))
-        for title, text in distinct({s.key: s.title for s in sections if s.key in kind}, first, free).items()
-    }
+    titles = distinct({s.key: s.title for s in sections if s.key in over}, first)
+    titles |= distinct({s.key: s.title for s in sections if s.key in groups}, first, ("source",))
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     jinja = Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -68,8 +68,8 @@ class RunLog:
 
     def started(self, job: Job) -> None:
         run_id = job.asked.run_id
+        self.before[run_id] = 0.0  # first: the thread that watches asks for it of every run that has begun
         self.going[run_id], self.begun[run_id], self.reached[run_id] = job, self.clock(), (LOADING, 0.0)
-        self.before[run_id] = 0.0
         LOGGER.debug("%s: run %s begins on %s", name(job), run_id, job.asked.device)
 
     def progressed(self, job: Job, doing: str, share: float) -> None:
@@ -111,8 +111,8 @@ class RunLog:
             if seconds is not None:
                 seen.setdefault(self.kinds[run_id], []).append(seconds)
         own = {run_id: (now - start, self.reached[run_id][1] - self.before[run_id]) for run_id, start in begun.items()}
-        training = {run_id for run_id, (_, share) in {**self.reached}.items() if share < 1}
-        paces = {run_id: gone / share for run_id, (gone, share) in own.items() if share >= KNOWN and run_id in training}
+        trains = {run_id: done for run_id, done in own.items() if self.reached[run_id][1] < 1}
+        paces = {run_id: gone / share for run_id, (gone, share) in trains.items() if share >= KNOWN}
         for run_id, whole in paces.items():
             seen.setdefault(self.kinds[run_id], [whole])
         left = 0.0

@@ -1,6 +1,6 @@
 """The answer of one comparison in sentences: which augmentation to use, on what evidence, at what cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from benchmark.core.record import Record
 from benchmark.report.people.cells import p_text
 from benchmark.report.people.price import Members, cheapest, price
 from benchmark.report.tidy.campaigns import Campaign
-from benchmark.report.tidy.comparisons import seeds_of
+from benchmark.report.tidy.comparisons import judged_again, seeds_of
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, LEAST_SEEDS, Pair, Seeds, best, compare, supported_best
 
@@ -154,13 +154,11 @@ def _worse(pairs: Sequence[Pair], reference: str) -> list[str]:
     return [f"Shown to be worse than ERM: {told}."] if told else []
 
 
-def _hanging(claimed: Sequence[str], reference: str, rows: Mapping[str, Seeds], last: Mapping[str, Seeds]) -> list[str]:
+def _hanging(claimed: Sequence[str], reference: str, rows: Iterable[str], last: Mapping[str, Seeds]) -> list[str]:
     """Which of the rows that are shown to differ do so with the networks that the rule selects alone; empty where none
     does."""
-    if reference not in last:
-        return []
-    pairs = {pair.row: pair for pair in compare({row: last[row] for row in rows if row in last}, reference)}
-    lost = [pair for row in claimed if (pair := pairs.get(row)) and not pair.significant]
+    again = judged_again(last, rows, reference)
+    lost = [again[row] for row in claimed if row in again and not again[row].significant]
     told = ", ".join(_name(pair.row) + (f" (p {p_text(p)})" if (p := pair.p_holm) is not None else "") for pair in lost)
     return [f"With the networks of the last step this is not shown of {told}."] if told else []
 

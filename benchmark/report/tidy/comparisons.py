@@ -1,6 +1,6 @@
 """Run records -> tidy tables of comparisons: paired differences, ranks, and accuracy against cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,10 +38,16 @@ def pairs(rows: Mapping[str, Seeds], last: Mapping[str, Seeds]) -> Iterator[tupl
     """The pairs of all families, each with its p (Holm) where the network of the last step is judged instead of
     the one that the headline's rule selects. last: the values of that network."""
     for versus, family in families(rows).items():
-        there = {row: last[row] for row in family if row in last}
-        under_last = {pair.row: pair.p_holm for pair in compare(there, versus)} if versus in there else {}
+        under_last = judged_again(last, family, versus)
         for pair in compare({row: rows[row] for row in family}, versus):
-            yield pair, under_last.get(pair.row)
+            again = under_last.get(pair.row)
+            yield pair, again.p_holm if again else None
+
+
+def judged_again(last: Mapping[str, Seeds], family: Iterable[str], versus: str) -> dict[str, Pair]:
+    """A family by row, judged by the values of the networks of the last step; empty where `versus` has none."""
+    there = {row: last[row] for row in family if row in last}
+    return {pair.row: pair for pair in compare(there, versus)} if versus in there else {}
 
 
 def behind(pair: Pair, values: Mapping[str, Seeds], rows: Mapping[str, Sequence[Record]]) -> list[Record]:
