@@ -55,7 +55,9 @@ def load_plugins(paths: Iterable[Path]) -> None:
                 spec.loader.exec_module(module)
         except UsageError as problem:
             raise UsageError(f"--plugin {given}: {problem}") from problem
-        except (Exception, SystemExit) as problem:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
             raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
         finally:
             _helpers.update(name for name in sys.modules.keys() - before if own_file(name))

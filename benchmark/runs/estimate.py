@@ -23,6 +23,7 @@ from benchmark.runs.counts import Parts, as_erm, counts, frequencies, images_of_
 from benchmark.runs.job import Job
 from benchmark.runs.shared import Facts, data_facts, load_data
 from benchmark.runs.store import Store
+from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training.budget import Budget
 
 CLOSING, FLOOR = 0.2, 1500
@@ -126,9 +127,12 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, tr
     bare = trials.prices(recipe, facts, device)
     work, wanted = work_of(asked, facts), counts(asked, facts)
     try:
-        tried = trials.tried(asked, facts, data, phases=work.attacked > 0)
-        slower = _slower(asked, facts, records, data, trials)
-    except (Exception, SystemExit):  # noqa: BLE001 - whatever a plugin raises: the run itself will say it
+        with as_in_a_new_process():
+            tried = trials.tried(asked, facts, data, phases=work.attacked > 0)
+            slower = _slower(asked, facts, records, data, trials)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever a plugin raises: the run itself will say it
         return by_passes(asked, facts, records, bare)
     per_image = max(tried.per_image, work.per_image or 0.0)
     step = tried.step * per_image / (tried.per_image or per_image)

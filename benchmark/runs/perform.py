@@ -21,6 +21,7 @@ from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
 from benchmark.runs.shared import load_data
+from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training.loop import DivergedError, Report
 from benchmark.training.pipeline import Measured, train_and_measure
 from benchmark.training.progress import Training
@@ -52,10 +53,12 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     machine.find_peak_memory()
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
     status: Status = "done"
-    with machine.threads(job.asked.recipe):  # the record is made within: it holds their number
+    with as_in_a_new_process(), machine.threads(job.asked.recipe):  # the record is made within: it holds their number
         try:
             parts = _train_and_measure(job, folder, read, report, watched, measured)
-        except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
             status = "diverged" if isinstance(problem, DivergedError) else "failed"
             parts = {"error": told(problem, job.asked)}
             measured.files.clear()

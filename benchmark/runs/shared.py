@@ -45,9 +45,9 @@ def blaming(dataset: str) -> Iterator[None]:
     """Raises UsageError for whatever a dataset raises within: it may be somebody's plugin."""
     try:
         yield
-    except (UsageError, OSError):
+    except (UsageError, OSError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as problem:
+    except BaseException as problem:
         LOGGER.debug("dataset %s", dataset, exc_info=True)
         where = f"{registry.source_file('dataset', dataset)}: dataset '{dataset}'"
         if isinstance(problem, MemoryError) or "can't allocate memory" in str(problem):

@@ -1,12 +1,11 @@
 """Settings of torch that hold for a whole process: as in a new one for a while, then as they were."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from benchmark.core.devices import on_gpu
 from benchmark.plugin_files import switches
 
 INHERITED = "none"
@@ -32,9 +31,9 @@ def float32() -> Iterator[None]:
 
 @contextmanager
 def as_in_a_new_process() -> Iterator[None]:
-    """Within, nothing is left of what the caller set of torch's default type, a GPU as default device, inference and
-    gradient modes, autocast, the precision of matrix products and convolutions, and plugin_files.SWITCHES. Afterwards
-    that is back, as are the threads, the global generator and the choice of deterministic algorithms."""
+    """Within, nothing is left of what the caller set of torch's default type and device, inference and gradient modes,
+    autocast, the precision of matrix products and convolutions, and plugin_files.SWITCHES. Afterwards that is back,
+    whatever was set within, as are the threads, the global generator and the choice of deterministic algorithms."""
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as plain:
@@ -45,32 +44,57 @@ def as_in_a_new_process() -> Iterator[None]:
         for place, name, own in switches():
             plain.callback(setattr, place, name, getattr(place, name))
             setattr(place, name, own)
-        plain.enter_context(_on_no_gpu())
+        plain.enter_context(_on_the_cpu())
         plain.enter_context(float32())
         plain.enter_context(torch.inference_mode(mode=False))
         plain.enter_context(torch.enable_grad())
-        for kind in ("cpu", *["cuda"] * torch.cuda.is_available()):
-            # With a cache, an autocast within this one would keep its first copy of a weight until this one ends.
-            plain.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
+        plain.enter_context(_without_autocast())
         yield
 
 
 @contextmanager
-def _on_no_gpu() -> Iterator[None]:
+def _on_the_cpu() -> Iterator[None]:
     """Within, tensors for which no device is named are on the CPU."""
     place = torch.get_default_device()
-    if not on_gpu(place):
-        yield
-        return
     torch.set_default_device(None)
-    if on_gpu(torch.get_default_device()):  # it is the caller's `with torch.device(...)`, which stays
-        with torch.device("cpu"):
+    set_by_a_block = torch.get_default_device() == place  # the caller's `with torch.device(...)`, which stays
+    try:
+        with torch.device("cpu") if set_by_a_block and place.type != "cpu" else nullcontext():
             yield
-        return
+    finally:
+        torch.set_default_device(None if set_by_a_block else place)
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Within, nothing is cast. An autocast that begins within is an outermost one, so it drops its copies of weights
+    when it ends; one that does not end there ends here."""
+    kinds = ("cpu", *["cuda"] * torch.cuda.is_available())
+    before = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
+    cached, depth = torch.is_autocast_cache_enabled(), _to_depth(0)
+    torch.set_autocast_cache_enabled(True)
+    for kind in kinds:
+        torch.set_autocast_enabled(kind, False)
     try:
         yield
     finally:
-        torch.set_default_device(place)
+        _to_depth(depth)
+        torch.set_autocast_cache_enabled(cached)
+        for kind, enabled, dtype in before:
+            torch.set_autocast_dtype(kind, dtype)
+            torch.set_autocast_enabled(kind, enabled)
+
+
+def _to_depth(wanted: int) -> int:
+    """Sets how many autocasts torch takes to be nested, and forgets their copies; returns how many it took before."""
+    torch.autocast_increment_nesting()
+    before = depth = torch.autocast_decrement_nesting()
+    while depth > wanted:
+        depth = torch.autocast_decrement_nesting()
+    while depth < wanted:
+        depth = torch.autocast_increment_nesting()
+    torch.clear_autocast_cache()
+    return int(before)
 
 
 @contextmanager

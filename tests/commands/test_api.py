@@ -392,9 +392,8 @@ def test_no_comparison_is_made_in_a_group_of_processes(tmp_path: Path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-def test_a_default_device_is_the_cpu_within_and_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_device_is_the_cpu_within_and_as_before_afterwards() -> None:
     """torch's meta device instead of a GPU."""
-    monkeypatch.setattr(torch_state, "on_gpu", lambda device: device.type == "meta")
     with torch.device("meta"):
         with as_in_a_new_process():
             assert torch.zeros(1).device.type == "cpu"
@@ -408,6 +407,39 @@ def test_a_default_device_is_the_cpu_within_and_as_before_afterwards(monkeypatch
     finally:
         torch.set_default_device(None)
     assert torch.zeros(1).device.type == "cpu"
+
+
+def test_what_is_set_within_is_gone_afterwards() -> None:
+    with torch.autocast("cpu", torch.float16, cache_enabled=False):
+        with as_in_a_new_process():
+            torch.set_default_dtype(torch.float64)
+            torch.set_grad_enabled(False)
+            torch.set_default_device("meta")
+            torch.autocast("cpu", torch.bfloat16).__enter__()
+            assert torch.is_autocast_cache_enabled()
+        assert (torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()) == (True, False)
+        assert torch.get_autocast_dtype("cpu") == torch.float16
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.float16
+    assert torch.ones(1, requires_grad=True).mul(1).requires_grad
+    assert (torch.ones(1).dtype, torch.ones(1).device.type) == (torch.float32, "cpu")
+
+
+def test_an_autocast_that_never_ends_leaves_no_copy_of_a_weight() -> None:
+    weight = torch.ones(2, 2, requires_grad=True)
+
+    def product() -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.ones(2, 2).mm(weight)[0, 0].item()
+
+    with as_in_a_new_process():
+        torch.autocast("cpu", torch.bfloat16).__enter__()
+        assert product() == 2
+    with torch.no_grad():
+        weight.mul_(3)
+    assert product() == 6
+    with torch.no_grad():
+        weight.mul_(2)
+    assert product() == 12
 
 
 def test_no_comparison_begins_while_another_is_under_way(tmp_path: Path) -> None:

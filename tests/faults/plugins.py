@@ -10,6 +10,7 @@ ODD: dict[str, tuple[str, str, str]] = {
     "raises": ("raise RuntimeError('broken on purpose')", "failed", "broken on purpose"),
     "exits": ("raise SystemExit(0)", "failed", "SystemExit: 0"),
     "exits_via_sys": ("sys.exit('gone')", "failed", "gone"),
+    "cancels": ("import asyncio; raise asyncio.CancelledError('gone')", "failed", "CancelledError: gone"),
     "surrogates": ("raise ValueError('\\ud800 \\x00 <b>')", "failed", "\\ud800"),
     "unprintable": ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})()", "failed", "str() failed"),
     "endless_text": ("raise ValueError('x' * 10**7)", "failed", "xxx"),
@@ -26,6 +27,10 @@ ODD: dict[str, tuple[str, str, str]] = {
     "huge_tensor": ("torch.empty(2**50)", "failed", "memory"),
     "garbage": ("print('\\x00\\x1b[2J\\xff', chr(0x1f600), '[/red]'); print('{}', file=sys.stderr)", "done", ""),
     "writes_its_batch": ("x.zero_(); y.zero_()", "done", ""),
+    "sets_the_type": ("torch.set_default_dtype(torch.float64)", "done", ""),
+    "sets_the_device": ("torch.set_default_device('meta')", "failed", "meta"),
+    "casts_for_ever": ("torch.autocast('cpu', torch.bfloat16).__enter__()", "done", ""),
+    "wants_no_gradients": ("torch.set_grad_enabled(False)", "failed", "grad"),
     "seeds_the_world": ("torch.manual_seed(0); torch.rand(7)", "done", ""),
 }
 WRITES = '''"""Writes into the images that it is given."""

@@ -36,9 +36,14 @@ def test_damage_is_named_or_got_over(tmp_path: Path) -> None:
 
 
 def test_odd_methods_cost_their_own_runs_only(tmp_path: Path) -> None:
-    names = ["exits", "surrogates", "later_nan", "out_of_gpu_memory", "garbage", "writes_data"]
+    names = ["exits", "cancels", "surrogates", "later_nan", "out_of_gpu_memory", "garbage", "writes_data"]
     count = odd_methods(tmp_path, names)
-    assert (count.tried, count.wrong) == (6, [])
+    assert (count.tried, count.wrong) == (7, [])
+
+
+def test_what_a_method_sets_in_torch_is_set_for_its_own_run_only(tmp_path: Path) -> None:
+    count = odd_methods(tmp_path, ["sets_the_type", "sets_the_device", "casts_for_ever", "wants_no_gradients"])
+    assert (count.tried, count.wrong) == (4, [])
 
 
 def test_memory_that_a_run_leaks_is_not_the_next_run_s(tmp_path: Path) -> None:

@@ -114,6 +114,6 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
         loaded, _ = inputs(job)
         with machine.threads(job.asked.recipe):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
-    except Exception as problem:  # noqa: BLE001 - whatever a method raises is this run's result
+    except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
         pipe.send(told(problem, job.asked))
     wait([pipe])  # its end would be taken for a death
