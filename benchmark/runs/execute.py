@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Record
 from benchmark.runs import machine
+from benchmark.runs.begun import MIXED
 from benchmark.runs.engines.distributed import perform_split
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, perform
@@ -67,4 +68,6 @@ def _contradicts(earlier: Record, now: Record) -> bool:
     """Whether two finished runs that should agree do not. A budget in seconds promises nothing."""
     made = [(each.ran.code, machine.comparable(each.ran.machine, each.ran.device_name)) for each in (earlier, now)]
     finished = earlier.status == now.status == "done" and now.asked.budget != "time"
+    if any(warning.startswith(MIXED) for record in (earlier, now) for warning in record.warnings):
+        return False
     return finished and made[0] == made[1] and earlier.accuracy != now.accuracy

@@ -17,6 +17,7 @@ from benchmark.core.outcome import Ran
 from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.record import Asked, Record, Status
 from benchmark.runs import load, machine
+from benchmark.runs.begun import as_it_began, mixed
 from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
@@ -53,7 +54,7 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     machine.find_peak_memory()
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
     status: Status = "done"
-    with as_in_a_new_process(), machine.threads(job.asked.recipe):  # the record is made within: it holds their number
+    with as_in_a_new_process(), as_it_began(job.asked, folder) as kinds:  # and so the record is made: it tells threads
         try:
             parts = _train_and_measure(job, folder, read, report, watched, measured)
         except KeyboardInterrupt:
@@ -63,6 +64,8 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
             parts = {"error": told(problem, job.asked)}
             measured.files.clear()
         run = measured.run
+        if run and run.resumed and (told_mixed := mixed(kinds)):
+            measured.notes.append(told_mixed)
         record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
     if beyond := load.beyond(record.ran.machine):
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")

@@ -18,6 +18,7 @@ from benchmark.core.errors import UsageError, describe
 from benchmark.core.locks import BusyError, held
 from benchmark.core.record import Record
 from benchmark.core.regular_files import is_plain, remove
+from benchmark.runs import begun
 from benchmark.runs.places import Folder, packed, smaller
 from benchmark.runs.records import CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
 from benchmark.training import checkpoints
@@ -82,6 +83,7 @@ class Store(Records):
                 yield folder
             finally:
                 with suppress(OSError):
+                    _forget_what_began(folder)
                     folder.rmdir()  # unless there is a checkpoint in it
 
     def _clear_up(self, run_id: str) -> None:
@@ -101,8 +103,9 @@ class Store(Records):
         elif old.exists() and not os.path.lexists(final) and not os.path.lexists(self.runs / f"{run_id}.zip"):
             old.rename(final)
         for path in folder.iterdir() if folder.exists() else ():
-            if not path.match("checkpoint.pt") and not path.match("pool-*.pt"):
+            if not path.match("checkpoint.pt") and not path.match("pool-*.pt") and path.name != begun.NAME:
                 path.unlink()
+        _forget_what_began(folder)
         with suppress(OSError):
             remove(old)
 
@@ -148,6 +151,7 @@ class Store(Records):
         """Moves a whole run from its work folder to its place."""
         folder, final, old = (self.runs / f"{name}{run_id}" for name in (".partial-", "", ".old-"))
         checkpoints.discard(folder)
+        _forget_what_began(folder)
         sync_folder(folder)
         with suppress(OSError):
             remove(old)
@@ -158,6 +162,12 @@ class Store(Records):
         for before in (old, self.runs / f"{run_id}.zip"):
             with suppress(OSError):
                 remove(before)
+
+
+def _forget_what_began(folder: Path) -> None:
+    """Deletes what is told of a run that has no checkpoint."""
+    if not (folder / checkpoints.NAME).exists():
+        remove(folder / begun.NAME)
 
 
 def _with_sums(files: Mapping[str, bytes]) -> dict[str, bytes]:

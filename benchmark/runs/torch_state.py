@@ -8,6 +8,8 @@ import torch
 
 from benchmark.plugin_files import switches
 
+OWN = torch.device("cpu")
+"""Where a new process makes tensors."""
 INHERITED = "none"
 """A precision that is that of the place above."""
 PRECISIONS: tuple[Any, ...] = (
@@ -55,14 +57,14 @@ def as_in_a_new_process() -> Iterator[None]:
 @contextmanager
 def _on_the_cpu() -> Iterator[None]:
     """Within, tensors for which no device is named are on the CPU."""
-    place = torch.get_default_device()
+    before = torch.get_default_device()
     torch.set_default_device(None)
-    set_by_a_block = torch.get_default_device() == place  # the caller's `with torch.device(...)`, which stays
+    stays = torch.get_default_device() == before  # as the caller's `with torch.device(...)` does
     try:
-        with torch.device("cpu") if set_by_a_block and place.type != "cpu" else nullcontext():
+        with torch.device("cpu") if stays and before != OWN else nullcontext():
             yield
     finally:
-        torch.set_default_device(None if set_by_a_block else place)
+        torch.set_default_device(None if stays else before)
 
 
 @contextmanager

@@ -8,14 +8,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 
 from benchmark import registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
-from benchmark.runs import arithmetic, machine
+from benchmark.runs import arithmetic, begun, machine
 from benchmark.runs import job as jobs
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Inputs, perform, record_of
+from benchmark.runs.store import Store
 from benchmark.training.pipeline import Options
 from benchmark.training.progress import Training
 from tests import handmade, toy
@@ -71,6 +73,55 @@ def test_a_checkpoint_goes_on_with_the_versions_and_switches_that_made_it(
         monkeypatch.setattr(arithmetic, "describe", lambda: there)
     made = perform(replace(job, deterministic=change == "deterministic"), tmp_path, mock.Mock(), inputs).record
     assert (made.status, made.ran.resumed) == ("done", int(change == "processor"))
+    assert [warning.startswith(begun.MIXED) for warning in made.warnings] == [True] * (change == "processor")
+
+
+@pytest.mark.parametrize("then", [1, 3])
+def test_a_run_that_is_taken_up_has_the_threads_that_it_began_with(
+    then: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of them sums in another order, and the record told of the last ones alone."""
+    monkeypatch.setattr(machine, "threads_of", lambda recipe: then)
+    job, before = a_job(tmp_path, checkpoint_seconds=0.0), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    monkeypatch.setattr(machine, "threads_of", lambda recipe: 2)
+    made = perform(job, tmp_path, mock.Mock(), inputs).record
+    assert (made.ran.resumed, made.ran.machine["threads"], made.warnings) == (1, then, [])
+    assert torch.get_num_threads() == before
+    (tmp_path / "checkpoint.pt").unlink()
+    assert perform(job, tmp_path, mock.Mock(), inputs).record.ran.machine["threads"] == 2  # it begins anew
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"threads": 0, "machines": []}', '{"threads": true}', "\xff", "9" * 5000]
+)
+def test_what_is_no_account_of_how_a_run_began_is_passed_over(content: str, tmp_path: Path) -> None:
+    job = a_job(tmp_path, checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    (tmp_path / begun.NAME).write_text(content, encoding="latin-1")
+    made = perform(job, tmp_path, mock.Mock(), inputs).record
+    assert (made.ran.resumed, made.warnings) == (1, [])
+
+
+def test_an_account_of_how_a_run_began_lies_beside_its_checkpoint_alone(tmp_path: Path) -> None:
+    store, ended = Store(tmp_path), "d" * 12
+    store.prepare()
+    with store.working(ended) as folder:
+        (folder / begun.NAME).write_text("{}")
+    assert not folder.exists()
+    with store.working(ended) as folder:
+        (folder / begun.NAME).write_text("{}")
+        (folder / "checkpoint.pt").write_text("{}")
+    with store.working(ended) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == [begun.NAME, "checkpoint.pt"]
+        (folder / "checkpoint.pt").unlink()
+    assert not folder.exists()
+    job = a_job(tmp_path)
+    with store.working(job.asked.run_id) as folder:
+        store.finish(*perform(job, folder, mock.Mock(), inputs))
+    assert not (tmp_path / "runs" / job.asked.run_id / begun.NAME).exists()
 
 
 def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_path: Path) -> None:

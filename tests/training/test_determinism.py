@@ -9,6 +9,7 @@ import torch
 
 from benchmark.core.record import Record
 from benchmark.runs.args import Args
+from benchmark.runs.begun import MIXED
 from benchmark.runs.engines.local import run_jobs
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
@@ -47,14 +48,15 @@ def test_the_record_says_whether_algorithms_were_deterministic(tmp_path: Path) -
     assert plain.accuracy == asked.accuracy
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_a_run_that_did_not_repeat_says_so(tmp_path: Path, same: bool) -> None:
+@pytest.mark.parametrize("kind", ["the same", "other", "of two machines"])
+def test_a_run_that_did_not_repeat_says_so(tmp_path: Path, kind: str) -> None:
     first, store = made(tmp_path), Store(tmp_path)
     assert first.accuracy is not None
-    if not same:
+    if kind != "the same":
         other = first.accuracy.model_copy(update={"n_val": first.accuracy.n_val + 1})
+        mixed = [f"{MIXED}: this; then that"] * (kind == "of two machines")  # which none can repeat
         with store.working(first.run_id):
-            store.finish(first.model_copy(update={"accuracy": other}), store.curve(first))
+            store.finish(first.model_copy(update={"accuracy": other, "warnings": mixed}), store.curve(first))
     again = made(tmp_path, save_weights=True)
     assert again.weights is not None
-    assert any(warning.startswith("not repeatable") for warning in again.warnings) is not same
+    assert any(warning.startswith("not repeatable") for warning in again.warnings) is (kind == "other")

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.devices import on_gpu
-from benchmark.runs import machine
+from benchmark.runs.begun import as_it_began
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, inputs, perform, record_of, told
@@ -112,7 +112,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     try:
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)
-        with machine.threads(job.asked.recipe):  # as the process that performs the run
+        with as_it_began(job.asked, folder):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
         pipe.send(told(problem, job.asked))
