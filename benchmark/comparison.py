@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark import tables
-from benchmark.core import locks
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
@@ -155,11 +154,16 @@ def perform(comparison: Comparison, listener: Listener) -> None:
     tracked = Tracked(listener, comparison.trackers)
     if args.engine == "ray":
         ray.run_jobs(todo, args.jobs or 1, tracked)
-    else:
-        local.run_jobs(todo, todo[0].sharing, tracked, args.timeout)
+        return
+    local.run_jobs(todo, todo[0].sharing, tracked, args.timeout)
+    store = comparison.store
+    left = [job for job in todo if store.read(job.asked.run_id) is None and not store.is_busy(job.asked.run_id)]
+    if left:
+        LOGGER.info("%d runs that another process had begun, and has left, are done here", len(left))
+        local.run_jobs(left, left[0].sharing, tracked, args.timeout)
 
 
 def render(store: Store) -> tuple[list[Record], Path]:
     """Writes tables, figures and page of all records below the store; returns the records and the page's path."""
-    with locks.in_turn(store.runs):  # whoever renders last has seen every run
+    with store.in_turn(LOGGER.info):  # whoever renders last has seen every run
         return tables.write_all(store)

@@ -119,7 +119,7 @@ def compare(run_dir: Path, data_dir: Path | None) -> Iterator[Compared]:
 def _record(run_dir: Path) -> tuple[Record, Weights]:
     record = read_record(Folder(run_dir))
     if record is None:
-        packed = run_dir if run_dir.suffix == ".zip" else run_dir.with_name(f"{run_dir.name}.zip")
+        packed = run_dir if run_dir.suffix == ".zip" else run_dir.parent / f"{run_dir.name}.zip"
         if packed.is_file():
             raise UsageError(f"{packed}: a packed run keeps no network; its record has the command that makes it again")
         raise UsageError(f"{run_dir}: there is no record.json; name the folder of a run, OUT/runs/RUN_ID")

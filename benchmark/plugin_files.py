@@ -14,10 +14,15 @@ from types import ModuleType
 from typing import Any, NoReturn, get_args
 
 from benchmark import contracts
+from benchmark.core import regular_files
 from benchmark.core.errors import UsageError
 
 OURS = {"benchmark", "methods", "datasets"}
 """The packages of this project."""
+GROUPS = ("all", "everything")
+"""What --methods takes for many methods."""
+LIMIT = 2**24
+"""Bytes of a plugin."""
 SWITCHES = {"mkldnn.enabled": True, "cudnn.enabled": True, "cudnn.benchmark": False}
 """In torch.backends: they choose how all methods' numbers are computed. As a new process has them."""
 loaded: dict[Path, ModuleType] = {}
@@ -36,12 +41,14 @@ def load_plugins(paths: Iterable[Path]) -> None:
         sys.modules.pop(helper, None)
     _helpers.clear()
     for path, given in {Path(path).resolve(): path for path in paths}.items():
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise UsageError(f"--plugin {given}: no such file")
+        if path.stem in GROUPS:
+            raise UsageError(f"--plugin {given}: --methods {path.stem} means many methods; give the file another name")
         try:
-            content = path.read_bytes()
-        except OSError as problem:
-            raise UsageError(f"--plugin {given}: cannot be read ({problem.strerror})") from problem
+            content = regular_files.content(path, LIMIT)
+        except (OSError, ValueError) as problem:
+            raise UsageError(f"--plugin {given}: cannot be read ({getattr(problem, 'strerror', problem)})") from problem
         name = _module_name(path, content)
         loader = _AsItIs(name, str(path)) if path.suffix == ".py" else None
         spec = importlib.util.spec_from_file_location(name, path, loader=loader)

@@ -7,14 +7,15 @@ leads from a run to its cells and from a cell to its runs. `check` and `stale` r
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from benchmark import flags, registry
 from benchmark.core import locks
-from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
@@ -28,7 +29,7 @@ from benchmark.runs.ending import explained, leave
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
 from benchmark.runs.records import TRIED
-from benchmark.runs.store import Store
+from benchmark.runs.store import Store, write_whole
 
 
 def write_all(store: Store) -> tuple[list[Record], Path]:
@@ -67,7 +68,7 @@ def write(store: Store, records: Sequence[Record]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = render(records, maps, store.trials())
     for name, content in files.items():
-        write_atomically(folder / name, content)
+        write_whole(folder / name, content)
     for name in _left_over(folder, files):
         (folder / name).unlink()
 
@@ -159,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             or "tables agree with the run records"
         )
         return 1 if wrong else 0
-    with locks.in_turn(store.runs):
+    with store.in_turn(partial(print, file=sys.stderr)):
         if args.pack:
             print(f"{pack(store)} runs packed, trials of searches included, each into one file")
         records, shown = write_all(store)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmark.core.durable import write_atomically
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.report import facts
@@ -27,7 +26,7 @@ from benchmark.report.tidy.campaigns import Campaign, campaigns
 from benchmark.report.tidy.comparisons import best_of, hardware, length
 from benchmark.report.tidy.groups import by_group, by_row, distinct, group_of, told_apart
 from benchmark.report.tidy.rows import Maps
-from benchmark.runs.store import Store
+from benchmark.runs.store import Store, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 ORDER = (
@@ -68,7 +67,7 @@ def write(store: Store, records: Sequence[Record]) -> Path:
     path = store.out / "index.html"
     links = {record.run_id: f"runs/{store.place(record.run_id).link}" for record in records}
     text = render(records, store.maps(records), store.curves(records), pictures, store.trials(), links)
-    write_atomically(path, text.encode())
+    write_whole(path, text.encode())
     return path
 
 

@@ -68,8 +68,10 @@ class RunLog:
 
     def started(self, job: Job) -> None:
         run_id = job.asked.run_id
-        self.before[run_id] = 0.0  # first: the thread that watches asks for it of every run that has begun
-        self.going[run_id], self.begun[run_id], self.reached[run_id] = job, self.clock(), (LOADING, 0.0)
+        # In this order: the thread that watches takes a run that goes on to have begun, and to have reached something.
+        self.before[run_id], self.reached[run_id] = 0.0, (LOADING, 0.0)
+        self.begun[run_id] = self.clock()
+        self.going[run_id] = job
         LOGGER.debug("%s: run %s begins on %s", name(job), run_id, job.asked.device)
 
     def progressed(self, job: Job, doing: str, share: float) -> None:

@@ -45,9 +45,10 @@ def arguments(
     fields of texts that may hold paths. default: what flags that are not given hold, where not the kind's own. Ends
     the process with code 2 and one message where the words do not fit; raises UsageError where a value does not.
     """
-    words, shape = joined(sys.argv[1:] if argv is None else argv, _lists(kind)), boxed(kind)
+    words, shape = joined(sys.argv[1:] if argv is None else argv, _typed(kind, tuple)), boxed(kind)
     about = {} if default is None else {"default": _into(shape, default)}
     check_shell(words)
+    _require_paths(words, _typed(kind, Path))
     read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
     parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
     values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
@@ -131,7 +132,11 @@ def in_range(flag: str, value: float | None, least: float, most: float = MOST) -
     """Raises UsageError for a number outside of least..most, or none at all; None is a flag that was not given."""
     if value is not None and not least <= value <= most:
         wanted = f"{least:g} or more" if value < least and most >= MOST else f"{least:g} to {most}"
-        raise UsageError(f"{flag} {value}: must be {wanted}")
+        try:
+            shown = str(value)
+        except ValueError:  # Python writes no number out that is so long
+            shown = "of thousands of digits"
+        raise UsageError(f"{flag} {shown}: must be {wanted}")
 
 
 def quoted(word: str) -> str:
@@ -158,16 +163,25 @@ def expanded(text: str) -> str:
     return f"{start}{home(Path(tilde + rest))}" if tilde else text
 
 
-def _lists(kind: Any) -> set[str]:
-    """The flags of a dataclass, or of the subcommands of a union, that take any number of values."""
+def _typed(kind: Any, wanted: type[Any]) -> set[str]:
+    """The flags of a dataclass, or of the subcommands of a union, that take a value of this type, or several; of
+    `tuple`, those that take any number of values."""
     members: Iterable[Any] = [kind] if is_dataclass(kind) else get_args(kind)
     plain = [get_args(member)[0] if get_origin(member) is Annotated else member for member in members]
     return {
         f"--{name.replace('_', '-')}"
         for member in plain
         for name, hint in get_type_hints(member).items()
-        if get_origin(hint) is tuple
+        if wanted in (hint, get_origin(hint), *get_args(hint))
     }
+
+
+def _require_paths(words: Sequence[str], flags: Collection[str]) -> None:
+    """Raises UsageError for an empty path, as from a variable that is not set: it would be the working folder."""
+    for word, after in pairwise([*words, "-"]):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") in flags and not (value if equals else after):
+            raise UsageError(f"{flag}: its path is empty")
 
 
 def _checked(name: str, value: Any, paths: Collection[str]) -> Any:

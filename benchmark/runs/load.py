@@ -1,17 +1,20 @@
-"""How busy the machine was while a run went on: a speed from a machine that others used says little.
+"""How busy the machine was while a run went on: a speed from a machine that others used says little, and one of a
+process that was stopped (SIGSTOP, a debugger, a paused container) says nothing.
 
 An empty text means that the machine had cores enough.
 """
 
 import os
 from collections.abc import Callable, Mapping
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 EVERY = 5.0
 """Seconds between two looks."""
 SLACK = 1.25
 """How far beyond its cores a machine may be: what the system does by itself is no neighbour."""
+STILL, IDLE = 10.0, 0.01
+"""Seconds between two looks, and the share of them that the process computed, from and up to which it stood still."""
 WARNING = "the machine was loaded"
 """How the warning begins."""
 
@@ -25,17 +28,31 @@ def average() -> float:
 
 
 class Load:
-    """The load from the start of a run to its end."""
+    """The load from the start of a run to its end. still: seconds in which the process did nothing, from the first look
+    on: a run that waits for its data has not begun."""
 
-    def __init__(self, read: Callable[[], float] = average, clock: Callable[[], float] = monotonic):
-        self.read, self.clock = read, clock
+    def __init__(
+        self,
+        read: Callable[[], float] = average,
+        clock: Callable[[], float] = monotonic,
+        computed: Callable[[], float] = process_time,
+    ):
+        self.read, self.clock, self.computed = read, clock, computed
         self.seen = [read()]
         self.last = clock()
+        self.looked: tuple[float, float] | None = None
+        """When the last look was, and how long the process had computed by then."""
+        self.still = 0.0
 
     def look(self) -> None:
-        """Reads the load, if the last look is some seconds ago."""
-        if self.clock() - self.last >= EVERY:
-            self.last = self.clock()
+        """Reads the load, if it was read some seconds ago, and whether the process stood still since the last look."""
+        now, computed = self.clock(), self.computed()
+        if self.looked is not None:
+            gone, done = now - self.looked[0], computed - self.looked[1]
+            self.still += gone if gone >= STILL and done <= IDLE * gone else 0.0
+        self.looked = now, computed
+        if now - self.last >= EVERY:
+            self.last = now
             self.seen.append(self.read())
 
     def ended(self) -> dict[str, float]:

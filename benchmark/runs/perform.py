@@ -13,11 +13,12 @@ import torch
 from benchmark import data, registry
 from benchmark.core.devices import whole
 from benchmark.core.errors import UsageError
+from benchmark.core.escaping import plain
 from benchmark.core.outcome import Ran
 from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.record import Asked, Record, Status
 from benchmark.runs import load, machine
-from benchmark.runs.begun import as_it_began, mixed
+from benchmark.runs.begun import as_it_began
 from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
@@ -54,7 +55,7 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     machine.find_peak_memory()
     clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
     status: Status = "done"
-    with as_in_a_new_process(), as_it_began(job.asked, folder) as kinds:  # and so the record is made: it tells threads
+    with as_in_a_new_process(), as_it_began(job.asked, folder) as mixed:  # and so the record is made: it tells threads
         try:
             parts = _train_and_measure(job, folder, read, report, watched, measured)
         except KeyboardInterrupt:
@@ -64,11 +65,15 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
             parts = {"error": told(problem, job.asked)}
             measured.files.clear()
         run = measured.run
-        if run and run.resumed and (told_mixed := mixed(kinds)):
-            measured.notes.append(told_mixed)
-        record = record_of(job, status, run, monotonic() - clock, watched.ended(), warnings=measured.warnings, **parts)
+        if run and run.resumed and mixed:
+            measured.notes.append(mixed)
+        record = record_of(
+            job, status, run, monotonic() - clock, watched.ended(), warnings=[*map(plain, measured.warnings)], **parts
+        )
     if beyond := load.beyond(record.ran.machine):
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
+    if watched.still:
+        record.warnings.append(f"its process stood still for {watched.still:.0f} seconds; speeds are too low")
     if told_over := over_budget(record):
         record.warnings.append(told_over)
     if record.weights is not None:
@@ -82,7 +87,7 @@ def _train_and_measure(
     """The parts of the record of a run that ends well; raises what ends it otherwise."""
     asked = job.asked
     method = registry.make("method", asked.method, asked.settings)
-    operations = tuple(str(name) for name in method.operations())
+    operations = tuple(plain(str(name)) for name in method.operations())
     loaded, classes = read(job)
     if loaded.fingerprint != asked.fingerprint:
         raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
@@ -125,12 +130,13 @@ def over_budget(record: Record) -> str:
     asked, cost = record.asked, record.throughput
     if asked.budget == "steps" or cost is None:
         return ""
+    phases = " (a phase that begins is ended)" if cost.shares["expand"] else ""
     if asked.seconds is not None:
         spent, given, unit = cost.setup_seconds + cost.train_seconds, asked.seconds, "seconds"
     else:
         spent, given, unit = record.steps * cost.passes_per_image, float(asked.recipe.steps), "passes"
     over = spent / given
-    return f"it took {over:.1f} times the {unit} of its budget: a phase that begins is ended" if over > 1.1 else ""
+    return f"it took {over:.1f} times the {unit} of its budget{phases}" if over > 1.1 else ""
 
 
 def record_of(

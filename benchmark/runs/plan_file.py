@@ -17,6 +17,7 @@ from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError, describe
 from benchmark.core.regular_files import content
 from benchmark.runs.args import Args
+from benchmark.runs.command_line import MOST_SEED
 from benchmark.runs.job import Job
 from benchmark.runs.keywords import checked
 from benchmark.runs.plan import expand_all
@@ -53,11 +54,13 @@ def read(path: Path) -> dict[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        found = tomllib.loads(content(path, LIMIT).decode())
+        found = tomllib.loads(content(path, LIMIT).decode("utf-8-sig"))
     except OSError as problem:
         raise UsageError(f"--plan {path}: {problem.strerror or problem}") from problem
     except ValueError as problem:
         raise UsageError(f"{path}: not TOML: {problem}") from problem
+    except RecursionError as problem:
+        raise UsageError(f"{path}: no plan: its values lie too deep in each other") from problem
     ids = found.get(RUN_IDS, [])
     if not isinstance(ids, list) or not all(
         isinstance(each, str) and re.fullmatch("[0-9a-f]{12}", each) for each in ids
@@ -151,6 +154,8 @@ def toml(value: Any) -> str:
     """A value of a plan as TOML spells it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) > MOST_SEED:
+        return hex(value)  # Python writes no thousands of digits
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):

@@ -98,7 +98,7 @@ class Records:
     def ids(self) -> list[str]:
         """The ids of all finished runs, sorted; also of what bears a run's name and is none, which reading it says."""
         folders, packed = set[str](), set[str]()
-        for path in self.runs.glob("*"):
+        for path in self._there():
             if path.suffix.lower() == ".zip":
                 if RUN_ID.match(path.name):
                     packed.add(path.stem if path.suffix == ".zip" else path.name)
@@ -107,6 +107,15 @@ class Records:
             ):  # what systems leave about is none
                 folders.add(path.name)
         return sorted(folders | packed)
+
+    def _there(self) -> list[Path]:
+        """What is in the folder of runs; nothing where there is none. Raises UsageError where it may not be read."""
+        try:
+            return [self.runs / name for name in os.listdir(self.runs)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as problem:
+            raise UsageError(f"{self.runs}: {problem.strerror or problem}") from problem
 
     def read_all(self) -> list[Record]:
         """All finished runs, ordered by run id."""

@@ -8,14 +8,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.durable import sync_folder, write_atomically
 from benchmark.core.errors import UsageError, describe
-from benchmark.core.locks import BusyError, held
+from benchmark.core.locks import BusyError, held, in_turn
 from benchmark.core.record import Record
 from benchmark.core.regular_files import is_plain, remove
 from benchmark.runs import begun
@@ -42,9 +43,18 @@ def _is_held(lock: Path) -> bool:
 def prove_writable(folder: Path) -> None:
     """Makes a folder, and writes a file there and deletes it, before any work is done. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".probe-{os.getpid()}"
-    write_atomically(probe, b"x")
-    probe.unlink()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+        probe.write(b"x")
+        probe.flush()
+        os.fsync(probe.fileno())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a whole file, or none. Raises OSError that names the file, as a full disk's own does not."""
+    try:
+        write_atomically(path, content)
+    except OSError as problem:
+        raise type(problem)(problem.errno, problem.strerror, problem.filename or str(path)) from problem
 
 
 class Store(Records):
@@ -54,8 +64,15 @@ class Store(Records):
         """Makes the folder, proves that it can be written, before any work is done, and clears up after processes that
         were killed: a run that was whole is put into its place, a checkpoint is kept, and nothing else.
 
-        Raises UsageError where the folder cannot be made or written.
+        Raises UsageError where the folder cannot be made or written, or holds files of others that would be replaced.
         """
+        if not os.path.lexists(self.runs):
+            theirs = [name for name in ("index.html", "tables", "figures") if os.path.lexists(self.out / name)]
+            if theirs:
+                raise UsageError(
+                    f"--out {self.out}: it has no runs, but {' and '.join(theirs)}, which would be replaced; choose "
+                    "another folder, or delete them"
+                )
         try:
             prove_writable(self.runs)
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
@@ -68,6 +85,18 @@ class Store(Records):
             raise UsageError(
                 f"--out {self.out}: cannot write there ({describe(problem)}); choose another folder"
             ) from problem
+
+    def is_busy(self, run_id: str) -> bool:
+        """Whether another process does this run right now."""
+        return _is_held(self.runs / f".lock-{run_id}")
+
+    @contextmanager
+    def in_turn(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Within, no other process is at the tables of these runs. tell: hears of it where one has to be waited for."""
+        if _is_held(self.runs):
+            tell(f"{self.out}: another command writes the tables there; waiting for it to end")
+        with in_turn(self.runs):
+            yield
 
     def _hidden(self, kind: str) -> Iterable[Path]:
         return self.runs.glob(f".{kind}-[0-9A-Za-z]*")  # `.old-` and `.old-..` are no run's
@@ -120,7 +149,7 @@ class Store(Records):
         told = record.model_dump_json(indent=1) + "\n"
         files = {**files, CURVE: points.encode(), RECORD: told.encode()}
         for name, written in _with_sums(files).items():  # the record last: with it the run is whole
-            write_atomically(folder / name, written)
+            write_whole(folder / name, written)
         self._place(record.run_id)
 
     def pack(self, run_id: str) -> bool:
@@ -138,7 +167,7 @@ class Store(Records):
             files = {name: self._content(place, name) for name in FILES if place.has(name)}
             if VIEWS in files:
                 files[VIEWS] = smaller(files[VIEWS])
-            write_atomically(self.runs / f"{run_id}.zip", packed(_with_sums(files)))
+            write_whole(self.runs / f"{run_id}.zip", packed(_with_sums(files)))
             sync_folder(self.runs)
             old = self.runs / f".old-{run_id}"
             with suppress(OSError):

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 
 from benchmark import run, tables
+from benchmark.core.record import Record
 from benchmark.networks.classifiers import NETWORKS
 from benchmark.report import listing
+from benchmark.report.run_log import RunLog
 from benchmark.runs.args import Args
+from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.store import Store
 from tests.faults.harness import light, plugin, results, split, start, words
@@ -310,3 +313,28 @@ def test_other_processes_run_is_left_to_it(tmp_path: Path, capsys: pytest.Captur
         assert call(tmp_path / "second", *words) == 1
         assert "left to the process that is running it now" in capsys.readouterr().out
     assert store.read_all() == []
+
+
+def test_a_run_that_another_process_had_begun_and_left_is_done_after_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process dies while this one does its second run."""
+    assert call(tmp_path / "first", "--methods", "erm", "augmix") == 0
+    whole = {record.asked.method: record for record in Store(tmp_path / "first").read_all()}
+    store = Store(tmp_path / "second")
+    store.prepare()
+    others = contextlib.ExitStack()
+    others.enter_context(store.working(whole["erm"].run_id))
+
+    def ends(self: RunLog, job: Job, record: Record | None) -> None:
+        if job.asked.method == "augmix":
+            others.close()
+        told(self, job, record)
+
+    told = RunLog.ended
+    monkeypatch.setattr(RunLog, "ended", ends)
+    assert call(tmp_path / "second", "--methods", "erm", "augmix") == 0
+    assert "1 runs that another process had begun, and has left, are done here" in capsys.readouterr().out
+    assert {record.asked.method: record.accuracy for record in store.read_all()} == {
+        method: record.accuracy for method, record in whole.items()
+    }

@@ -1,6 +1,7 @@
 """Kept networks: they change no number, load as what they are, and reproduce their record."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,13 @@ def test_a_network_is_the_same_whatever_the_caller_has_set(kept: Path) -> None:
 def piped_weights(folder: Path) -> None:
     (folder / "weights.safetensors").unlink()
     os.mkfifo(folder / "weights.safetensors")
+
+
+@pytest.mark.parametrize("where", [".", "/"])
+def test_a_folder_that_is_no_run_is_named(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=rf"{re.escape(where)}: there is no record\.json; name the folder of a run"):
+        export.load_model(Path(where))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ ODD: dict[str, tuple[str, str, str]] = {
     "out_of_gpu_memory": ("raise torch.OutOfMemoryError('CUDA out of memory')", "failed", "try --batch-size 16"),
     "memory_error": ("raise MemoryError", "failed", "MemoryError"),
     "huge_tensor": ("torch.empty(2**50)", "failed", "memory"),
+    "warns_in_halves": ("type(self).views = lambda *given: {}['\\ud800']", "done", ""),
     "garbage": ("print('\\x00\\x1b[2J\\xff', chr(0x1f600), '[/red]'); print('{}', file=sys.stderr)", "done", ""),
     "writes_its_batch": ("x.zero_(); y.zero_()", "done", ""),
     "sets_the_type": ("torch.set_default_dtype(torch.float64)", "done", ""),

@@ -18,6 +18,23 @@ from benchmark.data import __main__ as data_cli
 from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments, joined, quoted
 from benchmark.runs.plan import plan
+from tests.faults.harness import call
+
+
+def said(words: list[str]) -> str:
+    """How a call of benchmark.run is refused."""
+    ended = call(words)
+    assert ended.wrong(2) == ""
+    return ended.err
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--data_dir", "", "--dry-run"], ["--plan", ""]])
+def test_an_empty_path_is_no_working_folder(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    assert said(words) == f"error: {words[0].rstrip('=')}: its path is empty\n"
+    assert not list(tmp_path.iterdir())
+
 
 LISTS = {"--methods", "--seeds", "--data-dirs"}
 

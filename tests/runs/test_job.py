@@ -1,5 +1,6 @@
 """What a job tells its training, and what its record says of it."""
 
+import hashlib
 import importlib
 import sys
 from dataclasses import fields, replace
@@ -31,6 +32,10 @@ def a_job(out: Path, method: str = "erm", **changes: Any) -> Job:
 
 def inputs(job: Job) -> Inputs:
     return toy.loaded(), ("a", "b", "c", "d")
+
+
+def is_mixed(record: Record) -> bool:
+    return any(warning.startswith(begun.MIXED) for warning in record.warnings)
 
 
 def test_all_that_is_asked_of_a_job_reaches_its_training(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_a_checkpoint_goes_on_with_the_versions_and_switches_that_made_it(
         monkeypatch.setattr(arithmetic, "describe", lambda: there)
     made = perform(replace(job, deterministic=change == "deterministic"), tmp_path, mock.Mock(), inputs).record
     assert (made.status, made.ran.resumed) == ("done", int(change == "processor"))
-    assert [warning.startswith(begun.MIXED) for warning in made.warnings] == [True] * (change == "processor")
+    assert is_mixed(made) is (change == "processor")
 
 
 @pytest.mark.parametrize("then", [1, 3])
@@ -87,22 +92,31 @@ def test_a_run_that_is_taken_up_has_the_threads_that_it_began_with(
         perform(job, tmp_path, leave, inputs)
     monkeypatch.setattr(machine, "threads_of", lambda recipe: 2)
     made = perform(job, tmp_path, mock.Mock(), inputs).record
-    assert (made.ran.resumed, made.ran.machine["threads"], made.warnings) == (1, then, [])
+    assert (made.ran.resumed, made.ran.machine["threads"], is_mixed(made)) == (1, then, False)
     assert torch.get_num_threads() == before
     (tmp_path / "checkpoint.pt").unlink()
     assert perform(job, tmp_path, mock.Mock(), inputs).record.ran.machine["threads"] == 2  # it begins anew
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"threads": 0, "machines": []}', '{"threads": true}', "\xff", "9" * 5000]
+    "line",
+    [b"", b"[]", b'{"threads": 0, "machines": []}', b'{"threads": 1, "machines": 1}', b"\xff", b"9" * 5000, None],
 )
-def test_what_is_no_account_of_how_a_run_began_is_passed_over(content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_is_no_account_of_how_a_run_began_is_said_to_be_none(
+    line: bytes | None, sealed: bool, tmp_path: Path
+) -> None:
     job = a_job(tmp_path, checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
         perform(job, tmp_path, leave, inputs)
-    (tmp_path / begun.NAME).write_text(content, encoding="latin-1")
+    path = tmp_path / begun.NAME
+    if line is None:
+        path.unlink()
+    else:
+        path.write_bytes(line + (b"\n" + hashlib.sha256(line).hexdigest().encode()) * sealed)
     made = perform(job, tmp_path, mock.Mock(), inputs).record
-    assert (made.ran.resumed, made.warnings) == (1, [])
+    assert (made.ran.resumed, made.ran.machine["threads"]) == (1, 1)
+    assert f"{begun.MIXED}: begun.json, which says what it began on, is missing or damaged" in made.warnings
 
 
 def test_an_account_of_how_a_run_began_lies_beside_its_checkpoint_alone(tmp_path: Path) -> None:

@@ -17,6 +17,23 @@ def test_the_load_is_looked_at_every_few_seconds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gone", "computed", "still"),
+    [(600.0, 0.0, 600.0), (10.0, 0.09, 10.0), (10.0, 0.2, 0.0), (9.9, 0.0, 0.0), (600.0, 599.0, 0.0)],
+)
+def test_a_process_that_was_stopped_stood_still(gone: float, computed: float, still: float) -> None:
+    """As SIGSTOP and a paused container do it; what comes before the first look is no part of the training."""
+    clock, spent = Clock(), Clock()
+    watched = load.Load(lambda: 1.0, clock, spent)
+    clock.now = 1000.0
+    watched.look()
+    clock.now, spent.now = 1001.0, 1.0
+    watched.look()
+    clock.now, spent.now = 1001.0 + gone, 1.0 + computed
+    watched.look()
+    assert watched.still == still
+
+
+@pytest.mark.parametrize(
     ("mean", "own", "says"),
     [
         (3.9, {}, "3.9 runnable processes on 2 cores"),

@@ -17,7 +17,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.plan import plan
 from benchmark.runs.records import Records
 from tests.conftest import ROOT
-from tests.faults.harness import light, plugin
+from tests.faults.harness import call, light, plugin
 
 EXAMPLE = ROOT / "docs" / "plans" / "minidigits.toml"
 PLANS = sorted((ROOT / "docs" / "plans").glob("*.toml"))
@@ -41,6 +41,29 @@ def test_toml_reads_back_what_is_written(value: Any) -> None:
     found = tomllib.loads(f"key = {plan_file.toml(value)}")["key"]
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("methods = " + "[" * 5000 + "]" * 5000, "no plan: its values lie too deep in each other"),
+        ("methods = " + "{a=" * 3000 + "1" + "}" * 3000, "no plan: its values lie too deep in each other"),
+        ("steps = 0x" + "f" * 100_000, "steps of thousands of digits: must be 1 to 2147483647"),
+    ],
+)
+def test_values_that_no_person_writes_are_refused_in_a_sentence(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(content)
+    ended = call(["--plan", str(path), "--dry-run", "--device", "cpu"])
+    assert ended.wrong(2) == ""
+    assert says in ended.err
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_a_plan(tmp_path: Path) -> None:
+    """Some editors begin a file with one."""
+    path = tmp_path / "plan.toml"
+    path.write_text('methods = "erm"\n', encoding="utf-8-sig")
+    assert plan_file.read(path) == {"methods": ("erm",)}
 
 
 def planned(path: Path, data_dir: Path | None = None) -> list[str]:

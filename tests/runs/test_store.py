@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,7 +18,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Asked, canonical_json
 from benchmark.runs import places
-from benchmark.runs.store import Store
+from benchmark.runs.store import Store, write_whole
 from benchmark.training.artifacts import npy_bytes
 from benchmark.training.checkpoints import save_checkpoint
 from tests import toy
@@ -40,6 +41,62 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert (store.runs / run_id / "curve.jsonl").read_text() == '{"step": 1, "val": 50.0}\n'
     checked = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=store.runs / run_id, check=False)
     assert checked.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["index.html", "tables", "figures"])
+def test_a_folder_with_what_others_made_is_no_place_for_results(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"--out .*: it has no runs, but {name}, which would be replaced"):
+        Store(tmp_path).prepare()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / "runs").mkdir()
+    Store(tmp_path).prepare()
+
+
+def test_runs_that_may_not_be_read_are_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Store(tmp_path).ids() == []  # there are none
+    monkeypatch.setattr(os, "listdir", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(UsageError, match=r"runs: Permission denied"):
+        Store(tmp_path).ids()
+
+
+def test_two_containers_may_prove_at_once_that_a_folder_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both count their processes from 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    synced: list[int] = []
+
+    def sync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == 1:
+            Store(tmp_path).prepare()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    Store(tmp_path).prepare()
+    assert len(synced) == 2
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_file_that_finds_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device") as problem:
+        write_whole(tmp_path / "record.json", b"x")
+    assert problem.value.filename == str(tmp_path / "record.json")
+
+
+def test_who_waits_for_the_tables_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path)
+    store.prepare()
+    with store.in_turn(told.append):
+        waiting = threading.Thread(target=lambda: store.in_turn(told.append).__enter__(), daemon=True)
+        waiting.start()
+        while not told:
+            waiting.join(0.01)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert told == [f"{tmp_path}: another command writes the tables there; waiting for it to end"]
 
 
 def test_a_second_record_of_a_run_replaces_the_first(tmp_path: Path) -> None:

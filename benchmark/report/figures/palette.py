@@ -12,8 +12,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from benchmark.core.durable import write_atomically
 from benchmark.core.rng import key
+from benchmark.runs.store import write_whole
 
 WIDTH = 3.4
 """Inches: the column of a two-column paper. Type of 7 points stays readable there."""
@@ -118,7 +118,7 @@ def save(figure: Figure, path: Path) -> Path:
     for kind, about in ABOUT.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=about)
-        write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+        write_whole(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
         lay_out_no_more(figure)
     return path.with_name(f"{path.name}.png")
 
