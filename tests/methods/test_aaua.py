@@ -2,9 +2,11 @@
 
 import importlib
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -294,6 +296,19 @@ def test_both_images_of_dropout_have_a_mask_of_their_own(net: nn.Module) -> None
     x, y = batch()
     _, second, third = aaua.Method(loss="paper", steps=1).views(net, x, y, Rng(0), {})
     assert ((second - third).abs().amax(dim=(1, 2, 3)) > 0.01).all()
+
+
+def test_dropout_draws_for_every_amplitude(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each image, channel and frequency; one mask for all channels would drop colours together."""
+    drop, (x, y) = Mock(return_value=[]), batch()
+    monkeypatch.setattr(aaua, "drop_amplitudes", drop)
+    aaua.Method(loss="paper", steps=1).views(net, x, y, Rng(0), {})
+    p = drop.call_args.args[3]
+    assert p.shape == (2, *x.shape)
+    assert p.unique().numel() > 0.99 * p.numel()
+    assert stats.kstest(p.flatten().numpy(), stats.uniform.cdf).pvalue > 1e-4
+    flat = p.transpose(1, 2).reshape(6, -1)  # two images of three channels
+    assert (torch.corrcoef(flat) - torch.eye(6)).abs().max() < 5 / flat.shape[1] ** 0.5
 
 
 def test_it_learns_by_the_released_loss_alone() -> None:

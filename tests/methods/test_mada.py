@@ -210,6 +210,34 @@ def test_pool_batches_come_in_full_shuffled_rounds() -> None:
     assert not torch.equal(rounds[0], rounds[1])
 
 
+def test_the_autoencoder_its_discriminator_and_their_optimisers_are_the_released_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On 32x32 images: 3072-400-20 and back, 20-128-1, and Adam at 0.001 for each."""
+    given: list[Any] = []
+    monkeypatch.setattr(wae, "update", lambda *arguments: given.append(arguments))
+    wae.train(toy_images(32), mada.Method(), torch.Generator().manual_seed(0))
+    assert len(given) == 20  # an epoch is one batch here
+    (autoencoder, critic), optimizers, x, z, _ = given[0]
+
+    def layers(module: nn.Module) -> list[tuple[type[nn.Module], ...] | tuple[int, int]]:
+        linear = [(part.in_features, part.out_features) for part in module.modules() if isinstance(part, nn.Linear)]
+        return [tuple(type(part) for part in module.children()), *linear]
+
+    pixels = x[0].numel()
+    assert layers(autoencoder.encoder) == [(nn.Flatten, nn.Linear, nn.ReLU, nn.Linear), (pixels, 400), (400, 20)]
+    assert layers(autoencoder.decoder) == [(nn.Linear, nn.ReLU, nn.Linear, nn.Sigmoid), (20, 400), (400, pixels)]
+    assert layers(critic) == [(nn.Linear, nn.ReLU, nn.Linear), (20, 128), (128, 1)]
+    assert z.shape == (32, 20)
+    for optimizer, module in zip(optimizers, (autoencoder, critic), strict=True):
+        (group,) = optimizer.param_groups
+        assert type(optimizer) is torch.optim.Adam
+        assert {id(each) for each in group["params"]} == {id(each) for each in module.parameters()}
+        assert [group[name] for name in ("lr", "betas", "eps", "weight_decay", "amsgrad")] == [
+            1e-3, (0.9, 0.999), 1e-8, 0, False,
+        ]  # fmt: skip
+
+
 def test_too_few_images_for_every_phase_are_refused() -> None:
     with pytest.raises(UsageError, match="needs 4 full batches of 8, not 31 images"):
         mada.Method(**SMALL).setup(small_net(), source_of(toy_images(31)), Rng(0))
