@@ -45,8 +45,8 @@ FORMS = {
 CHANGES = [
     ("authors' loader before ERM", "ERM, authors' loader", "ERM"),
     ("authors' loader before SADA as released", "SADA as released, authors' loader", "SADA as released"),
-    ("behind it, SADA as released against ERM", "SADA as released, authors' loader", "ERM, authors' loader"),
-    ("behind it, AugMix views and weight 10 against ERM", "AugMix views, 10, authors' loader", "ERM, authors' loader"),
+    ("with it, SADA as released against ERM", "SADA as released, authors' loader", "ERM, authors' loader"),
+    ("with it, AugMix views and weight 10 against ERM", "AugMix views, 10, authors' loader", "ERM, authors' loader"),
     *((f"weight 0.025 to 10, {views}", f"{views}, 10", f"{views}, 0.025") for views in WEIGHED),
     *((f"attack of the AugMix views, weight {w}", f"{WEIGHED[1]}, {w}", f"{WEIGHED[0]}, {w}") for w in (0.025, 10)),
     *((f"batch_max to image_max, weight {w}", f"{WEIGHED[2]}, {w}", f"{WEIGHED[1]}, {w}") for w in (0.025, 10)),
