@@ -121,7 +121,7 @@ def search(comparison: Comparison, listener: Listener) -> Comparison:
     """Runs the trials that are to be run, in a store of their own and untracked; `listener` hears of each. Returns the
     comparison of the settings that are best on source validation."""
     args, todo = comparison.args, comparison.untried
-    local.run_jobs(todo, todo[0].sharing, listener, args.timeout)
+    _run_here(todo, comparison.tried, listener, args.timeout)
     return _decided(replace(comparison, untried=[]))
 
 
@@ -155,12 +155,34 @@ def perform(comparison: Comparison, listener: Listener) -> None:
     if args.engine == "ray":
         ray.run_jobs(todo, args.jobs or 1, tracked)
         return
-    local.run_jobs(todo, todo[0].sharing, tracked, args.timeout)
-    store = comparison.store
-    left = [job for job in todo if store.read(job.asked.run_id) is None and not store.is_busy(job.asked.run_id)]
+    _run_here(todo, comparison.store, tracked, args.timeout)
+
+
+class _Overheard:
+    """A listener that tells another what it hears, and keeps which runs another process does, each with the record
+    that there was of it."""
+
+    def __init__(self, listener: Listener, store: Store):
+        self.listener, self.store = listener, store
+        self.started, self.progressed, self.noticed = listener.started, listener.progressed, listener.noticed
+        self.elsewhere: list[tuple[Job, Record | None]] = []
+
+    def ended(self, job: Job, record: Record | None) -> None:
+        self.listener.ended(job, record)
+        if record is None:
+            self.elsewhere.append((job, self.store.read(job.asked.run_id)))
+
+
+def _run_here(todo: Sequence[Job], store: Store, listener: Listener, timeout: float | None) -> None:
+    """Does the runs on this machine; at the end also those that another process was doing and has left undone."""
+    overheard = _Overheard(listener, store)
+    local.run_jobs(todo, todo[0].sharing, overheard, timeout)
+    left = [job for job, before in overheard.elsewhere if not store.is_busy(job.asked.run_id) and
+            store.read(job.asked.run_id) == before]  # fmt: skip
     if left:
         LOGGER.info("%d runs that another process had begun, and has left, are done here", len(left))
-        local.run_jobs(left, left[0].sharing, tracked, args.timeout)
+        left = _abreast(left)
+        local.run_jobs(left, left[0].sharing, listener, timeout)
 
 
 def render(store: Store) -> tuple[list[Record], Path]:

@@ -19,8 +19,6 @@ from benchmark.core.errors import UsageError
 
 OURS = {"benchmark", "methods", "datasets"}
 """The packages of this project."""
-GROUPS = ("all", "everything")
-"""What --methods takes for many methods."""
 LIMIT = 2**24
 """Bytes of a plugin."""
 SWITCHES = {"mkldnn.enabled": True, "cudnn.enabled": True, "cudnn.benchmark": False}
@@ -43,8 +41,6 @@ def load_plugins(paths: Iterable[Path]) -> None:
     for path, given in {Path(path).resolve(): path for path in paths}.items():
         if not os.path.lexists(path):
             raise UsageError(f"--plugin {given}: no such file")
-        if path.stem in GROUPS:
-            raise UsageError(f"--plugin {given}: --methods {path.stem} means many methods; give the file another name")
         try:
             content = regular_files.content(path, LIMIT)
         except (OSError, ValueError) as problem:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known
 __all__ = ["Found", "Kind", "find", "load_plugins", "make", "names", "outline", "plugins", "source_file", "summary"]
 
 Kind: TypeAlias = contracts.Kind
+GROUPS = ("all", "everything")
+"""What --methods takes for many methods."""
 Found: TypeAlias = "type[Method] | type[Dataset]"
 
 
@@ -149,6 +151,8 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
     def add(name: str, where: str, load: Callable[[], ModuleType]) -> None:
         if not re.fullmatch(r"[\w.+-]+", name):
             raise UsageError(f"{where}: '{name}' is not a name for a {kind}; use letters, digits and any of . _ + -")
+        if kind == "method" and name in GROUPS:
+            raise UsageError(f"{where}: '{name}' stands for many methods; give this one another name")
         if name in found:
             raise UsageError(f"two {kind}s are called '{name}': {found[name][0]} and {where}; rename one")
         found[name] = (where, load)
@@ -175,7 +179,9 @@ def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 def _loaded(point: EntryPoint) -> ModuleType:
     try:
         return cast("ModuleType", point.load())
-    except (Exception, SystemExit) as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         package = point.dist.name if point.dist else "an installed package"
         raise UsageError(
             f"{package}: importing its entry point {point.value} raised {type(problem).__name__}: {problem}; mend or "

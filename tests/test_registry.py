@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmark import plugin_files, registry
+from benchmark.core import regular_files
 from benchmark.core.errors import UsageError
 from benchmark.runs.plan import expand_all, parse_settings
 from tests.conftest import ROOT
@@ -142,6 +143,15 @@ def test_a_plugin_that_is_none_is_refused(tmp_path: Path, text: str, says: str) 
         registry.load_plugins([plugin(tmp_path, "bad", text)])
 
 
+@pytest.mark.parametrize("name", ["all", "everything"])
+def test_a_method_has_no_name_that_stands_for_many(name: str, tmp_path: Path) -> None:
+    text = "from benchmark import method\n@method.frozen()\nclass Method(method.Method):\n    loss = None\n"
+    with registry.plugins([plugin(tmp_path, name, text)]):
+        with pytest.raises(UsageError, match=rf"{name}\.py: '{name}' stands for many methods"):
+            registry.names("method")
+        assert "minidigits" in registry.names("dataset")
+
+
 def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         registry.load_plugins([tmp_path / "absent.py"])
@@ -249,7 +259,7 @@ def test_an_outline_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_plugin_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.py"
     path.touch()
-    monkeypatch.setattr(Path, "read_bytes", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(regular_files, "content", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(UsageError, match=r"locked\.py: cannot be read \(Permission denied\)"):
         registry.load_plugins([path])
 

@@ -69,6 +69,7 @@ class RunLog:
     def started(self, job: Job) -> None:
         run_id = job.asked.run_id
         # In this order: the thread that watches takes a run that goes on to have begun, and to have reached something.
+        self.spent.pop(run_id, None)  # another process had it, and left it
         self.before[run_id], self.reached[run_id] = 0.0, (LOADING, 0.0)
         self.begun[run_id] = self.clock()
         self.going[run_id] = job

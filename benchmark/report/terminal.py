@@ -65,8 +65,10 @@ class Display(RunLog):
         self.bars.stop()
 
     def started(self, job: Job) -> None:
-        super().started(job)
         run_id = job.asked.run_id
+        if run_id in self.spent:  # another process had it, and left it
+            self.shares[run_id] = 0.0
+        super().started(job)
         if run_id in self.tasks:  # a worker died, and the run is begun again
             self.bars.remove_task(self.tasks[run_id])
         self.tasks[run_id] = self.bars.add_task(name(job), total=1.0, doing=LOADING, left="")

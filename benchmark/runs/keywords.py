@@ -46,6 +46,8 @@ def _prepared(value: Any, hint: Any, name: str) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     if isinstance(value, str | Path) and Path in (hint, *get_args(hint)):
+        if value == "":  # it would be the working folder
+            raise UsageError(f"{name}: its path is empty")
         return home(Path(value))
     return expanded(str(value)) if name in PATHS and isinstance(value, str | Path) else value
 

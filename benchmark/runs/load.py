@@ -5,18 +5,21 @@ An empty text means that the machine had cores enough.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from time import monotonic, process_time
+from types import TracebackType
 from typing import Any
 
 EVERY = 5.0
 """Seconds between two looks."""
 SLACK = 1.25
 """How far beyond its cores a machine may be: what the system does by itself is no neighbour."""
-STILL, IDLE = 10.0, 0.01
-"""Seconds between two looks, and the share of them that the process computed, from and up to which it stood still."""
-WARNING = "the machine was loaded"
-"""How the warning begins."""
+TICK, STILL, IDLE = 1.0, 10.0, 0.5
+"""Seconds between two looks at the clock; how much later one may come before the process stood still; and the share of
+that time from which on it computed instead, in something that lets no other thread run."""
+WARNING, STOOD = "the machine was loaded", "its process stood still"
+"""How the warnings begin."""
 
 
 def average() -> float:
@@ -28,8 +31,8 @@ def average() -> float:
 
 
 class Load:
-    """The load from the start of a run to its end. still: seconds in which the process did nothing, from the first look
-    on: a run that waits for its data has not begun."""
+    """The load from the start of a run to its end. still: seconds in which no thread of the process did anything, from
+    the first look on, as far as its `with` block."""
 
     def __init__(
         self,
@@ -40,19 +43,39 @@ class Load:
         self.read, self.clock, self.computed = read, clock, computed
         self.seen = [read()]
         self.last = clock()
-        self.looked: tuple[float, float] | None = None
-        """When the last look was, and how long the process had computed by then."""
+        self.ticked: tuple[float, float] | None = None
+        """When the clock was looked at last, and how long the process had computed by then; None before the run."""
         self.still = 0.0
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Load":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(TICK):
+            if self.ticked is not None:
+                self.tick()
+
+    def tick(self) -> None:
+        """Looks at the clock: whether the process stood still since the last time."""
+        now, computed = self.clock(), self.computed()
+        if self.ticked is not None:
+            gone, done = now - self.ticked[0], computed - self.ticked[1]
+            self.still += gone if gone >= STILL and done <= IDLE * gone else 0.0
+        self.ticked = now, computed
 
     def look(self) -> None:
-        """Reads the load, if it was read some seconds ago, and whether the process stood still since the last look."""
-        now, computed = self.clock(), self.computed()
-        if self.looked is not None:
-            gone, done = now - self.looked[0], computed - self.looked[1]
-            self.still += gone if gone >= STILL and done <= IDLE * gone else 0.0
-        self.looked = now, computed
-        if now - self.last >= EVERY:
-            self.last = now
+        """Reads the load, if it was read some seconds ago."""
+        if self.ticked is None:
+            self.tick()
+        if self.clock() - self.last >= EVERY:
+            self.last = self.clock()
             self.seen.append(self.read())
 
     def ended(self) -> dict[str, float]:

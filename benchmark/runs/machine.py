@@ -103,7 +103,8 @@ def describe(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "",
-            "tf32": torch.backends.cuda.matmul.allow_tf32,
+            # The older name of it cannot be read where a method has set the newer one.
+            "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
         }
     return described
 

@@ -17,6 +17,7 @@ from benchmark.core.escaping import plain
 from benchmark.core.outcome import Ran
 from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.record import Asked, Record, Status
+from benchmark.method import Method
 from benchmark.runs import load, machine
 from benchmark.runs.begun import as_it_began
 from benchmark.runs.card import card
@@ -53,27 +54,29 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     Raises StoppedError.
     """
     machine.find_peak_memory()
-    clock, watched, measured = monotonic(), Load(), Measured(notes=[*job.notes])
+    clock, measured = monotonic(), Measured(notes=[*job.notes])
     status: Status = "done"
-    with as_in_a_new_process(), as_it_began(job.asked, folder) as mixed:  # and so the record is made: it tells threads
+    with Load() as watched, as_in_a_new_process(), as_it_began(job, folder) as began:  # the record says: what threads
         try:
             parts = _train_and_measure(job, folder, read, report, watched, measured)
         except KeyboardInterrupt:
+            if measured.run and not measured.run.resumed:
+                began.anew()
             raise
         except BaseException as problem:  # noqa: BLE001 - whatever a plugin raises is its run's result
             status = "diverged" if isinstance(problem, DivergedError) else "failed"
             parts = {"error": told(problem, job.asked)}
             measured.files.clear()
         run = measured.run
-        if run and run.resumed and mixed:
-            measured.notes.append(mixed)
+        if run and run.resumed and began.warning:
+            measured.notes.append(began.warning)
         record = record_of(
             job, status, run, monotonic() - clock, watched.ended(), warnings=[*map(plain, measured.warnings)], **parts
         )
     if beyond := load.beyond(record.ran.machine):
         record.warnings.append(f"{load.WARNING}: {beyond}; speeds are too low")
     if watched.still:
-        record.warnings.append(f"its process stood still for {watched.still:.0f} seconds; speeds are too low")
+        record.warnings.append(f"{load.STOOD} for {watched.still:.0f} seconds; speeds are too low")
     if told_over := over_budget(record):
         record.warnings.append(told_over)
     if record.weights is not None:
@@ -130,7 +133,8 @@ def over_budget(record: Record) -> str:
     asked, cost = record.asked, record.throughput
     if asked.budget == "steps" or cost is None:
         return ""
-    phases = " (a phase that begins is ended)" if cost.shares["expand"] else ""
+    has_phases = registry.find("method", asked.method).expand is not Method.expand
+    phases = " (a phase that begins is ended)" if has_phases else ""
     if asked.seconds is not None:
         spent, given, unit = cost.setup_seconds + cost.train_seconds, asked.seconds, "seconds"
     else:

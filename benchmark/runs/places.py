@@ -5,7 +5,6 @@ A packed run holds the same files under the same names: `unzip -d runs/ID runs/I
 
 import errno
 import io
-import lzma
 import os
 import zipfile
 import zlib
@@ -25,8 +24,12 @@ LIMIT = 2**28
 SIDE = 48
 """Largest side, in pixels, of an image in a packed picture of views; the reports draw none larger."""
 COLOURS = 64
-CODECS = (zlib.error, lzma.LZMAError)
-"""What Python's ways of unpacking raise at damage; bz2 raises OSError."""
+DAMAGE: tuple[type[Exception], ...] = (*(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),)
+"""What reading a damaged zip file raises, beside OSError and ValueError."""
+with suppress(ImportError):  # a Python that was built without it
+    from lzma import LZMAError
+
+    DAMAGE = (*DAMAGE, LZMAError)
 
 
 class Place(ABC):
@@ -102,7 +105,7 @@ class Packed(Place):
             try:
                 with zipfile.ZipFile(file) as whole:
                     yield whole
-            except (zipfile.BadZipFile, *CODECS, EOFError, NotImplementedError, RuntimeError) as problem:
+            except DAMAGE as problem:
                 raise ValueError(f"it is a damaged zip file: {problem}") from problem
 
 

@@ -21,6 +21,8 @@ from benchmark.sensitivity.map import SensitivityMap
 from benchmark.training import artifacts
 
 RECORD, CURVE, MAP, VIEWS, SUMS = "record.json", "curve.jsonl", "sensitivity.npy", "views.png", "SHA256SUMS"
+BEGUN = "begun.json"
+"""Beside a checkpoint, and nowhere else: what the run began on (begun.py)."""
 WEIGHTS = "weights.safetensors"
 """Too large to be hashed whenever a record is read: export.load_model holds them against the record's own hash."""
 FILES = (RECORD, CURVE, MAP, VIEWS, WEIGHTS, "card.md")

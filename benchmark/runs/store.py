@@ -18,10 +18,10 @@ from benchmark.core.durable import sync_folder, write_atomically
 from benchmark.core.errors import UsageError, describe
 from benchmark.core.locks import BusyError, held, in_turn
 from benchmark.core.record import Record
-from benchmark.core.regular_files import is_plain, remove
-from benchmark.runs import begun
+from benchmark.core.regular_files import content, is_plain, remove
+from benchmark.runs import places
 from benchmark.runs.places import Folder, packed, smaller
-from benchmark.runs.records import CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
+from benchmark.runs.records import BEGUN, CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
 from benchmark.training import checkpoints
 
 
@@ -66,13 +66,7 @@ class Store(Records):
 
         Raises UsageError where the folder cannot be made or written, or holds files of others that would be replaced.
         """
-        if not os.path.lexists(self.runs):
-            theirs = [name for name in ("index.html", "tables", "figures") if os.path.lexists(self.out / name)]
-            if theirs:
-                raise UsageError(
-                    f"--out {self.out}: it has no runs, but {' and '.join(theirs)}, which would be replaced; choose "
-                    "another folder, or delete them"
-                )
+        self._require_own()
         try:
             prove_writable(self.runs)
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
@@ -85,6 +79,19 @@ class Store(Records):
             raise UsageError(
                 f"--out {self.out}: cannot write there ({describe(problem)}); choose another folder"
             ) from problem
+
+    def _require_own(self) -> None:
+        """Raises UsageError where there are no runs, and a page, tables or figures that nobody knows to be ours."""
+        there = [name for name in ("index.html", "tables", "figures") if os.path.lexists(self.out / name)]
+        if os.path.lexists(self.runs) or not there:
+            return
+        with suppress(OSError, ValueError):
+            if b"<title>dg-referee" in content(self.out / "index.html", places.LIMIT):
+                return
+        raise UsageError(
+            f"--out {self.out}: it has no runs, but {' and '.join(there)}, which would be replaced; choose another "
+            "folder, or delete them"
+        )
 
     def is_busy(self, run_id: str) -> bool:
         """Whether another process does this run right now."""
@@ -132,7 +139,7 @@ class Store(Records):
         elif old.exists() and not os.path.lexists(final) and not os.path.lexists(self.runs / f"{run_id}.zip"):
             old.rename(final)
         for path in folder.iterdir() if folder.exists() else ():
-            if not path.match("checkpoint.pt") and not path.match("pool-*.pt") and path.name != begun.NAME:
+            if not path.match("checkpoint.pt") and not path.match("pool-*.pt") and path.name != BEGUN:
                 path.unlink()
         _forget_what_began(folder)
         with suppress(OSError):
@@ -196,7 +203,7 @@ class Store(Records):
 def _forget_what_began(folder: Path) -> None:
     """Deletes what is told of a run that has no checkpoint."""
     if not (folder / checkpoints.NAME).exists():
-        remove(folder / begun.NAME)
+        remove(folder / BEGUN)
 
 
 def _with_sums(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -71,11 +71,12 @@ def _on_the_cpu() -> Iterator[None]:
 def _without_autocast() -> Iterator[None]:
     """Within, nothing is cast. An autocast that begins within is an outermost one, so it drops its copies of weights
     when it ends; one that does not end there ends here."""
-    kinds = ("cpu", *["cuda"] * torch.cuda.is_available())
+    kinds = {"cpu": torch.bfloat16} | ({"cuda": torch.float16} if torch.cuda.is_available() else {})
     before = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds]
     cached, depth = torch.is_autocast_cache_enabled(), _to_depth(0)
     torch.set_autocast_cache_enabled(True)
-    for kind in kinds:
+    for kind, dtype in kinds.items():
+        torch.set_autocast_dtype(kind, dtype)
         torch.set_autocast_enabled(kind, False)
     try:
         yield

@@ -409,9 +409,15 @@ def test_a_default_device_is_the_cpu_within_and_as_before_afterwards() -> None:
     assert torch.zeros(1).device.type == "cpu"
 
 
+def test_an_empty_folder_is_not_the_working_one() -> None:
+    with pytest.raises(UsageError, match="out: its path is empty"):
+        benchmark.compare(methods="erm", out="")
+
+
 def test_what_is_set_within_is_gone_afterwards() -> None:
     with torch.autocast("cpu", torch.float16, cache_enabled=False):
         with as_in_a_new_process():
+            assert torch.get_autocast_dtype("cpu") == torch.bfloat16
             torch.set_default_dtype(torch.float64)
             torch.set_grad_enabled(False)
             torch.set_default_device("meta")

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark.runs import begun
+from benchmark.runs.records import BEGUN
 from tests.faults.harness import Count, call, plugin, results, words
 
 Damage = Callable[[Path, random.Random], None]
@@ -69,7 +69,7 @@ def damaged(folder: Path, times: int, seed: int = 0) -> Count:
             wrong = ended.wrong(0)
             if not wrong and results(out) != results(done if finished else undisturbed):
                 wrong = "the results are not those of an undisturbed run"
-            says = "is missing or damaged" if path.name == begun.NAME else "started anew"
+            says = "missing or damaged" if path.name == BEGUN else "started anew"
             if not wrong and not finished and not same and says not in _warnings(out):
                 wrong = "no warning in the record"
         count.wrong += [what + wrong] if wrong else []

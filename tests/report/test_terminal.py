@@ -39,6 +39,19 @@ def test_the_time_left_follows_what_was_seen() -> None:
         assert shown.left() == pytest.approx(100 * 310 / 110)
 
 
+def test_a_run_that_another_process_left_is_all_to_do() -> None:
+    """It had ended for this command when that process had it."""
+    clock = Clock()
+    shown, (first, _) = display(clock, [100.0, 100.0])
+    with shown:
+        shown.started(first)
+        shown.ended(first, None)
+        assert shown.left() == pytest.approx(100)
+        shown.started(first)
+        assert shown.left() == pytest.approx(200)
+        assert not shown.spent
+
+
 def test_runs_at_a_time_divide_it() -> None:
     clock = Clock()
     shown, jobs = display(clock, [100.0, 100.0])

@@ -125,6 +125,18 @@ def test_a_record_lacks_a_switch_that_it_was_made_without(switch: str, tmp_path:
     assert job.lacks(made.model_copy(update={"ran": made.ran.model_copy(update={"machine": machine})})) == ""
 
 
+@pytest.mark.parametrize(("method", "phases"), [("erm", False), ("gud", True), ("mada", True)])
+def test_a_budget_that_was_exceeded_is_warned_of(method: str, phases: bool) -> None:
+    """And phases are named for the reason where the method has some alone; the referee asks every method for them."""
+    made = record(method, 0, budget="passes")
+    assert made.throughput is not None
+    cost = made.throughput.model_copy(update={"passes_per_image": 1.5, "shares": {"expand": 0.01}})
+    warned = perform.over_budget(made.model_copy(update={"throughput": cost}))
+    assert warned == "it took 1.5 times the passes of its budget" + " (a phase that begins is ended)" * phases
+    within = cost.model_copy(update={"passes_per_image": 1.0})
+    assert perform.over_budget(made.model_copy(update={"throughput": within})) == ""
+
+
 def test_data_that_changed_since_the_plan_end_the_run(tmp_path: Path) -> None:
     """What the toy's data are is sixteen zeros."""
     for fingerprint in ("0" * 16, "1" * 16):

@@ -18,6 +18,7 @@ from benchmark.runs import arithmetic, begun, machine
 from benchmark.runs import job as jobs
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Inputs, perform, record_of
+from benchmark.runs.records import BEGUN
 from benchmark.runs.store import Store
 from benchmark.training.pipeline import Options
 from benchmark.training.progress import Training
@@ -109,33 +110,68 @@ def test_what_is_no_account_of_how_a_run_began_is_said_to_be_none(
     job = a_job(tmp_path, checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
         perform(job, tmp_path, leave, inputs)
-    path = tmp_path / begun.NAME
+    path = tmp_path / BEGUN
     if line is None:
         path.unlink()
     else:
         path.write_bytes(line + (b"\n" + hashlib.sha256(line).hexdigest().encode()) * sealed)
     made = perform(job, tmp_path, mock.Mock(), inputs).record
-    assert (made.ran.resumed, made.ran.machine["threads"]) == (1, 1)
-    assert f"{begun.MIXED}: begun.json, which says what it began on, is missing or damaged" in made.warnings
+    assert (made.ran.resumed, made.ran.machine["threads"], is_mixed(made)) == (1, 1, True)
+    assert any("one that nobody knows, because begun.json was missing or damaged" in each for each in made.warnings)
+
+
+def test_what_is_not_known_of_how_a_run_began_stays_unknown_however_often_it_is_taken_up(tmp_path: Path) -> None:
+    job = a_job(tmp_path, checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    (tmp_path / BEGUN).unlink()
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    made = perform(job, tmp_path, mock.Mock(), inputs).record
+    assert (made.ran.resumed, is_mixed(made)) == (1, True)
+
+
+@pytest.mark.parametrize("change", ["code", "damage"])
+def test_a_run_that_starts_anew_keeps_nothing_of_how_another_one_began(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes its checkpoint up: other code made it, or it is damaged."""
+    job, here = a_job(tmp_path, checkpoint_seconds=0.0), arithmetic.describe()
+    monkeypatch.setattr(machine, "threads_of", lambda recipe: 3)
+    monkeypatch.setattr(arithmetic, "describe", lambda: here | {"cpu": "of another kind"})
+    monkeypatch.setattr(jobs, "code_of", lambda *_: "a" * 12)
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    monkeypatch.setattr(machine, "threads_of", lambda recipe: 1)
+    monkeypatch.setattr(arithmetic, "describe", lambda: here)
+    if change == "code":
+        monkeypatch.setattr(jobs, "code_of", lambda *_: "b" * 12)
+    else:
+        (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
+    with pytest.raises(KeyboardInterrupt):
+        perform(job, tmp_path, leave, inputs)
+    made = perform(job, tmp_path, mock.Mock(), inputs).record
+    assert (made.ran.resumed, is_mixed(made)) == (1, False)
+    assert made.ran.machine["threads"] == (1 if change == "code" else 3)
 
 
 def test_an_account_of_how_a_run_began_lies_beside_its_checkpoint_alone(tmp_path: Path) -> None:
     store, ended = Store(tmp_path), "d" * 12
     store.prepare()
     with store.working(ended) as folder:
-        (folder / begun.NAME).write_text("{}")
+        (folder / BEGUN).write_text("{}")
     assert not folder.exists()
     with store.working(ended) as folder:
-        (folder / begun.NAME).write_text("{}")
+        (folder / BEGUN).write_text("{}")
         (folder / "checkpoint.pt").write_text("{}")
     with store.working(ended) as folder:
-        assert sorted(path.name for path in folder.iterdir()) == [begun.NAME, "checkpoint.pt"]
+        assert sorted(path.name for path in folder.iterdir()) == [BEGUN, "checkpoint.pt"]
         (folder / "checkpoint.pt").unlink()
     assert not folder.exists()
     job = a_job(tmp_path)
     with store.working(job.asked.run_id) as folder:
         store.finish(*perform(job, folder, mock.Mock(), inputs))
-    assert not (tmp_path / "runs" / job.asked.run_id / begun.NAME).exists()
+    assert not (tmp_path / "runs" / job.asked.run_id / BEGUN).exists()
 
 
 def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_path: Path) -> None:

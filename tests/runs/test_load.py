@@ -1,5 +1,8 @@
 """The load of the machine while a run goes on, and how many threads a run takes."""
 
+import threading
+import time
+
 import pytest
 import torch
 
@@ -18,19 +21,35 @@ def test_the_load_is_looked_at_every_few_seconds() -> None:
 
 @pytest.mark.parametrize(
     ("gone", "computed", "still"),
-    [(600.0, 0.0, 600.0), (10.0, 0.09, 10.0), (10.0, 0.2, 0.0), (9.9, 0.0, 0.0), (600.0, 599.0, 0.0)],
+    [(600.0, 0.0, 600.0), (11.0, 4.0, 11.0), (11.0, 6.0, 0.0), (9.9, 0.0, 0.0), (600.0, 599.0, 0.0)],
 )
 def test_a_process_that_was_stopped_stood_still(gone: float, computed: float, still: float) -> None:
-    """As SIGSTOP and a paused container do it; what comes before the first look is no part of the training."""
+    """As SIGSTOP and a paused container do it, on up to four threads; before the first look the run has not begun."""
     clock, spent = Clock(), Clock()
     watched = load.Load(lambda: 1.0, clock, spent)
     clock.now = 1000.0
     watched.look()
-    clock.now, spent.now = 1001.0, 1.0
-    watched.look()
-    clock.now, spent.now = 1001.0 + gone, 1.0 + computed
-    watched.look()
+    clock.now, spent.now = 1001.0, 4.0
+    watched.tick()
+    clock.now, spent.now = 1001.0 + gone, 4.0 + computed
+    watched.tick()
     assert watched.still == still
+
+
+def test_a_thread_looks_at_the_clock_while_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "TICK", 0.001)
+    clock, before = Clock(), threading.active_count()
+    with load.Load(lambda: 1.0, clock, lambda: 0.0) as watched:
+        watched.look()
+        clock.now = 600.0
+        for _ in range(1000):
+            if not watched.still:
+                time.sleep(0.01)
+        assert watched.still == 600.0
+    for _ in range(1000):
+        if threading.active_count() > before:
+            time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(

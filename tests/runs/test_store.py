@@ -17,6 +17,7 @@ from benchmark.core import durable, locks
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
 from benchmark.core.record import Asked, canonical_json
+from benchmark.report import page
 from benchmark.runs import places
 from benchmark.runs.store import Store, write_whole
 from benchmark.training.artifacts import npy_bytes
@@ -50,6 +51,12 @@ def test_a_folder_with_what_others_made_is_no_place_for_results(name: str, tmp_p
         Store(tmp_path).prepare()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     (tmp_path / "runs").mkdir()
+    Store(tmp_path).prepare()
+
+
+def test_results_whose_runs_were_deleted_may_be_made_anew(tmp_path: Path) -> None:
+    page.write(Store(tmp_path), [])
+    (tmp_path / "tables").mkdir()
     Store(tmp_path).prepare()
 
 
@@ -92,8 +99,8 @@ def test_who_waits_for_the_tables_is_told(tmp_path: Path) -> None:
     with store.in_turn(told.append):
         waiting = threading.Thread(target=lambda: store.in_turn(told.append).__enter__(), daemon=True)
         waiting.start()
-        while not told:
-            waiting.join(0.01)
+        for _ in range(1000):
+            waiting.join(0.0 if told else 0.01)
     waiting.join(10)
     assert not waiting.is_alive()
     assert told == [f"{tmp_path}: another command writes the tables there; waiting for it to end"]

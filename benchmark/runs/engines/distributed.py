@@ -112,7 +112,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     try:
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)
-        with as_it_began(job.asked, folder):  # as the process that performs the run
+        with as_it_began(job, folder, write=False):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
         pipe.send(told(problem, job.asked))
