@@ -11,7 +11,7 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -49,15 +49,20 @@ def hashed(found: Sequence[Record]) -> str:
 
 
 def chart(path: Path) -> Path:
-    """The picture of gains over ERM, without variants of a method and without the study. Returns the PNG; a PDF lies
-    beside it."""
+    """The picture of gains over ERM, without variants of a method that has a row itself, and without the study. Returns
+    the PNG; a PDF lies beside it."""
     panels = {}
     for (dataset, length), title in PANELS.items():
         runs = published.records(dataset, length)
         several = [campaign.over("mean") for campaign in campaigns(runs)]
         (values,) = several or [comparisons.seeds_of(groups.by_row(runs), "mean")]
-        panels[title] = [pair for pair in gains.over_erm(values) if "[" not in pair.row]
+        panels[title] = [pair for pair in gains.over_erm(values) if _only(pair.row, values)]
     return gains.gains(panels, path)
+
+
+def _only(row: str, rows: Collection[str]) -> bool:
+    """Whether it is a method's own row, or a variant that stands for the method."""
+    return "[" not in row or row.partition("[")[0] not in rows
 
 
 VIEWS = {
