@@ -280,6 +280,7 @@ def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path, monkeypatc
         return real(figure if path.name.startswith("accuracy_") else Figure((0.1, 0.1)), path)
 
     monkeypatch.setattr(palette, "save", save)
+    store = fill(tmp_path, [record("erm", seed, steps=steps) for seed in (0, 1) for steps in (8, 9)])
     folder = tmp_path / "figures"
     folder.mkdir()
     names = "accuracy_notes.txt", "learning_rates.png", "paper/cost_vs_time.pdf", "sensitivity_x/views_a.png"
@@ -287,7 +288,6 @@ def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path, monkeypatc
     for path in theirs:
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (1, 1)).save(path, format="png")
-    store = fill(tmp_path, [record("erm", seed, steps=steps) for seed in (0, 1) for steps in (8, 9)])
     runs = store.read_all()
     all_figures.draw(store, [run for run in runs if run.asked.recipe.steps == 8])
     first = {path for path in folder.rglob("*") if path.is_file()} - theirs
