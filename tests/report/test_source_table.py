@@ -153,9 +153,9 @@ def test_one_source_gives_nothing_and_changes_no_file(tmp_path: Path) -> None:
     assert "sources.csv" not in text
     assert " from art" not in text
     left = tmp_path / "tables" / "sources.md"
+    store = fill(tmp_path, alone)
     left.parent.mkdir()
     left.write_text("of runs that are gone")
-    store = fill(tmp_path, alone)
     tables.write(store, store.read_all())
     assert not left.exists()
 
