@@ -5,12 +5,10 @@ whoever sets a handler on it. The root logger is left as it is.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console
 
@@ -20,6 +18,7 @@ from benchmark.report.tidy import targets
 from benchmark.runs import load
 from benchmark.runs.job import Job
 from benchmark.runs.records import last_line
+from benchmark.runs.ticking import Ticking
 
 LOGGER = logging.getLogger("benchmark")
 LOGGER.addHandler(logging.NullHandler())
@@ -35,7 +34,7 @@ MANY = 10
 """Domains beyond which only their mean and the worst are named."""
 
 
-class RunLog:
+class RunLog(Ticking):
     """Listener that logs how runs go. Within its `with` block it also logs every half minute where they are.
 
     kinds: for each run's id, what it shares with runs that take as long; empty where nothing is known.
@@ -43,6 +42,7 @@ class RunLog:
     """
 
     def __init__(self, kinds: Mapping[str, str], clock: Callable[[], float] = monotonic):
+        super().__init__(LOOK)
         self.kinds, self.clock = kinds, clock
         self.start = self.told = clock()
         self.going: dict[str, Job] = {}
@@ -55,16 +55,6 @@ class RunLog:
         """What each run does and the share of its budget that is spent."""
         self.before: dict[str, float] = {}
         """The share that an earlier call had spent, of each run whose checkpoint was taken up; 0 for the others."""
-        self._closed = threading.Event()
-
-    def __enter__(self) -> "RunLog":
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
 
     def started(self, job: Job) -> None:
         run_id = job.asked.run_id
@@ -126,10 +116,6 @@ class RunLog:
             whole = paces.get(run_id, sum(alike) / len(alike))
             left += max(0.0, whole * (1 - self.before[run_id]) - own[run_id][0]) if run_id in own else whole
         return left / max(1, len(begun))
-
-    def _watch(self) -> None:
-        while not self._closed.wait(LOOK):
-            self.tick()
 
 
 def kinds_of(jobs: Sequence[Job]) -> dict[str, str]:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from benchmark.core import regular_files
 from benchmark.core.durable import write_atomically
-from benchmark.runs import arithmetic, machine
+from benchmark.runs import machine
 from benchmark.runs.job import Job
 from benchmark.runs.records import BEGUN
 from benchmark.training import checkpoints
@@ -43,8 +42,9 @@ class Account:
 
     def anew(self) -> None:
         """The run has begun here, whatever lay in its folder."""
-        self.machines = self.machines[-1:]
-        self.write()
+        if len(self.machines) > 1:
+            self.machines = self.machines[-1:]
+            self.write()
 
     def write(self) -> None:
         line = json.dumps({"code": self.code, "threads": self.threads, "machines": self.machines}).encode()
@@ -71,14 +71,8 @@ def as_it_began(job: Job, folder: Path, *, write: bool = True) -> Iterator[Accou
 
 
 def _kind(job: Job) -> str:
-    """What two runs must share to reach the same bits, as far as this machine can be asked at once; no driver."""
-    described = {
-        "packages": {"torch": torch.__version__},
-        "threads": torch.get_num_threads(),
-        "processes": dist.get_world_size() if dist.is_initialized() else 1,
-        "deterministic": job.deterministic,
-        "arithmetic": arithmetic.describe(),
-    }
+    """What two runs must share to reach the same bits, but for a GPU's driver, which is asked of another program."""
+    described = machine.describe(torch.device("cpu")) | {"deterministic": job.deterministic}
     return machine.comparable(described, machine.device_name(machine.device_of(job.asked)))
 
 

@@ -68,6 +68,5 @@ def _contradicts(earlier: Record, now: Record) -> bool:
     """Whether two finished runs that should agree do not. A budget in seconds promises nothing."""
     made = [(each.ran.code, machine.comparable(each.ran.machine, each.ran.device_name)) for each in (earlier, now)]
     finished = earlier.status == now.status == "done" and now.asked.budget != "time"
-    if any(warning.startswith(MIXED) for record in (earlier, now) for warning in record.warnings):
-        return False
-    return finished and made[0] == made[1] and earlier.accuracy != now.accuracy
+    mixed = any(warning.startswith(MIXED) for record in (earlier, now) for warning in record.warnings)
+    return finished and not mixed and made[0] == made[1] and earlier.accuracy != now.accuracy

@@ -5,11 +5,11 @@ An empty text means that the machine had cores enough.
 """
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from time import monotonic, process_time
-from types import TracebackType
 from typing import Any
+
+from benchmark.runs.ticking import Ticking
 
 EVERY = 5.0
 """Seconds between two looks."""
@@ -30,7 +30,7 @@ def average() -> float:
         return 0.0
 
 
-class Load:
+class Load(Ticking):
     """The load from the start of a run to its end. still: seconds in which no thread of the process did anything, from
     the first look on, as far as its `with` block."""
 
@@ -40,40 +40,27 @@ class Load:
         clock: Callable[[], float] = monotonic,
         computed: Callable[[], float] = process_time,
     ):
+        super().__init__(TICK)
         self.read, self.clock, self.computed = read, clock, computed
         self.seen = [read()]
         self.last = clock()
         self.ticked: tuple[float, float] | None = None
         """When the clock was looked at last, and how long the process had computed by then; None before the run."""
         self.still = 0.0
-        self._closed = threading.Event()
-
-    def __enter__(self) -> "Load":
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-
-    def _watch(self) -> None:
-        while not self._closed.wait(TICK):
-            if self.ticked is not None:
-                self.tick()
 
     def tick(self) -> None:
         """Looks at the clock: whether the process stood still since the last time."""
+        if self.ticked is None:
+            return
         now, computed = self.clock(), self.computed()
-        if self.ticked is not None:
-            gone, done = now - self.ticked[0], computed - self.ticked[1]
-            self.still += gone if gone >= STILL and done <= IDLE * gone else 0.0
+        gone, done = now - self.ticked[0], computed - self.ticked[1]
+        self.still += gone if gone >= STILL and done <= IDLE * gone else 0.0
         self.ticked = now, computed
 
     def look(self) -> None:
         """Reads the load, if it was read some seconds ago."""
         if self.ticked is None:
-            self.tick()
+            self.ticked = self.clock(), self.computed()
         if self.clock() - self.last >= EVERY:
             self.last = self.clock()
             self.seen.append(self.read())

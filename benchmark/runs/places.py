@@ -24,7 +24,7 @@ LIMIT = 2**28
 SIDE = 48
 """Largest side, in pixels, of an image in a packed picture of views; the reports draw none larger."""
 COLOURS = 64
-DAMAGE: tuple[type[Exception], ...] = (*(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),)
+DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """What reading a damaged zip file raises, beside OSError and ValueError."""
 with suppress(ImportError):  # a Python that was built without it
     from lzma import LZMAError

@@ -159,7 +159,7 @@ def _check_weights(path: Path) -> None:
 
 def expand_all(methods: Sequence[str]) -> list[str]:
     """`everything` becomes every registered method that is not experimental, `all` those of them that say so."""
-    if not {"everything", "all"} & set(methods):  # which of them each method is in, its file says
+    if not {*registry.GROUPS} & set(methods):  # which of them each method is in, its file says
         return list(dict.fromkeys(methods))
     every = [name for name in registry.names("method") if not registry.find("method", name).experimental]
     groups = {"everything": every, "all": [name for name in every if registry.find("method", name).in_all]}

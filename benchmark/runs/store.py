@@ -72,7 +72,7 @@ class Store(Records):
             left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
             left |= {path.name[1:].partition(".")[0] for path in self.runs.glob(".*.zip.*")}  # a packing cut off
             for run_id in left:
-                if not _is_held(self.runs / f".lock-{run_id}"):
+                if not self.is_busy(run_id):
                     with suppress(BusyError), self.working(run_id):
                         pass
         except OSError as problem:
@@ -141,7 +141,6 @@ class Store(Records):
         for path in folder.iterdir() if folder.exists() else ():
             if not path.match("checkpoint.pt") and not path.match("pool-*.pt") and path.name != BEGUN:
                 path.unlink()
-        _forget_what_began(folder)
         with suppress(OSError):
             remove(old)
 
