@@ -6,12 +6,14 @@ ARGS ?=
 .PHONY: help setup bench test lint types perf gpu soak tables docs published clean
 
 help:
+	@echo "make setup    make .venv with all packages; the other targets do so themselves, except gpu and clean"
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
 	@echo "make test     run all tests              make lint    check style        make types   check types"
 	@echo "make perf     time operations against their peers, keep the JSON under results/perf/"
 	@echo "make gpu      on a machine with a GPU: all that only it can show, in nine minutes, and one table (docs/gpu.md)"
 	@echo "make soak     try faults and bad input, hundreds of times, and count (ARGS='--kills 5 --inputs 50')"
 	@echo "make tables   rebuild the tables of results/ from its run records"
+	@echo "make published   all tables, figures and pages of results/published and docs/ from the records there"
 	@echo "make docs     build these pages as a site that needs no network: site/index.html"
 	@echo "make clean    remove the environment and caches; results stay"
 

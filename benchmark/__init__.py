@@ -1,10 +1,10 @@
 """The referee for domain-generalization augmentations: everything that is equal for all methods."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import moved
+from benchmark.imports import import_module
 
 __version__ = "0.1.0"
 

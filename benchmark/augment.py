@@ -21,7 +21,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from benchmark.method import Method
 from benchmark.networks.attacked import Attacked, check, check_place
-from benchmark.runs.torch_state import float32
+from benchmark.runs.torch_state import OWN, float32, on_the_cpu
 
 MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 """Operations after which what was in one place of an image is in another."""
@@ -70,6 +70,9 @@ class Augmentation(nn.Module):
                 return self._augment(x, y, sample)
         if torch.get_default_dtype() != torch.float32:
             with float32():
+                return self._augment(x, y, sample)
+        if torch.get_default_device() != OWN:
+            with on_the_cpu():
                 return self._augment(x, y, sample)
         leaves, structure = tree_flatten(sample)
         places = samples.images(leaves, self.name)

@@ -25,7 +25,7 @@ from benchmark.runs.ending import explained, leave
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
 from benchmark.runs.shared import load_data
-from benchmark.runs.torch_state import float32
+from benchmark.runs.torch_state import float32, generators_kept, on_the_cpu
 from benchmark.training.evaluate import accuracy
 
 Args = flags.Export
@@ -62,14 +62,14 @@ def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | s
     (registry.load_plugins).
     """
     folder = Path(run_dir).expanduser()
-    with float32(), torch.inference_mode(mode=False), torch.device("cpu"):  # whatever the caller has set
+    with float32(), torch.inference_mode(mode=False), on_the_cpu(), generators_kept():  # whatever the caller has set
         net = _load(folder)
-    if not as_timm:
-        return net
-    record, weights = _record(folder)
-    timm_form.check(record.asked.recipe.network)
-    scaled = timm_form.scaling(folder, record, Path(data_dir) if data_dir else None)
-    return timm_form.as_timm(net, record.asked.recipe.network, weights.classes, scaled)
+        if not as_timm:
+            return net
+        record, weights = _record(folder)
+        timm_form.check(record.asked.recipe.network)
+        scaled = timm_form.scaling(folder, record, Path(data_dir) if data_dir else None)
+        return timm_form.as_timm(net, record.asked.recipe.network, weights.classes, scaled)
 
 
 def _load(run_dir: Path) -> nn.Module:

@@ -21,7 +21,7 @@ OURS = {"benchmark", "methods", "datasets"}
 """The packages of this project."""
 LIMIT = 2**24
 """Bytes of a plugin."""
-SWITCHES = {"mkldnn.enabled": True, "cudnn.enabled": True, "cudnn.benchmark": False}
+SWITCHES = {"mkldnn.enabled": True, "cudnn.enabled": True, "cudnn.benchmark": False, "cudnn.deterministic": False}
 """In torch.backends: they choose how all methods' numbers are computed. As a new process has them."""
 loaded: dict[Path, ModuleType] = {}
 """The plugins of this process."""
@@ -132,10 +132,11 @@ def _torch_as_it_is() -> Iterator[None]:
     before = now()
     try:
         yield
-        if now() != before:
+        names = ["torch's default type", "torch's gradient mode", "torch's precision of products"]
+        names += [f"torch.backends.{switch}" for switch in SWITCHES]
+        if changed := [name for name, old, new in zip(names, before, now(), strict=True) if old != new]:
             raise UsageError(
-                "importing it set torch's default type, gradient mode, precision of products or torch.backends."
-                f"{{{','.join(SWITCHES)}}}, which all methods share"
+                f"importing it set {', '.join(changed)}, which all methods share; take that out of the file"
             )
     finally:
         torch.set_default_dtype(before[0])

@@ -26,6 +26,7 @@ from benchmark import contracts, plugin_files
 from benchmark.core.errors import UsageError, did_you_mean
 from benchmark.core.record import canonical_json
 from benchmark.core.settings import names_of
+from benchmark.imports import import_module
 from benchmark.plugin_files import load_plugins, plugins
 
 if TYPE_CHECKING:  # both import torch, which takes seconds, and names are known without them
@@ -161,7 +162,7 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
     for item in pkgutil.iter_modules(folder.__path__):
         if not item.name.startswith("_"):
             module = f"benchmark.{kind}s.{item.name}"
-            add(item.name, module, functools.partial(importlib.import_module, module))
+            add(item.name, module, functools.partial(import_module, module))
     for point in _installed(f"dg_referee.{kind}s", tuple(sys.path)):
         add(point.name, f"entry point {point.value}", functools.partial(_loaded, point))
     for path, plugin in plugin_files.loaded.items():

@@ -122,11 +122,12 @@ def checked_labels(y: Any, count: int, name: str) -> tuple[Tensor, int | None]:
     found = found.long() if not found.numel() and not count else found  # an empty list has no type
     if found.dtype != torch.int64 or len(found) != count:
         raise UsageError(f"labels must be int64 [{count}], not {found.dtype} {list(found.shape)}")
+    found = found.clone() if found.is_inference() else found
     if on_gpu(found) or not count:
         return found, None
     if int(found.min()) < 0:
         raise UsageError(f"augmentation('{name}'): label {int(found.min())} is not a class; classes count from 0")
-    return found.clone() if found.is_inference() else found, int(found.max())
+    return found, int(found.max())
 
 
 class FirstChannel(nn.Module):

@@ -74,6 +74,11 @@ def record(
     )
 
 
+def ended(made: Record, day: int) -> Record:
+    """With another day on which it ended."""
+    return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-0{day}T00:00:00"})})
+
+
 def scored(made: Record, accuracies: Mapping[str, float | None], in_domain: Sequence[str] = ()) -> Record:
     """The record with these accuracies in these domains, the same under every rule; None is missing data."""
     rules: tuple[Selection, ...] = ("source-val", "last", "oracle")

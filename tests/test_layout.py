@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = (
-    "core", "networks", "ops", "sensitivity", "corruptions", "data", "method", "training", "contracts", "plugin_files",
-    "registry", "protocols", "runs", "report", "commands",
+    "imports", "core", "networks", "ops", "sensitivity", "corruptions", "data", "method", "training", "contracts",
+    "plugin_files", "registry", "protocols", "runs", "report", "commands",
 )  # fmt: skip
 """From the bottom to the top. A module imports from its own layer and from those below it."""
 INNER = {"report": ("tidy", "people", "figures")}

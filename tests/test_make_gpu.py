@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -220,10 +221,31 @@ def test_the_table_the_json_and_the_exit_code(tmp_path: Path, capsys: pytest.Cap
 def test_some_stages_alone_and_an_earlier_table_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "lacking", lambda: "")
     monkeypatch.setattr(made, "stages", lambda out: [stage(out / name, made.read_wall, "", "1/0") for name in "ab"])
-    for _ in range(2):
+    for second in range(2):
+        monkeypatch.setattr(
+            gpu, "datetime", SimpleNamespace(now=lambda zone, s=second: datetime(2026, 1, 1, 0, 0, s, 0, zone))
+        )
         assert gpu.main(["--stages", "b", "--out", str(tmp_path)]) == 1
     assert len(tables := sorted(tmp_path.glob("gpu-*.json"))) == 2
     assert [json.loads(path.read_text())["stages"][0]["name"] for path in tables] == ["b", "b"]
     with pytest.raises(SystemExit) as ended:
         gpu.main(["--stages", "c", "--out", str(tmp_path)])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(("named", "limits"), [(["b"], [540.0]), (["a", "b"], [20.0, 20.0])])
+def test_a_stage_that_is_named_alone_may_take_all_of_the_time(
+    named: list[str], limits: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be named because it met its limit."""
+    chosen: list[Stage] = []
+    monkeypatch.setattr(gpu, "lacking", lambda: "")
+    monkeypatch.setattr(made, "stages", lambda out: [stage(out / name) for name in "abc"])
+
+    def bench(stages: list[Stage], path: Path, limit: float) -> int:
+        chosen.extend(stages)
+        return 0
+
+    monkeypatch.setattr(gpu, "bench", bench)
+    assert gpu.main(["--stages", *named, "--limit", "540", "--out", str(tmp_path)]) == 0
+    assert [each.limit for each in chosen] == limits

@@ -267,11 +267,20 @@ def test_a_plugin_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("import torch\ntorch.set_default_dtype(torch.float64)\n", "importing it set torch's default type, gradient"),
-        ("import torch\ntorch.set_grad_enabled(False)\n", "importing it set torch's default type, gradient"),
-        ("import torch\ntorch.backends.cudnn.benchmark = True\n", "importing it set torch's default type, gradient"),
-        ("import torch\ntorch.backends.mkldnn.enabled = False\n", "importing it set torch's default type, gradient"),
-        ("import torch\ntorch.set_float32_matmul_precision('medium')\n", "importing it set torch's default type"),
+        ("import torch\ntorch.set_default_dtype(torch.float64)\n", "importing it set torch's default type, which"),
+        ("import torch\ntorch.set_grad_enabled(False)\n", "importing it set torch's gradient mode, which"),
+        (
+            "import torch\ntorch.backends.cudnn.benchmark = True\n",
+            "importing it set torch.backends.cudnn.benchmark, which",
+        ),
+        (
+            "import torch\ntorch.backends.mkldnn.enabled = False\n",
+            "importing it set torch.backends.mkldnn.enabled, which",
+        ),
+        (
+            "import torch\ntorch.set_float32_matmul_precision('medium')\n",
+            "importing it set torch's precision of products",
+        ),
     ],
 )
 def test_a_plugin_leaves_torch_as_it_is(tmp_path: Path, text: str, says: str) -> None:

@@ -60,7 +60,7 @@ class Trials:
         self._tried: dict[tuple[object, ...], trial.Tried] = {}
 
     def prices(self, recipe: Recipe, facts: Facts, device: torch.device) -> trial.Prices:
-        key = (recipe.network, recipe.batch_size, facts.height, facts.width, device)
+        key = (recipe.network, recipe.precision, recipe.batch_size, facts.height, facts.width, device)
         if key not in self._prices:
             self._prices[key] = trial.prices(recipe, facts.height, facts.width, device)
         return self._prices[key]

@@ -1,10 +1,12 @@
 """Settings of torch that hold for a whole process: as in a new one for a while, then as they were."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from benchmark.plugin_files import switches
 
@@ -35,18 +37,18 @@ def float32() -> Iterator[None]:
 def as_in_a_new_process() -> Iterator[None]:
     """Within, nothing is left of what the caller set of torch's default type and device, inference and gradient modes,
     autocast, the precision of matrix products and convolutions, and plugin_files.SWITCHES. Afterwards that is back,
-    whatever was set within, as are the threads, the global generator and the choice of deterministic algorithms."""
-    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    whatever was set within, as are the threads, the global generators and the choice of deterministic algorithms."""
+    threads = torch.get_num_threads()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as plain:
         plain.callback(torch.use_deterministic_algorithms, algorithms[0], warn_only=algorithms[1])
-        plain.callback(torch.set_rng_state, generator)
+        plain.enter_context(generators_kept())
         plain.callback(torch.set_num_threads, threads)
         plain.enter_context(_precisions())
         for place, name, own in switches():
             plain.callback(setattr, place, name, getattr(place, name))
             setattr(place, name, own)
-        plain.enter_context(_on_the_cpu())
+        plain.enter_context(on_the_cpu())
         plain.enter_context(float32())
         plain.enter_context(torch.inference_mode(mode=False))
         plain.enter_context(torch.enable_grad())
@@ -55,16 +57,42 @@ def as_in_a_new_process() -> Iterator[None]:
 
 
 @contextmanager
-def _on_the_cpu() -> Iterator[None]:
-    """Within, tensors for which no device is named are on the CPU."""
-    before = torch.get_default_device()
-    torch.set_default_device(None)
-    stays = torch.get_default_device() == before  # as the caller's `with torch.device(...)` does
+def generators_kept() -> Iterator[None]:
+    """Afterwards torch's global generators are as before. Those of GPUs that were not in use have the CPU's seed, which
+    torch.manual_seed gives to all."""
+    own = torch.get_rng_state()
+    used = torch.cuda.is_initialized()
+    of_gpus = torch.cuda.get_rng_state_all() if used else []
     try:
-        with torch.device("cpu") if stays and before != OWN else nullcontext():
-            yield
+        yield
     finally:
-        torch.set_default_device(None if stays else before)
+        torch.set_rng_state(own)
+        with suppress(RuntimeError):  # a GPU that this process has lost answers nothing
+            if used:
+                torch.cuda.set_rng_state_all(of_gpus)
+            else:
+                torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+@contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """Within, tensors for which no device is named are on the CPU; whatever is set within is gone afterwards."""
+    kept = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+    contexts = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, DeviceContext)]
+    if kept is not None and contexts[-1:] == [kept]:
+        torch.set_default_device(None)
+        try:
+            yield
+        finally:
+            torch.set_default_device(kept.device)
+        return
+    # Within a `with torch.device(...)`, if in anything: set_default_device would break its end.
+    with torch.device("cpu") if torch.get_default_device() != OWN else nullcontext():
+        try:
+            yield
+        finally:
+            if torch.get_default_device() != OWN:
+                torch.set_default_device(None)
 
 
 @contextmanager
@@ -105,24 +133,26 @@ def _precisions() -> Iterator[None]:
     """Within, the precisions of float32 arithmetic are torch's own. Torch has older and newer names for them, and
     refuses to read by the older ones what was set by the newer ones."""
     (highest, above), *others = [(place, place.fp32_precision) for place in PRECISIONS]
-    try:
-        older = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError:
-        older = None
+    products = convolutions = None
+    with suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        convolutions = torch.backends.cudnn.allow_tf32
     for place in PRECISIONS:
         place.fp32_precision = INHERITED
-    _older(("highest", True))
+    _older("highest", convolutions=True)
     try:
         yield
     finally:
-        _older(older)
+        _older(products, convolutions)
         highest.fp32_precision = above
         for place, value in others:
             place.fp32_precision = INHERITED if value == above else value
 
 
-def _older(precisions: tuple[str, bool] | None) -> None:
-    """Sets the precision of products, and whether convolutions may be in TF32, by torch's older names."""
-    if precisions:
-        torch.set_float32_matmul_precision(precisions[0])
-        torch.backends.cudnn.allow_tf32 = precisions[1]
+def _older(products: str | None, convolutions: bool | None) -> None:
+    """Sets the precision of products, and whether convolutions may be in TF32, by torch's older names. None: left."""
+    if products is not None:
+        torch.set_float32_matmul_precision(products)
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = convolutions

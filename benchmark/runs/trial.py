@@ -22,6 +22,7 @@ from benchmark.method import Method, Source
 from benchmark.networks import precision
 from benchmark.ops import kernels
 from benchmark.runs import machine
+from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.sensitivity.wave_errors import batch_of, wrong
 from benchmark.training.evaluate import CHUNK, accuracy
 from benchmark.training.loop import filling, steps_of
@@ -70,8 +71,10 @@ class Tried:
 
 def prices(recipe: Recipe, height: int, width: int, device: torch.device) -> Prices:
     """What bare passes take: of a batch of the recipe's size, and of one that is scored."""
-    with machine.threads(recipe):
+    with as_in_a_new_process(), machine.threads(recipe):
+        precision.use(recipe.precision, device)
         net = networks.build(recipe.network, 10, 0).to(device)
+        net.precision = recipe.precision
         net.to(memory_format=networks.layout(net))
         x = torch.rand(recipe.batch_size, 3, height, width, device=device)
         shown = Images(torch.zeros(CHUNK, 3, height, width, dtype=torch.uint8), torch.zeros(CHUNK, dtype=torch.int64))

@@ -4,6 +4,8 @@ import io
 import logging
 import re
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from benchmark.runs import plan_file, torch_state
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training import floors
+from tests.conftest import ROOT
 from tests.faults.harness import plugin
 from tests.handmade import failed, fill, record, scored
 
@@ -372,16 +375,73 @@ def test_precisions_that_are_set_by_torchs_older_names_are_as_before(older: str,
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (older, convolutions)
 
 
-def test_what_chooses_how_numbers_are_computed_is_as_in_a_new_process_within(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+def test_what_chooses_how_numbers_are_computed_is_as_in_a_new_process_within() -> None:
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
 
-    def now() -> tuple[Any, bool]:
-        return torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark
+    def now() -> tuple[bool, ...]:
+        return mkldnn.enabled, cudnn.benchmark, cudnn.deterministic
 
+    with as_in_a_new_process():  # and afterwards as this process had it
+        mkldnn.enabled = False
+        cudnn.benchmark = cudnn.deterministic = True
+        with as_in_a_new_process():
+            assert now() == (True, False, False)
+        assert now() == (False, True, True)
+
+
+def test_generators_of_gpus_are_as_before_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network's weights are drawn after torch.manual_seed, which seeds those of GPUs as well."""
+    kept = [torch.zeros(16, dtype=torch.uint8)]
+    seeds: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(kept))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", seeds.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with as_in_a_new_process():
-        assert now() == (True, False)
-    assert now() == (False, True)
+        pass
+    assert seeds == [kept]
+    seeds.clear()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        with as_in_a_new_process():
+            torch.manual_seed(8)
+        assert seeds[-1] == 7
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_what_a_gpu_draws_next_is_as_before() -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(4, device="cuda")
+    torch.manual_seed(7)
+    with as_in_a_new_process():
+        torch.manual_seed(8)
+        torch.rand(4, device="cuda")
+    assert torch.equal(torch.rand(4, device="cuda"), wanted)
+
+
+def test_of_mixed_names_of_precisions_all_are_as_before() -> None:
+    with as_in_a_new_process():
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        with as_in_a_new_process():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
+
+
+def test_a_default_device_is_none_of_an_import(tmp_path: Path) -> None:
+    """Some modules hold tables, which have to be on the CPU."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\ntorch.set_default_device('meta')\nimport benchmark\n"
+        "print(benchmark.compare.__name__, benchmark.load_model.__name__)\n"
+        "print(benchmark.augmentation('augmix')(torch.ones(2, 3, 32, 32, device='cpu')).device)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["compare", "load_model", "cpu"]), done.stderr
 
 
 def test_no_comparison_is_made_in_a_group_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +464,20 @@ def test_a_default_device_is_the_cpu_within_and_as_before_afterwards() -> None:
         with as_in_a_new_process():
             assert torch.zeros(1).device.type == "cpu"
         assert torch.zeros(1).device.type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert torch.zeros(1).device.type == "cpu"
+
+
+@pytest.mark.parametrize(("default", "inner"), [("meta", "cpu"), ("cpu", "meta"), ("meta", "meta"), (None, "meta")])
+def test_a_default_device_within_another_is_as_before_afterwards(default: str | None, inner: str) -> None:
+    torch.set_default_device(default)
+    try:
+        with torch.device(inner):
+            with as_in_a_new_process():
+                assert torch.zeros(1).device.type == "cpu"
+            assert torch.zeros(1).device.type == inner
+        assert torch.zeros(1).device.type == (default or "cpu")
     finally:
         torch.set_default_device(None)
     assert torch.zeros(1).device.type == "cpu"

@@ -280,6 +280,25 @@ def test_neither_inference_mode_nor_autocast_changes_an_image(name: str) -> None
         assert augmented(name, BATCH.x).dtype == torch.uint8
 
 
+@ATTACKS
+def test_labels_of_inference_mode_that_lie_on_a_gpu_can_be_attacked_with(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, aug = augmented(name, BATCH.unit()), make(name)
+    monkeypatch.setattr(samples, "on_gpu", lambda x: True)
+    with torch.inference_mode():
+        assert torch.equal(aug(BATCH.unit().clone(), BATCH.y.clone())[0], plain)
+
+
+@USABLE
+def test_a_default_device_changes_no_image(name: str) -> None:
+    plain, net = augmented(name, BATCH.unit()), networks.build("mini_convnet", 4, 0)
+    with torch.device("meta"):
+        assert torch.equal(make(name, net if CLASSES[name].attacks else None)(BATCH.unit(), BATCH.y)[0], plain)
+        free = augmentation("randconv")
+        assert free(BATCH.unit()).device.type == "cpu"
+
+
 @USABLE
 def test_no_images_come_back_as_no_images(name: str) -> None:
     for x in (BATCH.x[:0], BATCH.unit()[:0]):

@@ -11,7 +11,7 @@ from benchmark.core.outcome import Domain
 from benchmark.core.record import Asked, Record, Trial
 from benchmark.report.tidy import paper
 from benchmark.report.tidy.paper import Papers, Published
-from tests.handmade import fill, record, scored
+from tests.handmade import ended, fill, record, scored
 
 TARGETS = ("svhn", "mnist_m", "syn", "usps")
 
@@ -258,3 +258,32 @@ def test_only_the_methods_asked_for_are_reported_and_run(
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main(["--out", str(tmp_path / "nowhere")]) == 2
     assert f"error: --out {tmp_path / 'nowhere'}: no such folder; with --run" in capsys.readouterr().err
+
+
+def on_other_images(run: Record) -> Record:
+    return run.model_copy(update={"asked": run.asked.model_copy(update={"fingerprint": "f" * 16})})
+
+
+def test_the_images_with_the_most_seeds_count_however_often_one_was_run() -> None:
+    runs = [strict(50.0 + seed, seed) for seed in range(3)]
+    often = [on_other_images(strict(30.0, 0, sensitivity_images=n)) for n in range(1, 6)]
+    (found,) = reproduce.figures([*often, *runs], papers(published()), ["gud"])
+    assert found.ours is not None
+    assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 3, 5)
+
+
+def test_of_images_with_as_many_seeds_the_latest_count() -> None:
+    old = [ended(on_other_images(strict(30.0, seed)), 1) for seed in range(3)]
+    new = [ended(strict(50.0 + seed, seed), 2) for seed in range(3)]
+    for runs in ([*old, *new], [*new, *old]):
+        (found,) = reproduce.figures(runs, papers(published()), ["gud"])
+        assert found.ours is not None
+        assert found.ours.mean == 51.0
+
+
+def test_runs_that_failed_are_no_seeds_and_are_made_again(tmp_path: Path) -> None:
+    nothing = {"status": "failed", "accuracy": None, "calibration": None}
+    lost = [strict(50.0, seed).model_copy(update=nothing) for seed in range(5)]
+    (found,) = reproduce.figures(lost, papers(published()), ["gud"])
+    assert (found.seeds, found.verdict) == (0, "not run")
+    assert len(reproduce.commands([found], reproduce.Args(out=tmp_path))) == 1

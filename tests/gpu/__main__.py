@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -123,7 +123,9 @@ def say(text: str, end: str = "\n") -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 where every target was reached, 1 where one was not, 2 where there is no GPU or a wrong flag."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
-    parser.add_argument("--stages", nargs="+", help="only these; default: all but jobs-N")
+    parser.add_argument(
+        "--stages", nargs="+", help="only these; default: all but jobs-N. One alone may take all of the time"
+    )
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for all of them (%(default)g)")
     parser.add_argument("--out", type=Path, default=ROOT / "results/perf", help="folder of the JSON, logs and runs")
     args = parser.parse_args(argv)
@@ -136,12 +138,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = {stage.folder.name: stage for stage in stages(out / "gpu")}
     if unknown := set(args.stages or ()) - known.keys():
         parser.error(f"--stages: no such stage: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    path, again = out / f"gpu-{datetime.now(UTC):%Y-%m-%d}.json", 2
-    while path.exists():  # an earlier table is kept
-        path, again = path.with_stem(f"gpu-{datetime.now(UTC):%Y-%m-%d}-{again}"), again + 1
-    chosen = [
-        stage for name, stage in known.items() if name in (args.stages or ()) or not (args.stages or stage.on_demand)
-    ]
+    path = out / f"gpu-{datetime.now(UTC):%Y-%m-%d-%H-%M-%S}.json"  # beside those of other calls, from any machine
+    chosen = [stage for stage in known.values() if not stage.on_demand]
+    if args.stages:
+        chosen = [known[name] for name in known if name in args.stages]
+    if len(chosen) == 1:  # it may be taken again because it met its limit
+        chosen = [replace(chosen[0], limit=args.limit)]
     return bench(chosen, path, args.limit)
 
 

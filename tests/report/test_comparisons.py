@@ -18,9 +18,9 @@ from benchmark.report.tidy import paper
 from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows, rankings
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.overlap import operations, overlaps
-from benchmark.report.tidy.rows import accuracy_rows
+from benchmark.report.tidy.rows import accuracy_rows, correlation_rows, sensitivity_rows
 from benchmark.report.tidy.targets import columns, measures, reached
-from tests.handmade import error_map, failed, record, scored
+from tests.handmade import ended, error_map, failed, record, scored
 
 
 def test_a_number_without_runs_cannot_be_a_cell() -> None:
@@ -451,3 +451,88 @@ def with_last(made: Record, domain: str, value: float) -> Record:
     changed = there.model_copy(update={"accuracy": {**there.accuracy, "last": value}})
     accuracy = made.accuracy.model_copy(update={"domains": made.accuracy.domains | {domain: changed}})
     return made.model_copy(update={"accuracy": accuracy})
+
+
+@pytest.mark.parametrize("changes", [{"device": "cuda"}, {"protocol": "strict"}])
+def test_other_devices_and_protocols_are_ranked_apart(changes: dict[str, Any]) -> None:
+    made = [
+        scored(record(method, 0, dataset=dataset, **given), {"a": value})
+        for dataset in ("minidigits", "digits")
+        for given, method, value in (
+            *(({}, "erm", 60.0), ({}, "augmix", 70.0)),
+            *((changes, "erm", 70.0), (changes, "augmix", 60.0)),
+        )
+    ]
+    assert len(rankings(made)) == 2
+    assert sorted(rank_rows(made)["average_rank"]) == [1.0, 1.0, 2.0, 2.0]
+
+
+def test_of_a_seed_that_ran_twice_the_costs_are_those_of_the_last() -> None:
+    made = [
+        ended(record("erm", 0, 50.0, sensitivity_images=0), 2),
+        ended(record("erm", 0, 60.0, sensitivity_images=16), 1),
+    ]
+    (shown,) = summarise(made, {})["cost"]
+    assert shown.lines[0].cells["8 steps: accuracy"].text == "50.0"
+
+
+def test_the_seconds_that_are_advised_are_a_mean_over_seeds() -> None:
+    def taking(seconds: float, method: str, seed: int) -> Record:
+        run = record(method, seed)
+        assert run.throughput is not None
+        times = {"setup_seconds": 0.0, "train_seconds": seconds}
+        return run.model_copy(update={"throughput": run.throughput.model_copy(update=times)})
+
+    made = [*(taking(2.0, "erm", seed) for seed in range(5)), taking(8.0, "augmix", 0), taking(10.0, "augmix", 1)]
+    (shown,) = summarise(made, {})["cost"]
+    assert "augmix is the dearest" in shown.footnotes[0]
+    assert "--seconds 9`" in shown.footnotes[0]
+
+
+def test_behind_a_difference_are_the_runs_of_the_common_seeds() -> None:
+    erm = [record("erm", seed, 50.0 + seed) for seed in (0, 1)]
+    augmix = [record("augmix", seed, 60.0 + 2 * seed) for seed in (1, 2)]
+    (ids,) = difference_rows([*erm, *augmix]).query("target == 'mean'")["run_ids"]
+    assert set(ids.split()) == {erm[1].run_id, augmix[0].run_id}
+
+
+def test_where_the_last_network_is_the_selected_one_each_target_has_the_same_p() -> None:
+    """In the variants' family too."""
+    rows = [("erm", "", 0), ("augmix", "", 3), ("augmix", "k=3", 5), ("augmix", "k=5", 9)]
+    made = [
+        scored(record(method, seed, variant=variant), {"a": 50.0 + gain + seed * seed, "b": 40.0 + gain * (seed + 1)})
+        for method, variant, gain in rows
+        for seed in range(3)
+    ]
+    frame = difference_rows(made)
+    assert frame["p_holm_last"].equals(frame["p_holm"])
+    assert frame["p_holm"].nunique() > 1
+
+
+def test_recalled_numbers_widen_no_published_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = digits("gud", 0, 50.0)
+    rows = [
+        row
+        for row in paper.published_numbers().published
+        if (row.dataset, row.source, row.method) == ("digits", "mnist", "gud") and "mean" in row.accuracy
+    ]
+    (known, *_) = [row for row in rows if row.evidence != "recalled"]
+    recalled = known.model_copy(update={"evidence": "recalled", "accuracy": {**known.accuracy, "mean": 1.0}})
+    both = paper.published_numbers().model_copy(update={"published": [known, recalled]})
+    monkeypatch.setattr(paper, "published_numbers", lambda: both)
+    assert paper.like_ours([run], "mean") == [known.accuracy["mean"]]
+
+
+def test_variants_are_no_points_of_the_correlation_of_sensitivity_with_error() -> None:
+    plain = [record(method, 0, value) for method, value in (("erm", 50.0), ("augmix", 60.0), ("gud", 75.0))]
+    variant = record("augmix", 0, 10.0, variant="k=3")
+    maps = {run.run_id: error_map(run) for run in (*plain, variant)}
+    for number, run in enumerate(plain):
+        maps[run.run_id].error[0, 0] = 0.1 * number
+
+    def found(made: list[Record]) -> list[float]:
+        frame = correlation_rows(accuracy_rows(made), sensitivity_rows(made, maps))
+        return list(frame[(frame["target"] == "shifted") & (frame["band"] == "mean")]["pearson"])
+
+    assert found([*plain, variant]) == found(plain)
+    assert len(found(plain)) == 1

@@ -22,7 +22,7 @@ from benchmark.report.people.verdict import verdict
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import picture
 from tests.conftest import ROOT
-from tests.handmade import failed, record
+from tests.handmade import failed, record, scored
 from tests.report.pages import NASTY, fill, runs
 
 
@@ -543,3 +543,8 @@ def test_the_small_curve_of_a_run_has_the_shifted_domains_without_the_source() -
     curve = [{"step": s, "val": 80.0, "test": {"shifted": 10.0 * s, "same": 100.0}} for s in (4, 8)]
     drawn = facts.spark(curve, record("erm", 0))
     assert drawn == {"targets": "100.0,36.0 200.0,12.0", "source": "100.0,12.0 200.0,12.0"}  # 60 high, 100 % on top
+
+
+def test_a_domain_that_some_runs_have_is_not_said_to_be_missing() -> None:
+    made = [scored(record("erm", 0), {"a": 1.0, "b": None}), scored(record("augmix", 0), {"a": 2.0, "b": 3.0})]
+    assert not [reason for reason in verdict(made).reasons if reason.startswith("Without")]

@@ -9,7 +9,7 @@ from benchmark.report.tidy.groups import group_of
 from benchmark.report.tidy.search_rows import search_rows
 from benchmark.runs import search
 from benchmark.runs.search import SEED
-from tests.handmade import record
+from tests.handmade import ended, record
 
 
 def searched(method: str, number: int, of: int | None, lr: float, decay: float = 0.0, **changes: object) -> Record:
@@ -83,3 +83,10 @@ def test_a_trial_has_the_score_that_it_is_chosen_by(rule: str, value: float) -> 
     assert search_rows([], [trial])["source_val"].tolist() == [value] == [search.score(trial)]
     (table,) = summarise([record("erm", 0)], {}, [trial])["search"]
     assert table.lines[0].cells["source validation"].text == f"{value:.1f}"
+
+
+def test_of_a_trial_that_was_made_again_the_last_is_shown() -> None:
+    trials = [searched("erm", 0, None, lr) for lr in (0.1, 0.01, 0.001)]
+    for last in trials:
+        shown = search_rows([], [ended(trial, 2 if trial is last else 1) for trial in trials])
+        assert shown["lr"].tolist() == [last.asked.recipe.lr]

@@ -357,3 +357,10 @@ def test_the_terminal_ends_with_it_in_short(tmp_path: Path) -> None:
         False,
     )
     assert "seed 1 (failed from photo; not run from sketch9)" in " ".join(last.split())
+
+
+def test_of_two_states_with_as_many_rows_that_with_more_runs_counts() -> None:
+    stray = run("erm", "art", 0, 1.0, 1.0, fingerprint="f" * 16)
+    for made in ([stray, *ERM], [*ERM, stray]):
+        (campaign,) = campaigns(made)
+        assert campaign.left_out == [stray]

@@ -164,3 +164,11 @@ def test_a_row_that_leads_by_its_further_seeds_alone_is_not_bold() -> None:
     (pair,) = stats.compare(rows, "erm")
     assert (stats.best(rows), pair.significant, pair.difference.mean > 0) == ("erm", True, True)
     assert stats.supported_best(rows) is None
+
+
+def test_a_pair_without_a_spread_makes_no_interval_wider() -> None:
+    rows = {"erm": {0: 0.0, 1: 0.0, 2: 0.0}, "a": {0: 1.0, 1: 2.0, 2: 3.0}, "same": {0: 1.0, 1: 1.0, 2: 1.0}}
+    pair = {pair.row: pair for pair in stats.compare(rows, "erm")}["a"]
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2)
+    assert pair.interval == pytest.approx((2 - half, 2 + half))
+    assert pair.p_holm == pair.p

@@ -106,12 +106,20 @@ def test_the_nearest_length_on_this_machine_tells_most() -> None:
     slow = made(steps=150, threads=2)
     assert estimate.nearest(made(steps=200).asked, [far, near, slow]) == [near]
     assert estimate.nearest(made(steps=200).asked, [slow]) == [slow]
+    longer = made(steps=2500)  # 2.5 times as long, and the other a tenth
+    assert estimate.nearest(made(steps=1000).asked, [made(steps=100), longer]) == [longer]
     elsewhere = near.model_copy(update={"ran": near.ran.model_copy(update={"device_name": "another processor"})})
     assert estimate.nearest(made(steps=200).asked, [elsewhere]) == []
 
 
-@pytest.mark.parametrize("changes", [{"network": "digits_convnet"}, {"batch_size": 8}, {"source": "shifted"}])
-def test_other_networks_batches_and_sources_tell_nothing(changes: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"network": "digits_convnet"}, {"batch_size": 8}, {"source": "shifted"}),
+        *({"precision": "bf16"}, {"dataset_settings": {"size": 9}}),
+    ],
+)
+def test_other_networks_batches_precisions_and_images_tell_nothing(changes: dict[str, object]) -> None:
     assert estimate.nearest(made().asked, [made(**changes)]) == []  # type: ignore[arg-type]
 
 
@@ -173,6 +181,16 @@ def test_a_trial_takes_steps_of_each_kind_and_changes_nothing(name: str, monkeyp
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_bare_passes_are_timed_at_the_precision_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(trial, "accuracy", lambda net, images: used.append(net.precision))
+    monkeypatch.setattr(trial, "_seconds", lambda work, device: (work(), 1.0)[1])
+    asked, trials = toy.asked("erm"), estimate.Trials()
+    for kind in ("fp32", "bf16", "fp32"):
+        trials.prices(asked.recipe.model_copy(update={"precision": kind}), FACTS, torch.device("cpu"))
+    assert used == ["fp32", "bf16"]
+
+
 def test_sources_and_seeds_share_a_trial_and_lengths_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     made_for = []
 
@@ -198,3 +216,58 @@ def test_a_kind_of_step_weighs_as_much_as_it_fills_of_the_run() -> None:
     kinds = trial.kinds(method, toy.asked("sada"), torch.device("cpu"))
     assert [weight for _, weight in kinds] == pytest.approx([0.2, 0.8])
     assert [share < 0.2 for share, _ in kinds] == [True, False]
+
+
+def test_runs_that_differ_in_scoring_or_map_have_prices_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = made(steps=100)
+    monkeypatch.setattr(Store, "read_all", lambda _: [known])
+    monkeypatch.setattr(estimate, "data_facts", lambda *_: FACTS)
+
+    def job(**changes: object) -> Job:
+        asked = known.asked.model_copy(update={"recipe": known.asked.recipe.model_copy(update=changes)})
+        return Job(asked=asked, command="", session="", out=tmp_path, data_dir=None)
+
+    jobs = [job(evaluations=3), job(evaluations=6), job(sensitivity_images=50)]
+    plain, more, mapped = estimate.estimate(jobs, Store(tmp_path)).values()
+    assert more - plain == pytest.approx(3)
+    assert mapped > plain
+
+
+def test_what_a_method_adds_to_its_pool_belongs_to_the_phases() -> None:
+    known = made("gud", steps=100, phases=6.0)
+    assert known.throughput is not None
+    shares = known.throughput.shares
+    moved = {"shares": {**shares, "attack": 0.0, "expand": shares["attack"]}}
+    adds = known.model_copy(update={"throughput": known.throughput.model_copy(update=moved)})
+    assert said(known, [adds], steps=1000) == said(known, [known], steps=1000)
+
+
+def test_validation_under_views_scores_the_source_once_more_for_each() -> None:
+    """10 sets of views, and the images as they are; 100 for validation and 200 for the test."""
+    asked = toy.asked(selection="source-val-views", evaluations=3)
+    assert counts.counts(asked, FACTS).scoring == 3 * (11 * 100 + 200)
+
+
+def by_trial(like: Record, records: list[Record], found: trial.Tried, prices: trial.Prices) -> counts.Parts:
+    """The estimate of a run by a trial that found this, at these prices of bare passes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trial, "tried", lambda *_, **__: found)
+        patched.setattr(trial, "prices", lambda *_: prices)
+        patched.setattr(estimate, "load_data", lambda *_: toy.loaded())
+        job = Job(asked=like.asked, command="", session="", out=Path(), data_dir=None)
+        return estimate.of_run(like.asked, FACTS, records, job, estimate.Trials())
+
+
+def test_a_trial_on_a_busy_machine_is_held_against_the_records_of_erm() -> None:
+    """There ERM has 10 ms a step, and a trial of it takes 20 ms now."""
+    now = trial.Tried(step=0.02, per_image=3.0, setup=0.0, attack=0.0, pool=64)
+    found = by_trial(made("randconv"), [made()], now, trial.Prices(0.0, 0.0, 0.0))
+    assert found.steps == pytest.approx(100 * 0.02 / 2)
+
+
+def test_scoring_costs_forward_passes() -> None:
+    now = trial.Tried(step=0.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
+    found = by_trial(made(), [], now, trial.Prices(passes=0.5, forward=0.01, wave=0.25))
+    assert found.scoring == pytest.approx(3 * 300 * 0.01)

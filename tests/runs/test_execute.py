@@ -1,5 +1,6 @@
 """What becomes of a run's record, and how many runs share the machine."""
 
+import os
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from benchmark import registry, run
 from benchmark.runs import execute, perform, plan
-from benchmark.runs.engines import workers
+from benchmark.runs.engines import local, workers
 from benchmark.runs.job import Job
 from benchmark.runs.store import Store
 from tests import toy
@@ -170,3 +171,33 @@ def test_workers_share_the_threads_that_this_process_may_use(given: int, count: 
     finally:
         torch.set_num_threads(before)
     assert crew.threads == each
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_runs_after_one_that_cost_this_process_its_gpu_have_another(
+    lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An illegal address, say: from then on CUDA answers every call of the process with that error."""
+
+    def synchronize() -> None:
+        if lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(local, "on_gpu", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", list)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    plugins = [
+        plugin(tmp_path, "fails", "raise RuntimeError('CUDA error')"),
+        plugin(
+            tmp_path, "where", f"from pathlib import Path; Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+        ),
+    ]
+    given = ["--methods", "fails", "where", "--seeds", "0", "--steps", "4"]
+    ended = call(words(tmp_path, tmp_path / "out", *given, plugins=plugins))
+    assert ended.code == 1
+    found = {each.asked.method: each.status for each in Store(tmp_path / "out").read_all()}
+    assert found == {"fails": "failed", "where": "done"}
+    assert ((tmp_path / "pid").read_text() == str(os.getpid())) is not lost
+    assert ("this process cannot use its GPU" in " ".join(ended.out.split())) is lost

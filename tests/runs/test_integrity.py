@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from benchmark import tables
 from benchmark.core.errors import UsageError
+from benchmark.core.record import Record
 from benchmark.runs.records import Records
 from benchmark.runs.store import Store
 from benchmark.training.artifacts import npy_bytes
@@ -198,6 +199,7 @@ CURVES = {
     "120 %": POINT % (4, 1, '{"shifted": 120, "same": 4}'),
     "NaN": POINT % (4, "NaN", '{"shifted": 3, "same": 4}'),
     "step 0": POINT % (0, 1, '{"shifted": 3, "same": 4}'),
+    "again": 2 * (POINT % (4, 1, '{"shifted": 3, "same": 4}')),
     "back": POINT % (8, 1, '{"shifted": 3, "same": 4}') + POINT % (4, 1, '{"shifted": 3, "same": 4}'),
 }
 
@@ -279,3 +281,10 @@ def test_a_page_of_other_runs_than_those_that_are_there_is_found(
     text = "".join(f'<a href="runs/{ids[i]}/record.json">' for i in shown)
     (store.out / "index.html").write_text(text, encoding="utf-8")
     assert tables.check(store) == ["../index.html"] * wrong
+
+
+def test_a_record_has_the_accuracy_under_the_rule_that_it_asked_for() -> None:
+    asked = toy.asked("erm", 0, selection="last-within-5")
+    held = record("erm", 0).model_dump(mode="json") | {"asked": asked.model_dump(mode="json"), "run_id": asked.run_id}
+    with pytest.raises(ValidationError, match="lacks the selection rule last-within-5"):
+        Record.model_validate(held)

@@ -43,6 +43,18 @@ def test_a_kept_network_gives_in_timm_the_same_logits_to_the_bit(network: str, t
     assert not torch.allclose(logits(theirs, X), wanted, atol=0.05)  # normalisation is no part of it
 
 
+def test_what_the_caller_has_set_makes_no_other_network_and_stays(tmp_path: Path) -> None:
+    folder = run_of(tmp_path, "timm:test_resnet")
+    wanted = benchmark.load_model(folder, as_timm=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        state = torch.get_rng_state()
+        with torch.device("meta"):
+            found = benchmark.load_model(folder, as_timm=True)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(logits(found, X), logits(wanted, X))
+
+
 def test_its_configuration_says_how_this_run_normalised_and_scaled(tmp_path: Path) -> None:
     net: Any = benchmark.load_model(run_of(tmp_path), as_timm=True)
     assert config_of(net) == {

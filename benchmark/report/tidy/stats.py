@@ -129,7 +129,7 @@ def compare(rows: Mapping[str, Seeds], versus: str) -> list[Pair]:
 
 def compare_pairs(rows: Mapping[str, Seeds], pairs: Iterable[tuple[str, str]]) -> list[Pair]:
     """The first row of each pair minus the second, paired by seed; all are one Holm family. Pairs without a common seed
-    are left out; the family are those with LEAST_SEEDS."""
+    are left out; the family are those with a p: LEAST_SEEDS, and differences that are not all equal."""
     found = {}
     for row, versus in pairs:
         common = sorted(rows[row].keys() & rows[versus].keys())

@@ -8,31 +8,60 @@ from functools import partial
 from multiprocessing.connection import wait
 from time import monotonic
 
+import torch
+
+from benchmark.core.devices import on_gpu
+from benchmark.core.record import Record
 from benchmark.runs.engines.workers import Crew
 from benchmark.runs.execute import execute
 from benchmark.runs.job import Job, Listener
 from benchmark.training import signals
+
+LOGGER = logging.getLogger("benchmark")
 
 
 def run_jobs(jobs: Iterable[Job], workers: int, listener: Listener, timeout: float | None = None) -> None:
     """Does all runs; `listener` hears of each.
 
     workers: 1 runs them here, more in as many spawned processes that share the cores. timeout: seconds that one run may
-    take; it needs a process that can be killed, so even one worker is spawned.
+    take; it needs a process that can be killed, so even one worker is spawned. Where a run costs this process its GPU,
+    those after it are spawned too.
 
     Raises StoppedError at Ctrl-C and SIGTERM, within five seconds and with checkpoints kept; UsageError and OSError
     where results cannot be read or written.
     """
-    if workers > 1 or timeout is not None:
-        with signals.listening((signal.SIGINT, signal.SIGTERM), grace=None):
-            _in_workers(deque(jobs), workers, listener, timeout)
-        return
-    with signals.listening((signal.SIGINT, signal.SIGTERM)):
-        for job in jobs:
-            listener.started(job)
-            listener.ended(job, execute(job, partial(listener.progressed, job)))
+    waiting = deque(jobs)
+    if workers == 1 and timeout is None:
+        with signals.listening((signal.SIGINT, signal.SIGTERM)):
+            _here(waiting, listener)
             if signals.asked():
-                break
+                return
+    if waiting:
+        with signals.listening((signal.SIGINT, signal.SIGTERM), grace=None):
+            _in_workers(waiting, workers, listener, timeout)
+
+
+def _here(waiting: deque[Job], listener: Listener) -> None:
+    """Does the runs in this process until they are done, it is asked to stop, or its GPU answers no more."""
+    while waiting and not signals.asked():
+        job = waiting.popleft()
+        listener.started(job)
+        record = execute(job, partial(listener.progressed, job))
+        listener.ended(job, record)
+        if record and _gpu_is_lost(record):
+            LOGGER.warning("after that error this process cannot use its GPU: the other runs have another process")
+            return
+
+
+def _gpu_is_lost(record: Record) -> bool:
+    """Whether a run has left this process with a GPU that answers each call with its error, as CUDA has it."""
+    if not (on_gpu(record.asked.device) and torch.cuda.is_initialized()):
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: float | None) -> None:
