@@ -68,11 +68,8 @@ class Augmentation(nn.Module):
         if torch.is_inference_mode_enabled():  # an attack needs gradients, and there are none within
             with torch.inference_mode(False), torch.no_grad():
                 return self._augment(x, y, sample)
-        if torch.get_default_dtype() != torch.float32:
-            with float32():
-                return self._augment(x, y, sample)
-        if torch.get_default_device() != OWN:
-            with on_the_cpu():
+        if torch.get_default_dtype() != torch.float32 or torch.get_default_device() != OWN:
+            with float32(), on_the_cpu():
                 return self._augment(x, y, sample)
         leaves, structure = tree_flatten(sample)
         places = samples.images(leaves, self.name)

@@ -74,9 +74,9 @@ def record(
     )
 
 
-def ended(made: Record, day: int) -> Record:
-    """With another day on which it ended."""
-    return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-0{day}T00:00:00"})})
+def ended(made: Record, when: str) -> Record:
+    """With another moment at which it ended, such as 2026-01-02."""
+    return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": when})})
 
 
 def scored(made: Record, accuracies: Mapping[str, float | None], in_domain: Sequence[str] = ()) -> Record:

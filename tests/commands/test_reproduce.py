@@ -51,6 +51,10 @@ def strict(
     return scored(made, dict.fromkeys(TARGETS, value) | {"mnist": 99.0}, ("mnist",))
 
 
+def on_other_images(run: Record) -> Record:
+    return run.model_copy(update={"asked": run.asked.model_copy(update={"fingerprint": "f" * 16})})
+
+
 def test_verdicts_at_the_edge_of_the_band() -> None:
     def verdict(values: list[float], row: Published) -> str:
         (found,) = reproduce.figures([strict(v, s) for s, v in enumerate(values)], papers(row), ["gud"])
@@ -96,8 +100,7 @@ def test_only_plain_rows_of_the_strict_protocol_count() -> None:
 def test_runs_on_other_images_are_not_averaged() -> None:
     """Those of the fingerprint with the most seeds count; the others are named."""
     made = [strict(50.0 + s, s) for s in range(3)]
-    other = [strict(30.0, s) for s in (3, 4)]
-    other = [r.model_copy(update={"asked": r.asked.model_copy(update={"fingerprint": "f" * 16})}) for r in other]
+    other = [on_other_images(strict(30.0, s)) for s in (3, 4)]
     (found,) = reproduce.figures([*other, *made], papers(published()), ["gud"])
     assert found.ours is not None
     assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 3, 2)
@@ -132,15 +135,14 @@ def test_a_seed_counts_once_and_the_map_not_at_all() -> None:
 def test_of_a_seed_that_ran_twice_the_run_counts_that_ended_last_and_has_the_target() -> None:
     """Which record is read last depends on the hashes of their settings."""
 
-    def ended(day: int, value: float, images: int) -> Record:
-        run = strict(value, 0, sensitivity_images=images)
-        return run.model_copy(update={"ran": run.ran.model_copy(update={"ended": f"2026-01-0{day}"})})
+    def on(day: int, value: float, images: int) -> Record:
+        return ended(strict(value, 0, sensitivity_images=images), f"2026-01-0{day}")
 
-    without = ended(3, 60.0, 9)
+    without = on(3, 60.0, 9)
     assert without.accuracy is not None
     domains = {**without.accuracy.domains, "svhn": Domain(missing="put svhn.mat there")}
     without = without.model_copy(update={"accuracy": without.accuracy.model_copy(update={"domains": domains})})
-    made = [ended(1, 50.0, 7), ended(2, 51.0, 8), without]
+    made = [on(1, 50.0, 7), on(2, 51.0, 8), without]
     held = papers(published(accuracy={"mean": 50.0, "usps": 50.0}))
     for runs in (made, made[::-1]):
         found = {figure.target: figure for figure in reproduce.figures(runs, held, ["gud"])}
@@ -260,10 +262,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
     assert f"error: --out {tmp_path / 'nowhere'}: no such folder; with --run" in capsys.readouterr().err
 
 
-def on_other_images(run: Record) -> Record:
-    return run.model_copy(update={"asked": run.asked.model_copy(update={"fingerprint": "f" * 16})})
-
-
 def test_the_images_with_the_most_seeds_count_however_often_one_was_run() -> None:
     runs = [strict(50.0 + seed, seed) for seed in range(3)]
     often = [on_other_images(strict(30.0, 0, sensitivity_images=n)) for n in range(1, 6)]
@@ -273,8 +271,8 @@ def test_the_images_with_the_most_seeds_count_however_often_one_was_run() -> Non
 
 
 def test_of_images_with_as_many_seeds_the_latest_count() -> None:
-    old = [ended(on_other_images(strict(30.0, seed)), 1) for seed in range(3)]
-    new = [ended(strict(50.0 + seed, seed), 2) for seed in range(3)]
+    old = [ended(on_other_images(strict(30.0, seed)), "2026-01-01") for seed in range(3)]
+    new = [ended(strict(50.0 + seed, seed), "2026-01-02") for seed in range(3)]
     for runs in ([*old, *new], [*new, *old]):
         (found,) = reproduce.figures(runs, papers(published()), ["gud"])
         assert found.ours is not None

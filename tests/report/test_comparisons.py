@@ -172,7 +172,7 @@ def test_ranks_over_datasets_and_targets() -> None:
     again = [
         scored(record(m, 0, fingerprint="1" * 16), {"a": v}) for m, v in (("erm", 9.0), ("augmix", 1.0), ("gud", 0.0))
     ]
-    again = [run.model_copy(update={"ran": run.ran.model_copy(update={"ended": "2026-01-02"})}) for run in again]
+    again = [ended(run, "2026-01-02") for run in again]
     both = rank_rows([*again, *made])
     assert both.equals(rank_rows([*made, *again]))
     assert both.set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}  # of what ended last
@@ -469,8 +469,8 @@ def test_other_devices_and_protocols_are_ranked_apart(changes: dict[str, Any]) -
 
 def test_of_a_seed_that_ran_twice_the_costs_are_those_of_the_last() -> None:
     made = [
-        ended(record("erm", 0, 50.0, sensitivity_images=0), 2),
-        ended(record("erm", 0, 60.0, sensitivity_images=16), 1),
+        ended(record("erm", 0, 50.0, sensitivity_images=0), "2026-01-02"),
+        ended(record("erm", 0, 60.0, sensitivity_images=16), "2026-01-01"),
     ]
     (shown,) = summarise(made, {})["cost"]
     assert shown.lines[0].cells["8 steps: accuracy"].text == "50.0"

@@ -88,5 +88,5 @@ def test_a_trial_has_the_score_that_it_is_chosen_by(rule: str, value: float) -> 
 def test_of_a_trial_that_was_made_again_the_last_is_shown() -> None:
     trials = [searched("erm", 0, None, lr) for lr in (0.1, 0.01, 0.001)]
     for last in trials:
-        shown = search_rows([], [ended(trial, 2 if trial is last else 1) for trial in trials])
+        shown = search_rows([], [ended(trial, f"2026-01-0{1 + (trial is last)}") for trial in trials])
         assert shown["lr"].tolist() == [last.asked.recipe.lr]

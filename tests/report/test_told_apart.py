@@ -17,7 +17,7 @@ from benchmark.report.tidy.campaigns import campaigns
 from benchmark.report.tidy.comparisons import difference_rows
 from benchmark.report.tidy.groups import by_group, told_apart
 from benchmark.report.tidy.rows import throughput_rows
-from tests.handmade import error_map, fill, record, scored
+from tests.handmade import ended, error_map, fill, record, scored
 
 ERM = [record("erm", seed, 50.0) for seed in (0, 1)]
 OLD = [record("cutout", seed, 40.0, settings={"side": 8, "p": 0.5}) for seed in (0, 1)]
@@ -77,7 +77,7 @@ def test_comparisons_of_other_data_and_budgets_are_not_told_apart() -> None:
 
 def drawn(seed: int, number: int, minute: int, lr: float, source: str = "same") -> Record:
     made = record("cutout", seed, trial=Trial(number=number, of=3), lr=lr, source=source)
-    return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-01T00:{minute:02}:00+00:00"})})
+    return ended(made, f"2026-01-01T00:{minute:02}:00+00:00")
 
 
 def test_what_a_search_chose_before_is_no_second_run_of_a_seed() -> None:
@@ -129,7 +129,7 @@ def test_what_one_search_chose_before_asks_nothing_of_other_sources() -> None:
 def test_a_speed_beside_an_erm_that_a_search_chose_before_stays() -> None:
     def one(method: str, number: int, minute: int) -> Record:
         made = record(method, 0, trial=Trial(number=number, of=3), lr=number / 10)
-        return made.model_copy(update={"ran": made.ran.model_copy(update={"ended": f"2026-01-01T00:{minute:02}"})})
+        return ended(made, f"2026-01-01T00:{minute:02}")
 
     runs = told_apart([one("erm", 1, 0), one("erm", 2, 5), one("augmix", 1, 1)])
     assert throughput_rows(runs).set_index("method")["relative_to_erm"]["augmix"] == 1.0
