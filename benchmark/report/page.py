@@ -6,6 +6,7 @@ page load nothing and run no script but its own. Its links lead to the files bes
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmark.core.escaping import plain
 from benchmark.core.record import Record
+from benchmark.core.regular_files import content
 from benchmark.report import facts
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.figures.all_figures import Picture
@@ -29,6 +31,7 @@ from benchmark.report.tidy.rows import Maps
 from benchmark.runs.store import Store, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
+NOTE, NOTE_LIMIT = "note.txt", 64 * 1024
 ORDER = (
     "accuracy", "differences", "calibration", "throughput", "cost", "sensitivity", "paper", "ranks", "search",
     "sources",
@@ -66,7 +69,8 @@ def write(store: Store, records: Sequence[Record]) -> Path:
     pictures = all_figures.draw(store, records)
     path = store.out / "index.html"
     links = {record.run_id: f"runs/{store.place(record.run_id).link}" for record in records}
-    text = render(records, store.maps(records), store.curves(records), pictures, store.trials(), links)
+    note = _note(store.out / NOTE)
+    text = render(records, store.maps(records), store.curves(records), pictures, store.trials(), links, note)
     write_whole(path, text.encode())
     return path
 
@@ -78,9 +82,11 @@ def render(
     pictures: Sequence[Picture],
     trials: Sequence[Record] = (),
     links: Mapping[str, str] = {},
+    note: str = "",
 ) -> str:
     """The page as text. maps, curves: by run id. trials: those of searches, which lie in a store of their own. links:
-    from the page to the files of runs, by run id; where there is none, to a record in its folder."""
+    from the page to the files of runs, by run id; where there is none, to a record in its folder. note: what stands
+    first on the page, its paragraphs parted by an empty line."""
     records = told_apart(records)
     tables = summarise(records, maps, trials)
     tried = tables.get("search", [])  # their runs are not on the page
@@ -116,6 +122,7 @@ def render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
         citation=(TEMPLATES / "citation.bib").read_text(encoding="utf-8"),
+        note=[" ".join(part.split()) for part in re.split(r"\n\s*\n", note) if part.strip()],
         sections=[replace(section, title=titles[section.key]) for section in sections],
         common=[(name, table) for name in ORDER for table in tables[name] if table.group not in weights],
         pictures=[_inlined(picture) for picture in pictures if picture.group not in weights],
@@ -132,6 +139,16 @@ def render(
         data=facts.counted(f"{r.asked.dataset}, source {r.asked.source}: {r.asked.fingerprint}" for r in records),
         look=palette.look,
     )
+
+
+def _note(path: Path) -> str:
+    """What the owner of the runs says of them; empty without such a file. Where it cannot be read, why."""
+    try:
+        return content(path, NOTE_LIMIT).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as problem:
+        return f"{NOTE} cannot be read: {problem}"
 
 
 def weight(members: Sequence[Record]) -> tuple[bool, float]:

@@ -70,6 +70,25 @@ def test_nothing_shown_is_read_as_markup(parsed: Parsed) -> None:
     assert all(str(about.get("src", "data:")).startswith("data:") for _, about in parsed.tags)
 
 
+def test_the_owners_note_stands_first_as_text(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "note.txt").write_text("A <b>study</b>\nof `sada`.\n \nNo advice.\n", encoding="utf-8")
+    text = page.write(store, []).read_text(encoding="utf-8")
+    said = "<p>A &lt;b&gt;study&lt;/b&gt; of <code>sada</code>.</p>\n<p>No advice.</p>"
+    assert said in text
+    assert text.index(said) < text.index('<div class="top">')
+
+
+@pytest.mark.parametrize("wrong", ["a folder", "65,537 bytes"])
+def test_a_note_that_cannot_be_read_says_so_on_the_page(tmp_path: Path, wrong: str) -> None:
+    if wrong == "a folder":
+        (tmp_path / "note.txt").mkdir()
+    else:
+        (tmp_path / "note.txt").write_bytes(b"a" * (64 * 1024 + 1))
+    text = page.write(Store(tmp_path), []).read_text(encoding="utf-8")
+    assert f"<p>note.txt cannot be read: it {'is' if wrong == 'a folder' else 'has'} {wrong}" in text
+
+
 def test_nothing_is_loaded_from_anywhere(store: Store, parsed: Parsed) -> None:
     text = (store.out / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"(https?:)?//[a-z]", re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text))
