@@ -33,7 +33,7 @@ from benchmark.core.rng import key
 from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
 from benchmark.runs import machine
-from benchmark.runs.command_line import MOST_SEED, arguments, in_range, program
+from benchmark.runs.command_line import MOST_SEED, arguments, in_range, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.store import prove_writable
 from benchmark.sensitivity.fourier import radial_profile, radius, view31
@@ -53,7 +53,7 @@ def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
     found = []
     for kind, shape, top in (("images-idx3", (n, 28, 28), 255), ("labels-idx1", (n,), 9)):
         path = data_dir / f"MNIST/raw/{part}-{kind}-ubyte"
-        with readers.decoding(path, f"`python -m benchmark.data fetch digits --data-dir {data_dir}`"):
+        with readers.decoding(path, f"`python -m benchmark.data fetch digits --data-dir {quoted(str(data_dir))}`"):
             found.append(torch.from_numpy(readers.read_idx(path, shape, top)))
     return found[0], found[1].long()
 
@@ -180,8 +180,8 @@ def run(args: Args) -> None:
         write_atomically(args.out / "maps.npy", npy_bytes(maps))
         side_by_side({"published": published, **ours}, args.out / "maps")
         record = {
-            "command": f"python -m benchmark.compare_map --data-dir {args.data_dir} --epochs {args.epochs} "
-            f"--images {args.images} --seed {args.seed} --out {args.out}",
+            "command": f"python -m benchmark.compare_map --data-dir {quoted(str(args.data_dir))} "
+            f"--epochs {args.epochs} --images {args.images} --seed {args.seed} --out {quoted(str(args.out))}",
             "test accuracy by epoch": scores,
             "clean accuracy": clean,
             "images": len(images) // 128 * 128,

@@ -15,6 +15,7 @@ from benchmark import tables
 from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
+from benchmark.networks import weights
 from benchmark.runs import arithmetic, plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
@@ -82,7 +83,11 @@ def prepare(args: Args) -> Comparison:
         if args.search
         else _looked_up(Comparison(args, store, tracking, jobs, []))
     )
-    _warn_of_missing(found.untried or found.todo)
+    todo = found.untried or found.todo
+    if not args.dry_run:
+        for tag in {job.asked.recipe.weights for job in todo if job.asked.recipe.weights.startswith("timm:")}:
+            weights.fetch(tag)
+    _warn_of_missing(todo)
     return found
 
 

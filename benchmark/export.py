@@ -124,7 +124,7 @@ def _record(run_dir: Path) -> tuple[Record, Weights]:
             raise UsageError(f"{packed}: a packed run keeps no network; its record has the command that makes it again")
         raise UsageError(f"{run_dir}: there is no record.json; name the folder of a run, OUT/runs/RUN_ID")
     if record.weights is None:
-        again = f"{record.ran.command} --out {quoted(str(run_dir.parent.parent))} --save-weights keeps them"
+        again = f"{record.ran.command} --out {quoted(str(run_dir.resolve().parent.parent))} --save-weights keeps them"
         kept = again if record.status == "done" else "it did not end well"
         raise UsageError(f"{run_dir}: run {record.run_id} kept no weights; {kept}")
     return record, record.weights

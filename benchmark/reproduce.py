@@ -163,7 +163,8 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 
 @explained()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage."""
+    """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage, or a
+    row that could not be run."""
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     printed = dict.fromkeys(p.method for p in papers.published if p.strict)
@@ -175,17 +176,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo = commands(found, args)
     if not args.run and not args.out.is_dir():
         raise UsageError(f"--out {args.out}: no such folder; with --run the missing runs are made there")
+    worst = 0
     if args.run:
-        failed = 0
         for words in todo:
             code = run.main(words)
-            if code > 1:  # bad usage, or Ctrl-C: the next row is not begun
+            if code > 2:  # Ctrl-C or SIGTERM: the next row is not begun
                 return code
-            failed = max(failed, code)
-        if failed:
-            return failed
+            worst = max(worst, code)  # 2: its images are missing, and others may be there
         found = figures(store.read_all(), papers, methods)
-        todo = []
+        todo = commands(found, args) if worst else []
     if not any(figure.seeds for figure in found):
         print(f"{args.out}: no run of the strict protocol has ended there; --out names another folder\n")
     print(report(found, papers))
@@ -194,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         unsaid = known and not args.data_dir and registry.find("dataset", words[5]).needs_files
         more = " --data-dir DIR" if unsaid else "" if known else "  # this version has no such dataset"
         print(f"to run what is missing: {program('run')} {' '.join(map(quoted, words))}{more}")
-    return 1 if any(f.verdict == "outside" for f in found) else 0
+    return worst or int(any(f.verdict == "outside" for f in found))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def report(args: Args) -> str:
     for flag, values in (("--methods", args.methods), ("--datasets", args.datasets), ("--devices", args.devices)):
         if not values:
             raise UsageError(f"{flag}: name at least one")
+    if not args.out.is_dir():
+        raise UsageError(f"--out {args.out}: no such folder; name one with finished runs of ERM and these methods")
     done = [record for record in Store(args.out).read_all() if record.status == "done"]
     methods, datasets = expand_all(args.methods), [*dict.fromkeys(args.datasets)]
     for name in methods:

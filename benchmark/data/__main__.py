@@ -12,7 +12,7 @@ from benchmark.core.errors import UsageError
 from benchmark.data import cache
 from benchmark.data.remote import fetch, verify
 from benchmark.data.remote.remote_file import Remote, states
-from benchmark.runs.command_line import arguments, program
+from benchmark.runs.command_line import arguments, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.plan import parse_settings
 from benchmark.runs.shared import blaming
@@ -45,11 +45,11 @@ def show_list(root: Path) -> int:
         dataset = registry.make("dataset", name, {})
         print(f"{name}: {registry.summary('dataset', name)}")
         try:
-            layout = dataset.layout(root)
-            print(
-                f"  sources {', '.join(layout.sources)}; targets {_few(layout.domains)}; {len(layout.classes)} classes"
-            )
-        except UsageError as problem:
+            with blaming(name):
+                layout = dataset.layout(root)
+            sources, targets = ", ".join(layout.sources), _few(layout.domains)
+            print(f"  sources {sources}; targets {targets}; {len(layout.classes)} classes")
+        except (UsageError, OSError) as problem:
             print(f"  domains and classes come from its files: {problem}")
         print(f"  licence: {getattr(dataset, 'licence', 'not stated')}")
         for remote in dataset.remotes():
@@ -66,7 +66,8 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
     """Fetches what is missing or wrong; returns 1 where something could not be had."""
     remotes, failed = dataset.remotes(), 0
     if not remotes:
-        raise UsageError(f"dataset '{name}' has nothing to fetch; {_by_hand(dataset, root)}")
+        with blaming(name):
+            raise UsageError(f"dataset '{name}' has nothing to fetch; {_by_hand(name, dataset, root)}")
     substituted = {remote.instead_of for remote in remotes if remote.there(root)}
     for remote in remotes:
         if remote.instead_of or remote.path in substituted:
@@ -89,7 +90,7 @@ def fetch_all(name: str, dataset: data.Dataset, root: Path) -> int:
     return 1 if failed else 0
 
 
-def _by_hand(dataset: data.Dataset, root: Path) -> str:
+def _by_hand(name: str, dataset: data.Dataset, root: Path) -> str:
     """What is missing of a dataset that no host offers for download, and where to put it."""
     if not dataset.needs_files:
         return "it needs no files"
@@ -101,7 +102,7 @@ def _by_hand(dataset: data.Dataset, root: Path) -> str:
             except data.MissingDataError as problem:
                 missing[str(problem)] = None
     said = "\n".join(("its files are yours to provide (docs/data.md):", *missing)) if missing else "its files are there"
-    return f"{said}\n`python -m benchmark.data verify` reads and counts them"
+    return f"{said}\n`{program('data')} verify {name} --data-dir {quoted(str(root))}` reads and counts them"
 
 
 def verify_all(command: flags.Verify) -> int:

@@ -28,6 +28,9 @@ LOOK = 1.0
 """Seconds between two looks at the clock."""
 KNOWN = 0.05
 """The share of a run that has to be done in this call before its own pace tells how long the whole takes."""
+LATE = 2 / 3
+"""A run taken up beyond this share tells nothing of whole ones: what does not grow with its steps, as loading and the
+map, would count many times."""
 LOADING = "loading"
 """What a run does before it says anything."""
 MANY = 10
@@ -78,7 +81,7 @@ class RunLog(Ticking):
         run_id = job.asked.run_id
         self.going.pop(run_id, None)
         taken, before = self.clock() - self.begun.pop(run_id), self.before[run_id]
-        self.spent[run_id] = taken / (1 - before) if record is not None and before < 1 else None
+        self.spent[run_id] = taken / (1 - before) if record is not None and before <= LATE else None
         good = record is None or record.accuracy is not None
         level = logging.INFO if good else logging.ERROR
         LOGGER.log(level, "[%d/%d] %s: %s", len(self.spent), len(self.kinds), name(job), outcome(record))

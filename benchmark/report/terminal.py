@@ -1,6 +1,5 @@
 """Terminal output: plans, results, and live bars with the time left."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -20,6 +19,7 @@ from benchmark.report.people.cells import Summary
 from benchmark.report.run_log import LOADING, MANY, RunLog, duration, name
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
+from benchmark.runs.machine import cores, threads_of
 from benchmark.runs.search import drawn
 
 BELIEF = 0.05
@@ -126,9 +126,10 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
         table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
     abreast = max(1, min(jobs[0].sharing, len(estimates))) if jobs else 1
-    total = (
-        at_a_time([*estimates.values()], abreast, os.cpu_count() or 1, on_gpu(jobs[0].asked.device)) if jobs else 0.0
-    )
+    total = 0.0
+    if jobs:
+        most = cores() // max(threads_of(job.asked.recipe) for job in jobs)
+        total = at_a_time([*estimates.values()], abreast, most, on_gpu(jobs[0].asked.device))
     console.print(
         f"{len(estimates)} of {len(jobs)} runs to do; roughly {total / 60:.1f} minutes, "
         f"{'one' if abreast == 1 else abreast} at a time on this machine"

@@ -93,7 +93,9 @@ def nearest(asked: Asked, records: Sequence[Record]) -> list[Record]:
 
     def distance(record: Record) -> tuple[bool, float]:
         here = record.ran.machine["threads"] == threads or on_gpu(device)
-        return not here, abs(math.log(max(1, record.steps) / asked.recipe.steps)) if asked.seconds is None else 0.0
+        each = record.throughput.passes_per_image if record.throughput and asked.budget == "passes" else 1.0
+        steps = asked.recipe.steps / each
+        return not here, abs(math.log(max(1, record.steps) / steps)) if asked.seconds is None else 0.0
 
     like = [r for r in records if _kind(r.asked) == _kind(asked) and r.ran.device_name == name and r.throughput]
     best = min(map(distance, like), default=None)
@@ -176,9 +178,9 @@ def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial
     if erm:
         done, taken = counts(plain, facts), _middle(erm)
         forward = _per(taken.scoring, 1, done.scoring, 0.0)
-        bare = trial.Prices(_per(taken.steps, 1, done.steps, UNKNOWN), forward, forward)
+        bare = trial.Prices(_per(taken.steps, 1, done.steps, UNKNOWN), forward, WAVE * forward)
     elif bare is None:
-        bare = trial.Prices(UNKNOWN, UNKNOWN / 3, UNKNOWN / 3)
+        bare = trial.Prices(UNKNOWN, UNKNOWN / 3, WAVE * UNKNOWN / 3)
         if not on_gpu(device):  # whoever computes on a GPU keeps memory there, which the runs' own processes need
             with suppress(Exception):
                 bare = trial.prices(asked.recipe, facts.height, facts.width, device)
@@ -194,7 +196,8 @@ def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial
 
 
 def at_a_time(seconds: Sequence[float], jobs: int, cores: int, gpu: bool) -> float:
-    """Seconds of runs that go on so many at a time. They share the cores, one thread each; on a GPU they take turns."""
+    """Seconds of runs that go on so many at a time and share the cores; on a GPU they take turns. cores: how many would
+    be at work at once if each run had all the threads that it takes alone."""
     abreast = 1 if gpu else max(1, min(jobs, cores))
     return max([sum(seconds) / abreast, *seconds])
 

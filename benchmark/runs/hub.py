@@ -6,6 +6,7 @@ record of another.
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,13 @@ def write_folder(
         if plain is not None:
             timm_form.write(plain, folder)
         (folder / README).write_text(hub_card(record, repository, not_timm, licence), encoding="utf-8")
-    except OSError as problem:
-        raise UsageError(f"--folder: {describe(problem)}") from problem
+    except BaseException as problem:
+        for name in FILES:  # the same command, given again, wants an empty folder
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        if isinstance(problem, OSError):
+            raise UsageError(f"the export to {folder} failed: {describe(problem)}") from problem
+        raise
     return not_timm
 
 

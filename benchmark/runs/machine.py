@@ -46,6 +46,11 @@ SMALL = {"mini_convnet": 256, "digits_convnet": 64, "digits_convnet_01": 64, "di
 every operation, and where something else wants a core, all of them wait for the one that lost it."""
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads_of(recipe: Recipe) -> int:
     """Threads that a run takes in this process: one for a small network, all that torch has for another."""
     return 1 if recipe.batch_size <= SMALL.get(recipe.network, 0) else torch.get_num_threads()

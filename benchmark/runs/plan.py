@@ -67,9 +67,6 @@ def plan(args: Args) -> list[Job]:
                             keep=args.stale == "keep",
                         )
                     )
-    if not args.dry_run:
-        for tag in {job.asked.recipe.weights for job in jobs if job.asked.recipe.weights.startswith("timm:")}:
-            weights.fetch(tag)
     different = list({job.asked.run_id: job for job in jobs}.values())
     sharing = at_a_time(args, device, len(different))
     return [replace(job, sharing=sharing) for job in different]

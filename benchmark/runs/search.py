@@ -129,7 +129,7 @@ def untried(found: Sequence[Row], store: Store, stale: str) -> list[Job]:
 
 def _diverged(job: Job, store: Store) -> bool:
     record = store.read(job.asked.run_id)
-    return record is not None and record.status == "diverged" and not job.outdated(record)
+    return record is not None and record.status == "diverged" and (job.keep or not job.outdated(record))
 
 
 def costs_of_trials(

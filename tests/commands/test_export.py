@@ -226,13 +226,16 @@ def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch
     assert "| data licence | not stated |" in card(only(kept.parents[1]))
 
 
-def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path) -> None:
+def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert six_steps(tmp_path, "--methods", "erm") == 0
     folder = tmp_path / "runs" / only(tmp_path).run_id
     with pytest.raises(
         UsageError, match=rf"kept no weights; python -m benchmark\.run .* --out {tmp_path} --save-weights"
     ):
         benchmark.load_model(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match=rf" --out {tmp_path} --save-weights"):
+        benchmark.load_model(Path())
 
 
 def test_other_data_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

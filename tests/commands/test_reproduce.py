@@ -224,15 +224,24 @@ def test_run_makes_what_is_missing_and_hands_failures_on(tmp_path: Path, monkeyp
     assert reproduce.main(["--out", str(tmp_path / "empty"), "--run"]) == 2
 
 
-@pytest.mark.parametrize(("codes", "code", "begun"), [([130, 0], 130, 1), ([2, 0], 2, 1), ([1, 0], 1, 2)])
-def test_ctrl_c_ends_it_and_a_run_that_fails_does_not(
-    codes: list[int], code: int, begun: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("codes", "code", "begun"), [([130, 0], 130, 1), ([143, 0], 143, 1), ([2, 0], 2, 2), ([1, 0], 1, 2)]
+)
+def test_ctrl_c_ends_it_and_a_run_that_fails_or_has_no_images_does_not(
+    codes: list[int],
+    code: int,
+    begun: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(paper, "published_numbers", lambda: papers(published(), published(method="erm")))
     left = iter(codes)
     monkeypatch.setattr("benchmark.run.main", lambda words: next(left))
     assert reproduce.main(["--out", str(tmp_path), "--run"]) == code
     assert len([*left]) == len(codes) - begun
+    shown = capsys.readouterr().out
+    assert ("gud on digits" in shown, shown.count("to run what is missing")) == ((True, 2) if code < 3 else (False, 0))
 
 
 def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

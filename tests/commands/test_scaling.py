@@ -70,6 +70,8 @@ def test_a_share_compares_runs_of_one_call_alone() -> None:
 def test_a_folder_without_records_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert scaling.main(["--out", str(tmp_path), "--methods", "erm"]) == 2
     assert "no finished runs of erm" in capsys.readouterr().err
+    assert scaling.main(["--out", str(tmp_path / "nowhere")]) == 2
+    assert f"error: --out {tmp_path / 'nowhere'}: no such folder" in capsys.readouterr().err
     assert scaling.main(["--out", str(tmp_path), "--methods", "agmix"]) == 2
     assert "unknown method 'agmix': did you mean 'augmix'" in capsys.readouterr().err
 

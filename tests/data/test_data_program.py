@@ -1,14 +1,17 @@
 """python -m benchmark.data: what it says, its exit codes, and the tables of addresses and hashes."""
 
 import hashlib
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmark import registry
+from benchmark import data, registry
 from benchmark.data import __main__ as data_cli
 from benchmark.data.remote import fetch, sources, sources_cifar_c
 from benchmark.data.remote.fetch import FetchError
@@ -97,6 +100,37 @@ def test_what_no_host_offers_is_named_with_its_places(tmp_path: Path, capsys: py
     for domain in ("art_painting", "cartoon", "photo", "sketch"):
         assert f"pacs/{domain}: its images are missing. Put them here: {tmp_path}/PACS/kfold/{domain}" in said
     assert "sketchx.eecs.qmul.ac.uk" in said
+
+
+def test_a_dataset_with_nothing_to_fetch_names_a_command_that_reads_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "my images"
+    for place in ("a/cat", "a/dog", "b/cat", "b/dog"):
+        (root / place).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / place / "1.png")
+    assert data_cli.main(["fetch", "folder", "--data-dir", str(root)]) == 2
+    command = re.search(r"`python -m benchmark\.data (.*)` reads and counts", capsys.readouterr().err)
+    assert command is not None
+    assert shlex.split(command[1]) == ["verify", "folder", "--data-dir", str(root)]
+    data_cli.main(shlex.split(command[1]))
+    assert f"folder in {root}\n" in capsys.readouterr().out
+
+
+def test_a_broken_dataset_of_somebody_ends_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> data.Layout:
+        raise KeyError("classes")
+
+    cls = registry.find("dataset", "folder")
+    monkeypatch.setattr(cls, "layout", broken)
+    assert data_cli.main(["list", "--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "dataset 'folder' raised KeyError: 'classes'" in out
+    assert "\npacs: " in out
+    assert data_cli.main(["fetch", "folder", "--data-dir", str(tmp_path)]) == 2
+    assert "dataset 'folder' raised KeyError: 'classes'" in capsys.readouterr().err
 
 
 def test_a_dataset_without_a_licence_is_listed(

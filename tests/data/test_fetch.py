@@ -117,6 +117,29 @@ def test_an_interrupted_process_goes_on_where_it_was(site: Site, tmp_path: Path)
     assert (tmp_path / "sub/file.bin").read_bytes() == CONTENT
 
 
+def test_a_process_interrupted_while_it_hashes_keeps_what_has_come(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetch, "hash_of", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            get(remote(site), tmp_path)
+    assert names(tmp_path) == {"sub/file.bin.part"}
+    get(remote(site), tmp_path)
+    assert len(site.asked) == 1
+    assert names(tmp_path) == {"sub/file.bin", "sub/file.bin.source.json"}
+
+
+def test_a_part_as_long_as_the_file_but_of_another_is_not_built_upon(site: Site, tmp_path: Path) -> None:
+    part(tmp_path).write_bytes(b"x" * len(CONTENT))
+    get(remote(site), tmp_path)
+    assert site.asked == [("/good/file.bin", "")]
+    assert (tmp_path / "sub/file.bin").read_bytes() == CONTENT
+
+
 def test_a_server_without_ranges_starts_again(site: Site, tmp_path: Path) -> None:
     site.ranges = False
     part(tmp_path).write_bytes(CONTENT[:1000])

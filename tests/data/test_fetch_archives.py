@@ -1,5 +1,6 @@
 """Archives that are fetched: what is unpacked, and what is refused."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -88,6 +89,7 @@ def test_an_archive_put_there_by_hand_is_used_and_kept(site: Site, tmp_path: Pat
     (tmp_path / "deep/x.tar.gz").write_bytes(tarred(INSIDE)[:-1])
     with pytest.raises(FetchError, match="has another hash than"):
         get(wanted, tmp_path)
+    assert names(tmp_path) == {"deep/x.tar.gz"}
     (tmp_path / "deep/x.tar.gz").write_bytes(site.files["/x.tar.gz"])
     assert get(wanted, tmp_path) == str(tmp_path / "deep/x.tar.gz")
     assert site.asked == []
@@ -125,7 +127,47 @@ def test_wicked_and_damaged_archives_place_nothing(site: Site, tmp_path: Path, c
     root = tmp_path / "data"
     with pytest.raises(FetchError, match=message):
         get(packed(site, content, "x.tar.gz" if content[:2] != b"PK" else "x.zip"), root)
-    assert names(tmp_path) <= {"data/deep/x.tar.gz", "data/deep/x.zip"}
+    assert names(tmp_path) <= {"data/deep/x.tar.gz.part", "data/deep/x.zip.part"}
+
+
+def test_an_archive_whose_unpacking_was_interrupted_is_not_taken_for_one_put_there_by_hand(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = packed(site, tarred(INSIDE), "x.tar.gz", size=len(tarred(INSIDE)))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archives, "unpack", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            get(wanted, tmp_path)
+    assert names(tmp_path) == {"deep/x.tar.gz.part"}
+    (tmp_path / "deep/.x.tar.gz.killed").mkdir()
+    (tmp_path / "deep/.x.tar.gz.killed/half").touch()
+    assert get(wanted, tmp_path) == wanted.urls[0]
+    assert len(site.asked) == 1
+    assert names(tmp_path) == {"deep/set/one", "deep/set/two/a", "deep/set/two/b", "deep/x.tar.gz.source.json"}
+
+
+def test_a_folder_on_another_disk_is_filled(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place of the files may be a link, and a rename into it then fails."""
+    wanted, rename = packed(site, tarred(INSIDE), "x.tar.gz"), Path.rename
+
+    def within_a_disk(source: Path, target: Path) -> Path:
+        if ".x.tar.gz." in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", within_a_disk)
+    (tmp_path / "disk/two").mkdir(parents=True)
+    (tmp_path / "disk/two/damaged").touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/set").symlink_to(tmp_path / "disk")
+    get(wanted, tmp_path)
+    assert names(tmp_path / "disk") == {"one", "two/a", "two/b"}
+    assert (tmp_path / "deep/set").is_symlink()
+    assert [state.status for state in states(wanted, tmp_path)] == ["right", "recorded"]
 
 
 @pytest.mark.parametrize("make", [tarred, zipped])

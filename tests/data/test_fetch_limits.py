@@ -1,14 +1,16 @@
 """Fetching ends in bytes and in time, whatever a server does, and two processes do not meet."""
 
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from benchmark.data import archives
 from benchmark.data.remote import download
 from benchmark.data.remote.fetch import FetchError
 from benchmark.data.remote.remote_file import Remote
-from tests.data.fetching import SHA256, get, part, remote
+from tests.data.fetching import CONTENT, SHA256, get, part, remote
 from tests.server import Site
 
 
@@ -132,6 +134,23 @@ def test_a_full_disk_is_noticed_before(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs [\d,]+ bytes there, [\d,]+ are free; make room"):
         get(remote(site, size=10**18), tmp_path)
     assert site.asked == []
+
+
+@pytest.mark.parametrize("unpacked", [0, 1])
+@pytest.mark.parametrize("short", [0, 1])
+def test_what_is_there_already_needs_no_room(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpacked: int, short: int
+) -> None:
+    """What is missing of the file, and once more its size where it is an archive."""
+    size = len(CONTENT)
+    wanted = remote(site, unpacked={"sub/file": ""} if unpacked else {})
+    part(tmp_path).write_bytes(CONTENT[:-10])
+    free = 10 + unpacked * size - short
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    told = f"needs {10 + unpacked * size:,} bytes there, {free:,} are free" if short else "cannot be unpacked"
+    with pytest.raises((UsageError, FetchError), match=told) if short or unpacked else nullcontext():
+        get(wanted, tmp_path)
+    assert len(site.asked) == 1 - short
 
 
 def test_two_processes_do_not_write_one_part(site: Site, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM, and workers that die or hang, as the terminal and the cluster send them."""
 
+import errno
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.runs.engines import spawn, workers
 from benchmark.runs.store import Store
 from benchmark.training import signals
 from tests.faults.harness import call, plugin, results, start, words
@@ -146,3 +148,20 @@ def test_a_run_that_hangs_is_ended_and_says_so(tmp_path: Path) -> None:
     assert (record.status, record.error) == ("failed", "it took longer than --timeout 1 seconds and was ended")
     assert record.ran.seconds >= 1
     assert "hanging, seed 0: failed" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()
+
+
+@pytest.mark.parametrize("before", [set(), {signal.SIGINT}])
+def test_a_worker_that_cannot_be_started_leaves_signals_as_they_were(
+    before: set[signal.Signals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(spawn, "start", refuse)
+    old = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        with pytest.raises(OSError, match="temporarily"):
+            workers.Worker((), 1)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) == before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)

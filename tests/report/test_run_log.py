@@ -59,6 +59,22 @@ def test_a_line_every_half_minute_says_where_the_runs_are(lines: pytest.LogCaptu
     assert "1 of 3 done, 0:03:20 gone, about 0:05:20 left | " in lines.messages[-1]  # 160 s each
 
 
+def test_a_run_taken_up_near_its_end_tells_nothing_of_whole_ones() -> None:
+    """Its loading, its map and its floor would count a hundred times."""
+    clock, jobs = Clock(), [job(seed) for seed in range(3)]
+    log = log_of(clock, jobs)
+    log.started(jobs[0])
+    log.progressed(jobs[0], "training", 0.99)
+    clock.now = 20.0
+    log.ended(jobs[0], record("erm", 0))
+    assert log.rest() is None
+    log.started(jobs[1])
+    log.progressed(jobs[1], "training", 0.0)
+    clock.now = 620.0
+    log.ended(jobs[1], record("erm", 1))
+    assert log.rest() == pytest.approx(600)
+
+
 def test_what_an_earlier_call_did_makes_a_run_no_faster() -> None:
     clock, jobs = Clock(), [job(seed) for seed in range(2)]
     log = log_of(clock, jobs)

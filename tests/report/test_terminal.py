@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from benchmark.report import run_log, terminal
@@ -103,3 +104,15 @@ def test_a_plan_says_how_many_minutes_are_to_be_done_in_all() -> None:
     assert "2 of 3 runs to do; roughly 91.5 minutes, one at a time on this machine" in out.getvalue()
     shown = [line.split()[-1] for line in out.getvalue().splitlines() if " steps " in line]
     assert shown == ["s", "s", "done"]
+
+
+@pytest.mark.parametrize(("network", "minutes"), [("mini_convnet", "1.0"), ("timm:resnet18", "2.0")])
+def test_runs_that_take_all_cores_alone_are_no_faster_side_by_side(
+    network: str, minutes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    jobs = [SimpleNamespace(asked=toy.asked("erm", seed, network=network), sharing=2) for seed in range(2)]
+    out = io.StringIO()
+    terminal.show_plan(jobs, {each.asked.run_id: 60.0 for each in jobs}, Console(file=out, width=200))  # type: ignore[arg-type]
+    assert f"roughly {minutes} minutes, 2 at a time" in out.getvalue()

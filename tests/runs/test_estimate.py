@@ -153,6 +153,26 @@ def test_a_budget_in_passes_gives_a_dear_method_fewer_steps() -> None:
     assert estimate.of_run(asked, FACTS, [made("randconv", steps=100)]).steps == pytest.approx(1)
 
 
+def test_passes_are_as_near_as_the_steps_that_they_give() -> None:
+    asked = made("randconv", steps=300).asked.model_copy(update={"budget": "passes"})
+    same, thrice = made("randconv", steps=100), made("randconv", steps=300)
+    assert same.throughput is not None
+    cost = same.throughput.model_copy(update={"passes_per_image": 3.0})
+    same, thrice = (each.model_copy(update={"throughput": cost}) for each in (same, thrice))
+    assert estimate.nearest(asked, [thrice, same]) == [same]
+
+
+def test_a_map_costs_the_same_by_passes_as_by_records() -> None:
+    known, plain = made(steps=1000, sensitivity_images=100), made(steps=1000, sensitivity_images=0)
+    own = said(known, [known]).closing - said(plain, [known]).closing
+    passes = (
+        estimate.by_passes(known.asked, FACTS, [known]).closing
+        - estimate.by_passes(plain.asked, FACTS, [known]).closing
+    )
+    assert passes == pytest.approx(own)
+    assert own > 1
+
+
 def test_runs_at_a_time_share_the_cores_and_a_gpu_is_one() -> None:
     assert estimate.at_a_time([10, 20, 30], 1, 2, gpu=False) == 60
     assert estimate.at_a_time([10, 20, 30], 2, 2, gpu=False) == 30

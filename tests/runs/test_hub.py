@@ -1,5 +1,6 @@
 """Kept networks on a Hugging Face hub that stands in this process: what is sent, what is refused, what loads back."""
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import benchmark
 from benchmark import export
 from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
+from benchmark.runs import hub as runs_hub
 from benchmark.runs.card import card, hub_card
 from tests import handmade
 from tests.pretend_hub import Hub, metadata, serve
@@ -213,6 +215,22 @@ def test_a_folder_with_something_in_it_is_left_alone(
         assert export.main([str(kept), "--folder", str(folder)]) == 2
         assert "there is something already; name a new folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_export_that_breaks_off_can_be_given_again(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(kept), "--folder", str(tmp_path / "new")]
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs_hub, "hub_card", full)
+        assert export.main(words) == 2
+    assert f"error: the export to {tmp_path / 'new'} failed: [Errno 28] No space left" in capsys.readouterr().err
+    assert export.main(words) == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == ALL
 
 
 def test_weights_that_were_damaged_are_not_sent(kept: Path, hub: Hub, tmp_path: Path) -> None:

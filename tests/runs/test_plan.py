@@ -1,8 +1,12 @@
 """What a command plans: the settings of its rows, and what it refuses to plan."""
 
+from pathlib import Path
+
 import pytest
 
+from benchmark import comparison
 from benchmark.core.errors import UsageError
+from benchmark.networks import weights
 from benchmark.runs.args import Args, check_numbers
 from benchmark.runs.plan import plan
 from benchmark.runs.shared import data_facts
@@ -31,3 +35,16 @@ def test_a_batch_is_no_larger_than_what_there_is_to_train_on() -> None:
     asked = [job.asked for jobs in plans for job in jobs]
     facts = data_facts("minidigits", asked[0].dataset_settings, asked[0].source, None)
     assert [one.recipe.batch_size for one in asked] == [8, facts.images]
+
+
+def test_weights_are_fetched_for_runs_to_be_done_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call of a finished command needs no network."""
+    fetched: list[str] = []
+    monkeypatch.setattr(weights, "fetch", fetched.append)
+    tag = "timm:mobilenetv3_small_050.lamb_in1k"
+    args = Args(methods=("erm", "augmix"), seeds=(0,), device="cpu", network=tag, out=tmp_path)
+    assert len(comparison.prepare(args).todo) == 2
+    assert fetched == [tag]
+    monkeypatch.setattr(comparison, "finished", lambda *_: True)
+    assert comparison.prepare(args).todo == []
+    assert fetched == [tag]

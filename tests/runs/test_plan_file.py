@@ -111,6 +111,18 @@ def test_a_written_plan_plans_the_same_runs(
     assert not written.keys() & set(plan_file.BESIDE)
 
 
+def test_a_plan_in_a_linked_folder_finds_its_files(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "plans").symlink_to(tmp_path / "real/deep")
+    file = plugin(tmp_path, "own")
+    registry.load_plugins([file])
+    args = Args(dry_run=True, device="cpu", methods=("own",), plugin=(file,), save_plan=tmp_path / "plans/plan.toml")
+    asked = [job.asked.run_id for job in comparison.prepare(args).jobs]
+    (found,) = plan_file.read(tmp_path / "plans/plan.toml")["plugin"]
+    assert Path(found).samefile(file)
+    assert planned(tmp_path / "plans/plan.toml") == asked
+
+
 def test_the_first_weights_of_a_plan_lie_below_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path)

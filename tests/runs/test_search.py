@@ -188,6 +188,8 @@ def test_a_trial_that_diverged_is_not_run_again_until_its_code_changes(
     changes = {"asked": first, "run_id": first.run_id, "status": status, "sensitivity": None}
     store = fill(tmp_path / "search", [scored(None).model_copy(update=changes)])
     assert len(search.untried(rows, store, "rerun")) == left
+    args = replace(args, stale="keep")
+    assert len(search.untried(search.rows(plan(args), args), store, "keep")) == (1 if status == "diverged" else 2)
 
 
 def again(job: Job) -> Job:

@@ -4,7 +4,8 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,11 +31,31 @@ Progress = Callable[[int, int], None]
 """Told (bytes so far, bytes in all or 0) as they come."""
 
 
+@contextmanager
+def locked(part: Path) -> Iterator[BinaryIO]:
+    """What has been downloaded of a file, nothing at first, for this process alone. Raises UsageError where another has
+    it, or something else is in its place."""
+    if os.path.lexists(part) and (found := kind(part, follow=False)):
+        raise UsageError(f"{part}: {found} is in the place of the part that was downloaded; move it away")
+    with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as busy:
+            raise UsageError(f"{part}: another process is downloading it") from busy
+        yield file
+
+
+def have(file: BinaryIO) -> int:
+    """Bytes that it has on the disk."""
+    file.flush()
+    return os.fstat(file.fileno()).st_size
+
+
 @dataclass
 class Download:
-    """A downloader for pooch that goes on where an earlier one broke off."""
+    """Fills a file from an address, and goes on where an earlier download of it broke off."""
 
-    part: Path
+    file: BinaryIO
     size: int
     """Bytes that the file must have; 0 where unknown."""
     resume: bool
@@ -42,51 +63,43 @@ class Download:
     most: int
     """Bytes that it may have; whatever a server says, no more are written."""
     resumed: bool = field(default=False, init=False)
+    """Whether bytes of an earlier download are in it."""
     since: float | None = field(default=None, init=False)
     """When the present window began; None before the first byte."""
     came: int = field(default=0, init=False)
     """Bytes in the present window."""
 
-    def __call__(self, url: str, output_file: str, _: object) -> None:
-        if os.path.lexists(self.part) and (found := kind(self.part, follow=False)):
-            raise UsageError(f"{self.part}: {found} is in the place of the part that was downloaded; move it away")
-        with os.fdopen(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b") as file:
+    def __call__(self, url: str) -> None:
+        """Raises OSError, ValueError or urllib3's HTTPError where the address does not give the file."""
+        if not self.resume or have(self.file) > self.most > self.size:
+            self.file.truncate(0)
+        self.resumed = bool(self.size) and have(self.file) == self.size
+        while not self.size or have(self.file) != self.size:
+            before = have(self.file)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as busy:
-                raise UsageError(f"{self.part}: another process is downloading it") from busy
-            if not self.resume or self._have(file) > self.most > self.size:
-                file.truncate(0)
-            while not self.size or self._have(file) != self.size:
-                before = self._have(file)
-                try:
-                    self._get(url, file, before)
-                    break
-                except (ConnectionError, urllib3.exceptions.HTTPError):
-                    if self._have(file) <= before:  # it breaks off without getting on
-                        raise
-            file.flush()
-            self.part.replace(output_file)
+                self._get(url, before)
+                break
+            except (ConnectionError, urllib3.exceptions.HTTPError):
+                if have(self.file) <= before:  # it breaks off without getting on
+                    raise
+        self.file.flush()
 
-    def _have(self, file: BinaryIO) -> int:
-        file.flush()
-        return os.fstat(file.fileno()).st_size
-
-    def _get(self, url: str, file: BinaryIO, have: int) -> None:
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    def _get(self, url: str, before: int) -> None:
+        file = self.file
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={before}-"} if before else {})
         with _Session() as session, _answer(session, url, headers) as response:
-            ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            ranged = response.headers.get("Content-Range", "").startswith(f"bytes {before}-")
             partial_content = response.status_code == requests.codes.partial_content
-            if have and (
+            if before and (
                 response.status_code == requests.codes.requested_range_not_satisfiable
                 or (partial_content and not ranged)
             ):
                 file.truncate(0)
-                self._get(url, file, 0)
+                self._get(url, 0)
                 return
-            if response.status_code != requests.codes.ok and not (have and partial_content):
+            if response.status_code != requests.codes.ok and not (before and partial_content):
                 raise ValueError(f"{response.status_code} {response.reason}")
-            done = have if partial_content else 0
+            done = before if partial_content else 0
             self.resumed |= bool(done)
             length = response.headers.get("Content-Length", "")
             total = done + int(length) if length.isdecimal() and int(length) else self.size

@@ -1,24 +1,27 @@
 """Downloads: several addresses in turn, resumed where they broke off, checked before they are put in place.
 
 A file is downloaded next to its place under the name `NAME.part`. It gets its own name in one rename, when its hash is
-right. So a part is never mistaken for the whole.
+right. So a part is never mistaken for the whole. An archive that could not be unpacked is a part again: one with
+its own name was put there by hand, and is kept.
 """
 
+import errno
+import glob
 import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
-import pooch
 import urllib3
 
 from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError, describe
 from benchmark.core.escaping import one_line
-from benchmark.core.regular_files import kind
+from benchmark.core.regular_files import is_plain, kind, remove
 from benchmark.data import archives
-from benchmark.data.remote.download import Download, Progress
+from benchmark.data.remote.download import Download, Progress, have, locked
 from benchmark.data.remote.remote_file import Remote, hash_of, record_path
 
 
@@ -44,18 +47,25 @@ def _fetch(remote: Remote, root: Path, progress: Progress) -> str:
     for path in (target, record_path(remote, root)):
         if path.exists() and (found := kind(path)):
             raise UsageError(f"{path}: {found} is in the place of a file; move it away")
-    need, free = (2 + bool(remote.unpacked)) * remote.size, shutil.disk_usage(target.parent).free
-    if need > free:
-        raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
     placed = bool(remote.unpacked) and target.is_file()
     if placed and remote.hash and hash_of(target, remote.hash.partition(":")[0]) != remote.hash:
         raise FetchError(f"{target} has another hash than {remote.hash}: delete it, or replace it by a whole copy")
-    came_from = str(target) if placed else _download(remote, root, progress)
-    found, size = hash_of(target, "sha256"), target.stat().st_size
-    if remote.unpacked:
-        _unpack(remote, root)
-        if not placed:
-            target.unlink()
+    part = target.with_name(f"{target.name}.part")
+    there = target if placed else part
+    need = remote.size * (1 + bool(remote.unpacked)) - (there.stat().st_size if is_plain(there) else 0)
+    free = shutil.disk_usage(target.parent).free
+    if need > free:
+        raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
+    if placed:
+        came_from, found, size = str(target), hash_of(target, "sha256"), target.stat().st_size
+        _unpack(remote, root, target)
+    else:
+        with locked(part) as file:
+            came_from = _download(remote, root, file, part, progress)
+            found, size = hash_of(part, "sha256"), have(file)
+            part.replace(target)
+            if remote.unpacked:
+                _unpack_download(remote, root, part)
     record = {
         "file": remote.path,
         "from": came_from,
@@ -83,25 +93,23 @@ def by_hand(remote: Remote, root: Path) -> str:
     )
 
 
-def _download(remote: Remote, root: Path, progress: Progress) -> str:
-    target = root / remote.path
-    fresh = target.with_name(f".{target.name}.new")  # pooch keeps what is in the file's place where no hash is known
-    part = target.with_name(f"{target.name}.part")
+def _download(remote: Remote, root: Path, file: BinaryIO, part: Path, progress: Progress) -> str:
+    """Fills the part with the whole file, whose hash is right; returns the address that gave its last bytes."""
     failures: list[str] = []
-    pooch.get_logger().setLevel("ERROR")  # it would explain hashes to programmers
     for url in remote.urls:
         for resume in (bool(remote.hash), False):  # without a hash two halves could come from two files
-            download = Download(part, remote.size, resume, progress, remote.size or remote.limit or archives.LIMIT)
+            download = Download(file, remote.size, resume, progress, remote.size or remote.limit or archives.LIMIT)
             try:
-                fresh.unlink(missing_ok=True)
-                pooch.retrieve(url, remote.hash or None, fresh.name, fresh.parent, downloader=download)
-                fresh.replace(target)
+                download(url)
+                if remote.hash and (found := hash_of(part, remote.hash.partition(":")[0])) != remote.hash:
+                    file.truncate(0)
+                    raise ValueError(f"{found} does not match the known hash")
                 return url
             except (OSError, ValueError, urllib3.exceptions.HTTPError) as problem:
                 failures.append(f"  {url}: {_reason(problem)}")
-            if not download.resumed or part.exists():  # anew only where a whole file was not the published one
+            if not download.resumed or have(file):  # anew only where a whole file was not the published one
                 break
-    if part.is_file() and not part.is_symlink() and not part.stat().st_size:
+    if not have(file):
         part.unlink()
     tried = "\n".join(["no address gave it:", *failures]) if failures else "no direct link with a known hash exists."
     raise FetchError(f"{remote.path}: {tried}\n{by_hand(remote, root)}")
@@ -114,8 +122,22 @@ def _reason(problem: Exception) -> str:
     return one_line(" ".join(str(inner).rpartition("): ")[2].split()))[:500]
 
 
-def _unpack(remote: Remote, root: Path) -> None:
-    """Unpacks to a folder beside its place, checks every file, and moves them to their places one by one."""
+def _unpack_download(remote: Remote, root: Path, part: Path) -> None:
+    """Unpacks an archive that no other process has, and deletes it; where that fails it is a part again."""
+    packed = root / remote.path
+    for left in packed.parent.glob(f".{glob.escape(packed.name)}.*"):  # by a process that was killed
+        remove(left)
+    try:
+        _unpack(remote, root, part)
+    except BaseException:
+        packed.replace(part)
+        raise
+    packed.unlink()
+
+
+def _unpack(remote: Remote, root: Path, called: Path) -> None:
+    """Unpacks to a folder beside its place, checks every file, and moves them to their places one by one. called: the
+    name that the archive has afterwards."""
     packed = root / remote.path
     with tempfile.TemporaryDirectory(dir=packed.parent, prefix=f".{packed.name}.") as name:
         base, fresh = packed.parent, Path(name)
@@ -125,16 +147,28 @@ def _unpack(remote: Remote, root: Path) -> None:
             archives.unpack(packed, inner, fresh)
         except Exception as problem:  # damaged bytes can make a decoder raise anything
             raise FetchError(
-                f"{packed} cannot be unpacked: {one_line(problem)}. Delete it and fetch again"
+                f"{called} cannot be unpacked: {one_line(problem)}. Delete it and fetch again"
             ) from problem
         for inside, place in inner.items():
             expected = remote.unpacked[place]
             if expected and hash_of(fresh / inside, expected.partition(":")[0]) != expected:
-                raise FetchError(f"{packed}: '{inside}' in it has another hash than {expected}")
+                raise FetchError(f"{called}: '{inside}' in it has another hash than {expected}")
             if (root / place).exists() and (root / place).is_dir() != place.endswith("/"):
                 raise FetchError(f"{root / place}: {kind(root / place) or 'a file'} is in its place; move it away")
-        for index, (inside, place) in enumerate(inner.items()):
-            if (root / place).is_dir():
-                (root / place).rename(fresh / f".replaced-{index}")
-            (root / place).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / inside).rename(root / place)
+        for inside, place in inner.items():
+            _place(fresh / inside, root / place)
+
+
+def _place(fresh: Path, place: Path) -> None:
+    """Moves a file or folder to its place, which may be on another disk, and deletes what is there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    near = place.with_name(f".{place.name}.new")
+    remove(near)
+    try:
+        fresh.rename(near)
+    except OSError as problem:
+        if problem.errno != errno.EXDEV:
+            raise
+        shutil.copytree(fresh, near) if fresh.is_dir() else shutil.copyfile(fresh, near)
+    remove(place)
+    near.rename(place)

@@ -36,10 +36,13 @@ class Worker:
 
     def __init__(self, plugins: tuple[Path, ...], threads: int):
         self.pipe, theirs = spawn.CONTEXT.Pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the parent's, who passes it on
-        self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        theirs.close()
+        # inherited: Ctrl-C is the parent's, who passes it on
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
         self.job: Job | None = None
         self.since: float | None = None
         """When it told that it had begun; starting a process is no part of a run."""
