@@ -23,6 +23,7 @@ START, VIEWS = "sada[num_steps=0,lam=1.8]", "sada[lam_warmup=1.8,warmup=1.0]"
 FASTER = " at the rate found"
 CHANGES = [
     ("weight 0.025 to 1.8", WEIGHED, "sada"),
+    ("weight 0.025 to 1.8, rate found", WEIGHED + FASTER, "sada" + FASTER),
     ("AugMix's views to the attack's random start", START, VIEWS),
     ("from there the ascent", WEIGHED, START),
     ("from there the ascent by steps of 0.031", FOUND, START),
