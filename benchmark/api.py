@@ -24,6 +24,7 @@ from benchmark.core.record import Record
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people import summaries
+from benchmark.report.tidy import groups
 from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.frames import run_rows, typed
 from benchmark.report.tidy.groups import told_apart
@@ -105,9 +106,12 @@ class Results:
     def __repr__(self) -> str:
         bad = len(self.failed)
         lines = [f"Results in {self._store.out}: {len(self._mine)} runs" + f", {bad} of them failed" * bool(bad)]
-        for shown in self._tables():
+        tables = self._tables()
+        first = {group: members[0] for group, members in groups.by_group(self._mine).items()}
+        titles = groups.distinct({shown.group: shown.heading.partition(":")[0] for shown in tables}, first)
+        for shown in tables:
             means = ", ".join(f"{line.label} {line.cells['mean'].text}" for line in shown.lines if "mean" in line.cells)
-            lines.append(f"  {shown.heading.partition(':')[0]}; mean accuracy in %: {means}")
+            lines.append(f"  {titles[shown.group]}; mean accuracy in %: {means}")
         return plain("\n".join(lines))
 
     def _repr_html_(self) -> str:

@@ -70,7 +70,7 @@ def prepare(args: Args) -> Comparison:
     try:
         jobs = plan(args)
     except UsageError as problem:
-        raise plan_file.blamed(args, problem) from problem
+        raise plan_file.blamed(args, UsageError(_as_typed(args, str(problem)))) from problem
     take_hashes((job.asked.method, job.asked.dataset) for job in jobs)
     _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
@@ -89,6 +89,11 @@ def prepare(args: Args) -> Comparison:
             weights.fetch(tag)
     _warn_of_missing(todo)
     return found
+
+
+def _as_typed(args: Args, text: str) -> str:
+    """A text in which the data folder is named as it was typed."""
+    return text.replace(str(args.data_dir.absolute()), str(args.data_dir)) if args.data_dir else text
 
 
 def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: list[Job]) -> Comparison:

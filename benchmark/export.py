@@ -76,7 +76,8 @@ def _load(run_dir: Path) -> nn.Module:
     record, weights = _record(run_dir)
     path = run_dir / "weights.safetensors"
     try:
-        content = regular_files.content(path, regular_files.memory())
+        size = min(path.stat().st_size, regular_files.memory())  # as much as is allowed is set aside before it is read
+        content = regular_files.content(path, size)
     except (OSError, ValueError) as problem:
         why = problem.strerror if isinstance(problem, OSError) else problem
         raise UsageError(f"{path}: cannot be read ({why}); the record says that it was kept") from problem

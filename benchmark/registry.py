@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from benchmark import contracts, plugin_files
 from benchmark.core.errors import UsageError, did_you_mean
@@ -139,10 +139,18 @@ def _made(cls: Any, name: str, settings: Mapping[str, Any]) -> Any:
         return cls(**settings)
     except ValidationError as problem:
         first, *others = problem.errors()
+        if first["type"] == "missing":
+            raise UsageError(f"{name}.{first['loc'][0]} has no default; every setting needs one") from problem
         where = ".".join([name, *(str(part) for part in first["loc"][:1])])
         branches = [first, *(each for each in others if each["loc"][:1] == first["loc"][:1])]  # of a union, one each
         allowed = "; or ".join(dict.fromkeys(f"{each['msg']}" for each in branches))
         raise UsageError(f"{where}={branches[-1]['input']}: {allowed}") from problem
+    except PydanticUserError as problem:
+        why = str(problem).partition("\n")[0]
+        raise UsageError(
+            f"{name}: the type of a setting cannot be found ({why}); import it at the top of the file, and not under "
+            "TYPE_CHECKING alone"
+        ) from problem
 
 
 def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:

@@ -211,6 +211,24 @@ def test_a_module_beside_a_plugin_is_loaded_anew_with_it(tmp_path: Path, monkeyp
     assert {"json", "torch", "benchmark.method"} <= sys.modules.keys()
 
 
+@pytest.mark.parametrize(
+    ("above", "field", "says"),
+    [
+        ("", "strength: float", r"odd\.strength has no default; every setting needs one"),
+        (
+            "if typing.TYPE_CHECKING:\n    from pathlib import Path\n",
+            "file: 'Path | None' = None",
+            r"odd: the type of a setting cannot be found \(.*`Path`.*; import it at the top of the file",
+        ),
+    ],
+)
+def test_a_setting_without_a_default_or_a_type_is_named(tmp_path: Path, above: str, field: str, says: str) -> None:
+    head = f"import typing\n{above}from benchmark import method\n\n\n@method.frozen()\n"
+    registry.load_plugins([plugin(tmp_path, "odd", f"{head}class Method(method.Method):\n    {field}\n")])
+    with pytest.raises(UsageError, match=says):
+        registry.make("method", "odd", {})
+
+
 @pytest.mark.parametrize("passes", ["'three'", "0", "float('nan')", "None", "property(lambda self: 3.0)"])
 def test_passes_that_are_no_number_are_named(tmp_path: Path, passes: str) -> None:
     text = f"from benchmark import method\n\n\n@method.frozen()\nclass Method(method.Method):\n    passes = {passes}\n"

@@ -26,8 +26,9 @@ from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training.budget import Budget
 
-CLOSING, FLOOR = 0.2, 1500
-"""Seconds that a run needs to be written, and images whose bare passes measure its floor."""
+CLOSING, FLOOR, TIMED = 0.2, 1500, 8.0
+"""Seconds that a run needs to be written, images whose bare passes measure its floor, and seconds after which enough of
+them are timed."""
 WAVE = 0.5
 """Seconds of scoring an image with a wave added, for each of scoring it plain: the map does the first layer once."""
 UNKNOWN = 1e-4
@@ -117,7 +118,9 @@ def scaled(asked: Asked, facts: Facts, record: Record) -> Parts:
         steps=min(wanted.steps, done.steps) * price + further,
         phases=_per(phases, wanted.phases, done.phases, wanted.phases * price),
         scoring=_per(scoring, wanted.scoring, done.scoring, 0.0),
-        closing=WAVE * _per(scoring, wanted.closing, done.scoring, 0.0) + FLOOR * price + steps / max(1, record.steps),
+        closing=WAVE * _per(scoring, wanted.closing, done.scoring, 0.0)
+        + _floor(asked, price)
+        + steps / max(1, record.steps),
     )
     return _within(asked, taken)
 
@@ -146,7 +149,7 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, tr
         steps=images_of_steps(asked, work, per_image) / recipe.batch_size * step,
         phases=work.attacked * tried.attack + work.encoded_later * encoding,
         scoring=wanted.scoring * bare.forward,
-        closing=wanted.closing * bare.wave + FLOOR * bare.passes + step,
+        closing=wanted.closing * bare.wave + _floor(asked, bare.passes) + step,
     )
     return _within(asked, Parts(*(slower * part for part in astuple(parts))))
 
@@ -190,7 +193,7 @@ def by_passes(asked: Asked, facts: Facts, records: Sequence[Record], bare: trial
         steps=wanted.steps * bare.passes,
         phases=wanted.phases * bare.passes,
         scoring=wanted.scoring * bare.forward,
-        closing=wanted.closing * bare.wave + FLOOR * bare.passes,
+        closing=wanted.closing * bare.wave + _floor(asked, bare.passes),
     )
     return _within(asked, parts)
 
@@ -200,6 +203,12 @@ def at_a_time(seconds: Sequence[float], jobs: int, cores: int, gpu: bool) -> flo
     be at work at once if each run had all the threads that it takes alone."""
     abreast = 1 if gpu else max(1, min(jobs, cores))
     return max([sum(seconds) / abreast, *seconds])
+
+
+def _floor(asked: Asked, price: float) -> float:
+    """Seconds that measuring the floor takes, at so many for a bare pass of an image. Its timing ends by itself, after
+    the batch that it is in: one each of a forward and of both passes, and one of each before."""
+    return min(FLOOR * price, TIMED + 4 * asked.recipe.batch_size * price)
 
 
 def _within(asked: Asked, parts: Parts) -> Parts:

@@ -45,7 +45,7 @@ def plan(args: Args) -> list[Job]:
         for dataset in dict.fromkeys(args.datasets):
             made = registry.make("dataset", dataset, given.get(dataset, {}))
             with blaming(dataset):
-                layout = made.layout(args.data_dir)
+                layout = made.layout(data_dir(args))
             for source in dict.fromkeys(args.sources or layout.sources):
                 for name, own in methods:
                     asked, file = ask(args, device.type, seed, dataset, source, name, own, given)
@@ -55,7 +55,7 @@ def plan(args: Args) -> list[Job]:
                             command=command(asked, args),
                             session=session,
                             out=args.out.absolute(),  # a method may go to another folder
-                            data_dir=args.data_dir and args.data_dir.absolute(),
+                            data_dir=data_dir(args),
                             typed_data_dir=args.data_dir,
                             plugins=args.plugin,
                             checkpoint_seconds=args.checkpoint_seconds,
@@ -70,6 +70,11 @@ def plan(args: Args) -> list[Job]:
     different = list({job.asked.run_id: job for job in jobs}.values())
     sharing = at_a_time(args, device, len(different))
     return [replace(job, sharing=sharing) for job in different]
+
+
+def data_dir(args: Args) -> Path | None:
+    """The data folder as runs have it: one name, so that its images are read once."""
+    return args.data_dir and args.data_dir.absolute()
 
 
 GPU_JOBS, GPU_MANY = 2, 16
@@ -110,7 +115,7 @@ def ask(
     row = registry.make("method", name, fixed | settings) if args.trial else method
     variant = ",".join(f"{key}={spell(value)}" for key, value in row.settings().items() if value != plain.get(key))
     data_settings = registry.make("dataset", dataset, data_fixed | given.get(dataset, {})).settings()
-    facts = data_facts(dataset, data_settings, source, args.data_dir)
+    facts = data_facts(dataset, data_settings, source, data_dir(args))
     if recipe.network == "by_size":
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)

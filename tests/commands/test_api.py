@@ -248,6 +248,15 @@ def test_what_is_shown_is_of_the_runs_asked_for(beside: Results) -> None:
     assert "<td>augmix</td>" in beside._repr_html_()
 
 
+def test_comparisons_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
+    made = [record("erm", 0, 40.0), record("erm", 0, 50.0, lr=0.5), record("erm", 0, 60.0, network="digits_convnet")]
+    fill(tmp_path, made)
+    lines = repr(Results(tmp_path)).splitlines()[1:]
+    assert len({line.partition(";")[2].partition("; mean accuracy")[0] for line in lines}) == 3
+    assert sum("lr 0.5" in line and line.endswith("erm 50.0") for line in lines) == 1
+    assert sum("network digits_convnet" in line and line.endswith("erm 60.0") for line in lines) == 1
+
+
 def test_its_figures_are_of_the_runs_asked_for(beside: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(all_figures, "draw", lambda store, records: drawn.extend(r.asked.method for r in records))

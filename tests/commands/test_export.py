@@ -14,6 +14,7 @@ import torch
 
 import benchmark
 from benchmark import export, networks, registry
+from benchmark.core import regular_files
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.networks import classifiers
@@ -224,6 +225,20 @@ def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch
     for name in ("licence", "citation"):
         monkeypatch.delattr(registry.find("dataset", "minidigits"), name)
     assert "| data licence | not stated |" in card(only(kept.parents[1]))
+
+
+def test_no_more_memory_is_set_aside_than_the_weights_take(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading at most n bytes sets n aside first, and a machine refuses all that it has."""
+    asked: list[int] = []
+    content = regular_files.content
+
+    def seen(path: Path, limit: int) -> bytes:
+        asked.append(limit)
+        return content(path, limit)
+
+    monkeypatch.setattr("benchmark.export.regular_files.content", seen)
+    benchmark.load_model(kept)
+    assert asked[-1] == (kept / "weights.safetensors").stat().st_size
 
 
 def test_a_run_without_weights_says_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

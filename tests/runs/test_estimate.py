@@ -162,6 +162,12 @@ def test_passes_are_as_near_as_the_steps_that_they_give() -> None:
     assert estimate.nearest(asked, [thrice, same]) == [same]
 
 
+def test_a_floor_of_a_slow_network_is_timed_for_seconds_and_not_for_so_many_images() -> None:
+    asked = made(batch_size=4).asked
+    assert estimate._floor(asked, 0.001) == pytest.approx(1.5)
+    assert estimate._floor(asked, 0.5) == pytest.approx(8 + 4 * 4 * 0.5)
+
+
 def test_a_map_costs_the_same_by_passes_as_by_records() -> None:
     known, plain = made(steps=1000, sensitivity_images=100), made(steps=1000, sensitivity_images=0)
     own = said(known, [known]).closing - said(plain, [known]).closing

@@ -1,15 +1,18 @@
 """What a command plans: the settings of its rows, and what it refuses to plan."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from benchmark import comparison
 from benchmark.core.errors import UsageError
 from benchmark.networks import weights
 from benchmark.runs.args import Args, check_numbers
 from benchmark.runs.plan import plan
-from benchmark.runs.shared import data_facts
+from benchmark.runs.shared import Facts, data_facts
 
 
 @pytest.mark.parametrize("methods", [("augmix:severity=1", "augmix"), ("augmix", "augmix:severity=1")])
@@ -48,3 +51,25 @@ def test_weights_are_fetched_for_runs_to_be_done_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr(comparison, "finished", lambda *_: True)
     assert comparison.prepare(args).todo == []
     assert fetched == [tag]
+
+
+def test_images_are_read_once_however_their_folder_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Facts and images are kept by the folder's name, which the runs have as an absolute one."""
+    for place in ("a/cat", "a/dog", "b/cat", "b/dog"):
+        (tmp_path / "data" / place).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (16, 16), (20 * number, 0, 0)).save(tmp_path / "data" / place / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    roots: list[Path | None] = []
+
+    def seen(dataset: str, settings: dict[str, Any], source: str, root: Path | None) -> Facts:
+        roots.append(root)
+        return data_facts(dataset, settings, source, root)
+
+    monkeypatch.setattr("benchmark.runs.plan.data_facts", seen)
+    args = Args(methods=("erm",), seeds=(0,), datasets=("folder",), data_dir=Path("data"), device="cpu", out=tmp_path)
+    jobs = plan(replace(args, sensitivity_images=0, network="resnet18_cifar"))
+    assert len(jobs) == 2
+    assert {job.data_dir for job in jobs} == set(roots) == {tmp_path / "data"}
+    with pytest.raises(UsageError, match=r"^--data-dir nowhere: no such folder"):
+        comparison.prepare(replace(args, data_dir=Path("nowhere")))
