@@ -86,7 +86,10 @@ def prepare(args: Args) -> Comparison:
     todo = found.untried or found.todo
     if not args.dry_run:
         for tag in {job.asked.recipe.weights for job in todo if job.asked.recipe.weights.startswith("timm:")}:
-            weights.fetch(tag)
+            try:
+                weights.fetch(tag)
+            except UsageError as problem:
+                raise plan_file.blamed(args, problem) from problem
     _warn_of_missing(todo)
     return found
 

@@ -109,14 +109,20 @@ def require_same(args: Args, jobs: Sequence[Job]) -> None:
     )
 
 
+def _seen_from(folder: str, file: str) -> str:
+    """The relative path of a file, which may itself be a link, from a folder without links in its path."""
+    real = os.path.join(os.path.realpath(os.path.dirname(file) or "."), os.path.basename(file))
+    return os.path.relpath(real, folder)
+
+
 def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
     """Writes the plan file of these runs, which `args` ask for. Raises UsageError where it cannot be written."""
     values = _resolved(args, jobs)
     folder = os.path.realpath(path.parent)  # a link's `..` is that of the folder it leads to
     if "plugin" in values:
-        values["plugin"] = [os.path.relpath(os.path.realpath(each), folder) for each in values["plugin"]]
+        values["plugin"] = [_seen_from(folder, each) for each in values["plugin"]]
     if values.get("weights", "").startswith("sha256:"):
-        values["weights"] = os.path.relpath(os.path.realpath(str(args.weights)), folder)
+        values["weights"] = _seen_from(folder, str(args.weights))
     lines = [f"{name} = {toml(value)}" for name, value in values.items()]
     ids = "".join(f'    "{job.asked.run_id}",\n' for job in jobs)
     known = "" if args.search else f"{RUN_IDS} = [\n{ids}]\n"  # a search has yet to choose the runs

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmark.core.errors import UsageError
 from benchmark.data import archives
 from benchmark.data.remote.fetch import FetchError
 from benchmark.data.remote.remote_file import Remote, states
@@ -78,7 +79,15 @@ def test_what_is_wanted_is_unpacked_and_the_rest_left(site: Site, tmp_path: Path
     assert [state.status for state in states(wanted, tmp_path)] == ["right", "recorded"]
 
 
-def test_a_gz_file_becomes_its_content(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_gz_file_becomes_its_content(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # some disks have none
+        monkeypatch.setattr(os, "link", refuse)
     get(packed(site, gzip.compress(CONTENT), "file.gz", unpacked={"deep/file": SHA256}), tmp_path)
     assert (tmp_path / "deep/file").read_bytes() == CONTENT
 
@@ -133,9 +142,13 @@ def test_wicked_and_damaged_archives_place_nothing(site: Site, tmp_path: Path, c
 def test_an_archive_whose_unpacking_was_interrupted_is_not_taken_for_one_put_there_by_hand(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = packed(site, tarred(INSIDE), "x.tar.gz", size=len(tarred(INSIDE)))
+    content = tarred(INSIDE)
+    wanted = packed(site, content, "x.tar.gz", size=len(content))
 
     def interrupted(*_: object) -> None:
+        assert not (tmp_path / "deep/x.tar.gz").exists()  # nor would it if the process were killed here
+        with pytest.raises(UsageError, match="another process is downloading it"):
+            get(wanted, tmp_path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

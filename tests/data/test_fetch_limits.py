@@ -1,5 +1,6 @@
 """Fetching ends in bytes and in time, whatever a server does, and two processes do not meet."""
 
+import fcntl
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -166,6 +167,22 @@ def test_two_processes_do_not_write_one_part(site: Site, tmp_path: Path) -> None
             get(remote(site), tmp_path)
         other.communicate(b"\n")
     get(remote(site), tmp_path)
+
+
+def test_a_file_that_was_put_in_place_before_its_part_was_locked_is_left_alone(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part(tmp_path).write_bytes(b"whole")
+    lock = fcntl.flock
+
+    def late(file: BinaryIO, how: int) -> None:
+        part(tmp_path).rename(tmp_path / "sub/file.bin")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UsageError, match="another process was downloading it; try again"):
+        get(remote(site, hash="", size=0), tmp_path)
+    assert (tmp_path / "sub/file.bin").read_bytes() == b"whole"
 
 
 def test_a_file_without_an_address_is_explained(site: Site, tmp_path: Path) -> None:

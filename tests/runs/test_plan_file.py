@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
-from benchmark import comparison, protocols, registry, run
+from benchmark import comparison, networks, protocols, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Terms
 from benchmark.runs import plan_file
@@ -116,10 +117,15 @@ def test_a_plan_in_a_linked_folder_finds_its_files(tmp_path: Path) -> None:
     (tmp_path / "plans").symlink_to(tmp_path / "real/deep")
     file = plugin(tmp_path, "own")
     registry.load_plugins([file])
+    save_file(networks.build("mini_convnet", 10, 0).state_dict(), tmp_path / "blob")
+    weights = tmp_path / "first.safetensors"
+    weights.symlink_to("blob")  # as Hugging Face keeps them
     args = Args(dry_run=True, device="cpu", methods=("own",), plugin=(file,), save_plan=tmp_path / "plans/plan.toml")
+    args = replace(args, weights=str(weights))
     asked = [job.asked.run_id for job in comparison.prepare(args).jobs]
     (found,) = plan_file.read(tmp_path / "plans/plan.toml")["plugin"]
     assert Path(found).samefile(file)
+    assert Path(plan_file.read(tmp_path / "plans/plan.toml")["weights"]).name == "first.safetensors"
     assert planned(tmp_path / "plans/plan.toml") == asked
 
 

@@ -42,7 +42,17 @@ def locked(part: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as busy:
             raise UsageError(f"{part}: another process is downloading it") from busy
-        yield file
+        try:
+            ours = os.path.samestat(os.fstat(file.fileno()), part.stat(follow_symlinks=False))
+        except FileNotFoundError:
+            ours = False
+        if not ours:  # another process put it in place, or deleted it, before it was locked
+            raise UsageError(f"{part}: another process was downloading it; try again")
+        try:
+            yield file
+        finally:
+            if not have(file):
+                part.unlink(missing_ok=True)
 
 
 def have(file: BinaryIO) -> int:

@@ -1,13 +1,14 @@
 """Downloads: several addresses in turn, resumed where they broke off, checked before they are put in place.
 
 A file is downloaded next to its place under the name `NAME.part`. It gets its own name in one rename, when its hash is
-right. So a part is never mistaken for the whole. An archive that could not be unpacked is a part again: one with
-its own name was put there by hand, and is kept.
+right. So a part is never mistaken for the whole. An archive is unpacked as a part: one with its own name was
+put there by hand, and is kept.
 """
 
 import errno
 import glob
 import json
+import os
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import urllib3
 from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError, describe
 from benchmark.core.escaping import one_line
-from benchmark.core.regular_files import is_plain, kind, remove
+from benchmark.core.regular_files import kind, remove
 from benchmark.data import archives
 from benchmark.data.remote.download import Download, Progress, have, locked
 from benchmark.data.remote.remote_file import Remote, hash_of, record_path
@@ -47,25 +48,24 @@ def _fetch(remote: Remote, root: Path, progress: Progress) -> str:
     for path in (target, record_path(remote, root)):
         if path.exists() and (found := kind(path)):
             raise UsageError(f"{path}: {found} is in the place of a file; move it away")
-    placed = bool(remote.unpacked) and target.is_file()
-    if placed and remote.hash and hash_of(target, remote.hash.partition(":")[0]) != remote.hash:
-        raise FetchError(f"{target} has another hash than {remote.hash}: delete it, or replace it by a whole copy")
     part = target.with_name(f"{target.name}.part")
-    there = target if placed else part
-    need = remote.size * (1 + bool(remote.unpacked)) - (there.stat().st_size if is_plain(there) else 0)
-    free = shutil.disk_usage(target.parent).free
-    if need > free:
-        raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
-    if placed:
-        came_from, found, size = str(target), hash_of(target, "sha256"), target.stat().st_size
-        _unpack(remote, root, target)
-    else:
-        with locked(part) as file:
-            came_from = _download(remote, root, file, part, progress)
-            found, size = hash_of(part, "sha256"), have(file)
+    with locked(part) as file:
+        placed = bool(remote.unpacked) and target.is_file()
+        if placed and remote.hash and hash_of(target, remote.hash.partition(":")[0]) != remote.hash:
+            raise FetchError(f"{target} has another hash than {remote.hash}: delete it, or replace it by a whole copy")
+        there = target.stat().st_size if placed else have(file)
+        need, free = remote.size * (1 + bool(remote.unpacked)) - there, shutil.disk_usage(target.parent).free
+        if need > free:
+            raise UsageError(f"{root}: {remote.path} needs {need:,} bytes there, {free:,} are free; make room")
+        came_from = str(target) if placed else _download(remote, root, file, part, progress)
+        whole = target if placed else part
+        found, size = hash_of(whole, "sha256"), whole.stat().st_size
+        if remote.unpacked:
+            _unpack(remote, root, whole)
+        if remote.unpacked and not placed:
+            part.unlink()
+        elif not placed:
             part.replace(target)
-            if remote.unpacked:
-                _unpack_download(remote, root, part)
     record = {
         "file": remote.path,
         "from": came_from,
@@ -109,8 +109,6 @@ def _download(remote: Remote, root: Path, file: BinaryIO, part: Path, progress: 
                 failures.append(f"  {url}: {_reason(problem)}")
             if not download.resumed or have(file):  # anew only where a whole file was not the published one
                 break
-    if not have(file):
-        part.unlink()
     tried = "\n".join(["no address gave it:", *failures]) if failures else "no direct link with a known hash exists."
     raise FetchError(f"{remote.path}: {tried}\n{by_hand(remote, root)}")
 
@@ -122,37 +120,31 @@ def _reason(problem: Exception) -> str:
     return one_line(" ".join(str(inner).rpartition("): ")[2].split()))[:500]
 
 
-def _unpack_download(remote: Remote, root: Path, part: Path) -> None:
-    """Unpacks an archive that no other process has, and deletes it; where that fails it is a part again."""
+def _unpack(remote: Remote, root: Path, whole: Path) -> None:
+    """Unpacks to a folder beside its place, checks every file, and moves them to their places one by one. whole: the
+    archive, under whatever name; no other process has it."""
     packed = root / remote.path
     for left in packed.parent.glob(f".{glob.escape(packed.name)}.*"):  # by a process that was killed
         remove(left)
-    try:
-        _unpack(remote, root, part)
-    except BaseException:
-        packed.replace(part)
-        raise
-    packed.unlink()
-
-
-def _unpack(remote: Remote, root: Path, called: Path) -> None:
-    """Unpacks to a folder beside its place, checks every file, and moves them to their places one by one. called: the
-    name that the archive has afterwards."""
-    packed = root / remote.path
     with tempfile.TemporaryDirectory(dir=packed.parent, prefix=f".{packed.name}.") as name:
-        base, fresh = packed.parent, Path(name)
+        base, fresh = packed.parent, Path(name) / "unpacked"
+        fresh.mkdir()
+        named = whole if whole == packed else Path(name) / packed.name  # the name says what it is
+        if named != whole:
+            try:
+                os.link(whole, named)
+            except OSError:  # a disk without links
+                shutil.copyfile(whole, named)
         inner = {Path(place).relative_to(base.relative_to(root)).as_posix() + "/" * place.endswith("/"): place
                  for place in remote.unpacked}  # fmt: skip
         try:
-            archives.unpack(packed, inner, fresh)
+            archives.unpack(named, inner, fresh)
         except Exception as problem:  # damaged bytes can make a decoder raise anything
-            raise FetchError(
-                f"{called} cannot be unpacked: {one_line(problem)}. Delete it and fetch again"
-            ) from problem
+            raise FetchError(f"{whole} cannot be unpacked: {one_line(problem)}. Delete it and fetch again") from problem
         for inside, place in inner.items():
             expected = remote.unpacked[place]
             if expected and hash_of(fresh / inside, expected.partition(":")[0]) != expected:
-                raise FetchError(f"{called}: '{inside}' in it has another hash than {expected}")
+                raise FetchError(f"{whole}: '{inside}' in it has another hash than {expected}")
             if (root / place).exists() and (root / place).is_dir() != place.endswith("/"):
                 raise FetchError(f"{root / place}: {kind(root / place) or 'a file'} is in its place; move it away")
         for inside, place in inner.items():
