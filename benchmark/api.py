@@ -24,10 +24,9 @@ from benchmark.core.record import Record
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures, palette
 from benchmark.report.people import summaries
-from benchmark.report.tidy import groups
 from benchmark.report.tidy.calibration import calibration_rows
 from benchmark.report.tidy.frames import run_rows, typed
-from benchmark.report.tidy.groups import told_apart
+from benchmark.report.tidy.groups import by_group, distinct, told_apart
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
 from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
@@ -107,8 +106,8 @@ class Results:
         bad = len(self.failed)
         lines = [f"Results in {self._store.out}: {len(self._mine)} runs" + f", {bad} of them failed" * bool(bad)]
         tables = self._tables()
-        first = {group: members[0] for group, members in groups.by_group(self._mine).items()}
-        titles = groups.distinct({shown.group: shown.heading.partition(":")[0] for shown in tables}, first)
+        first = {group: members[0] for group, members in by_group(self._mine).items()}
+        titles = distinct({shown.group: shown.heading.partition(":")[0] for shown in tables}, first)
         for shown in tables:
             means = ", ".join(f"{line.label} {line.cells['mean'].text}" for line in shown.lines if "mean" in line.cells)
             lines.append(f"  {titles[shown.group]}; mean accuracy in %: {means}")

@@ -19,8 +19,8 @@ from benchmark.networks import weights
 from benchmark.runs import arithmetic, plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.engines import local, ray
-from benchmark.runs.job import Job, Listener, take_hashes
-from benchmark.runs.plan import plan
+from benchmark.runs.job import Job, Listener, as_typed, take_hashes
+from benchmark.runs.plan import data_dir, plan
 from benchmark.runs.records import TRIED
 from benchmark.runs.search import Row, rows, settled, untried
 from benchmark.runs.shared import data_facts
@@ -70,7 +70,7 @@ def prepare(args: Args) -> Comparison:
     try:
         jobs = plan(args)
     except UsageError as problem:
-        raise plan_file.blamed(args, UsageError(_as_typed(args, str(problem)))) from problem
+        raise plan_file.blamed(args, UsageError(as_typed(str(problem), data_dir(args), args.data_dir))) from problem
     take_hashes((job.asked.method, job.asked.dataset) for job in jobs)
     _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
@@ -92,11 +92,6 @@ def prepare(args: Args) -> Comparison:
                 raise plan_file.blamed(args, problem) from problem
     _warn_of_missing(todo)
     return found
-
-
-def _as_typed(args: Args, text: str) -> str:
-    """A text in which the data folder is named as it was typed."""
-    return text.replace(str(args.data_dir.absolute()), str(args.data_dir)) if args.data_dir else text
 
 
 def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: list[Job]) -> Comparison:

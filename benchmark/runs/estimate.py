@@ -25,8 +25,9 @@ from benchmark.runs.shared import Facts, data_facts, load_data
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training.budget import Budget
+from benchmark.training.floors import LONGEST
 
-CLOSING, FLOOR, TIMED = 0.2, 1500, 8.0
+CLOSING, FLOOR, TIMED = 0.2, 1500, 4 * LONGEST
 """Seconds that a run needs to be written, images whose bare passes measure its floor, and seconds after which enough of
 them are timed."""
 WAVE = 0.5

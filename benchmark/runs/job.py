@@ -50,7 +50,7 @@ class Job:
 
     def as_typed(self, text: str) -> str:
         """A text in which the data folder is named as it was typed: a record says nothing of a machine's folders."""
-        return text.replace(str(self.data_dir), str(self.typed_data_dir)) if self.typed_data_dir else text
+        return as_typed(text, self.data_dir, self.typed_data_dir)
 
     @property
     def code(self) -> str:
@@ -117,6 +117,11 @@ def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
 def outdated(record: Record, code: str) -> str:
     """How today's code, of this hash, and packages differ from those that made a record; empty where they do not."""
     return "other code" if record.ran.code != code else machine.other_versions(record.ran.machine)
+
+
+def as_typed(text: str, data_dir: Path | None, typed: Path | None) -> str:
+    """A text in which the data folder is named as it was typed, where one was."""
+    return text.replace(str(data_dir), str(typed)) if typed else text
 
 
 class Listener(Protocol):

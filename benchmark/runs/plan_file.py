@@ -111,8 +111,7 @@ def require_same(args: Args, jobs: Sequence[Job]) -> None:
 
 def _seen_from(folder: str, file: str) -> str:
     """The relative path of a file, which may itself be a link, from a folder without links in its path."""
-    real = os.path.join(os.path.realpath(os.path.dirname(file) or "."), os.path.basename(file))
-    return os.path.relpath(real, folder)
+    return os.path.relpath(Path(file).parent.resolve() / Path(file).name, folder)
 
 
 def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:

@@ -62,9 +62,9 @@ def _fetch(remote: Remote, root: Path, progress: Progress) -> str:
         found, size = hash_of(whole, "sha256"), whole.stat().st_size
         if remote.unpacked:
             _unpack(remote, root, whole)
-        if remote.unpacked and not placed:
-            part.unlink()
-        elif not placed:
+            if not placed:
+                part.unlink()
+        else:
             part.replace(target)
     record = {
         "file": remote.path,
