@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from benchmark import networks, protocols, registry
 from benchmark.core.devices import on_gpu
@@ -119,13 +119,13 @@ def ask(
     if recipe.network == "by_size":
         recipe = recipe.model_copy(update={"network": networks.by_size(facts.height, facts.width)})
     network, kind, file = weights.choose(recipe.network, recipe.weights, args.weights)
-    if file is not None:
-        _check_weights(file)
     # Steps take no more images than there are; the record has to say so, or rates and budgets would count others.
     recipe = recipe.model_copy(
         update={"network": network, "weights": kind, "batch_size": min(recipe.batch_size, facts.images)}
     )
     networks.check_size(network, facts.height, facts.width, recipe.batch_size)
+    if file is not None:
+        _check_weights(network, kind, file)
     if recipe.sensitivity_images and facts.height != facts.width:
         raise UsageError(
             f"{dataset}: images are {facts.height}x{facts.width}, and a sensitivity map needs square ones: make them "
@@ -150,13 +150,13 @@ def ask(
     return asked, file
 
 
-def _check_weights(path: Path) -> None:
-    """Raises UsageError for a file whose head is not that of tensors; whether they fit, the run finds out."""
+@cache
+def _check_weights(network: str, kind: str, file: Path) -> None:
+    """Raises UsageError for a file that is damaged, or of another network, before every run does. Heads may differ."""
     try:
-        with safe_open(path, "pt") as file:
-            file.keys()
-    except (SafetensorError, OSError) as problem:
-        raise UsageError(f"--weights {path}: not a safetensors file, or a damaged one ({problem})") from problem
+        weights.load_weights(networks.build(network, 2, 0, kind), kind, file)
+    except UsageError as problem:
+        raise UsageError(f"--weights {problem}") from problem
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:

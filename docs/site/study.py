@@ -141,6 +141,7 @@ def changed(changes: list[tuple[str, str, str]], measures: dict[str, dict[str, S
             line |= {
                 title: pair["difference"],
                 f"{title}, 95 %, all at once": pair["95 %, all at once"],
+                f"{title}, p (Holm)": pair["p (Holm)"],
                 "n": pair["n"],
             }
     return markdown(lines)

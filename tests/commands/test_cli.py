@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save
 
 from benchmark import run, tables
 from benchmark.core.record import Record
@@ -247,7 +249,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
 def test_bad_usage_is_one_message_and_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
-    if words == ["--device", "cuda"] and __import__("torch").cuda.is_available():
+    if words == ["--device", "cuda"] and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     base = ["--methods", "erm", "randconv", "--seeds", "0", "--steps", "2", "--out", str(tmp_path / "out")]
     assert run.main([*base, *words]) == 2
@@ -257,14 +259,22 @@ def test_bad_usage_is_one_message_and_code_2(
     assert shown.count("error:") == 1
 
 
-def test_a_damaged_file_of_weights_is_refused_before_any_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"no tensors", "not a whole safetensors file"),
+        (save({"trunk.weight": torch.zeros(3)}), "not the weights of this network: stem.weight is nothing"),
+    ],
+    ids=["damaged", "another network"],
+)
+def test_weights_that_are_damaged_or_of_another_network_are_refused_before_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str
 ) -> None:
     path = tmp_path / "w.safetensors"
-    path.write_bytes(b"no tensors")
+    path.write_bytes(content)
     words = ["--methods", "erm", "--seeds", "0", "--out", str(tmp_path / "out"), "--weights", str(path), "--dry-run"]
     assert run.main([*words, "--device", "cpu"]) == 2
-    assert f"--weights {path}: not a safetensors file, or a damaged one" in capsys.readouterr().err
+    assert f"--weights {path}: {says}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--steps", "many"], ["--nonsense"], ["--budget", "money"], ["--seeds", "a"]])

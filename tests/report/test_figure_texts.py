@@ -25,7 +25,10 @@ from benchmark.sensitivity.map import SensitivityMap
 from benchmark.training.measurements import picture_sheet
 from tests.handmade import record, scored
 
-LONG_DOMAIN = "photographs_of_a_far_away_place"
+LONG_DOMAIN, LONGER_DOMAIN = (
+    "photographs_of_a_far_away_place",
+    "drawings_of_a_place_that_is_farther_away_than_any_other_one_that_was_ever_photographed",
+)
 
 
 def names(count: int, letters: int) -> list[str]:
@@ -40,7 +43,7 @@ def run(row: str, seed: int, place: int) -> Record:
     made = record("erm", seed)
     asked = made.asked.model_copy(update={"method": method, "variant": variant.removesuffix("]")})
     made = made.model_copy(update={"run_id": f"{row}, seed {seed}", "asked": asked})
-    shifted = {"shifted": 40.0 + place + seed, LONG_DOMAIN: 60.0 - 3 * seed, "not_there": None}
+    shifted = {"shifted": 40.0 + place + seed, LONG_DOMAIN: 60.0 - 3 * seed, LONGER_DOMAIN: 50.0, "not_there": None}
     assert made.throughput is not None
     price = {"passes_per_image": 1.0 + place, "train_seconds": 150.0 * 1.21**place + seed}
     made = made.model_copy(update={"throughput": made.throughput.model_copy(update=price)})

@@ -42,7 +42,9 @@ def by_domain(records: Sequence[Record], path: Path) -> Path:
     absent = [target for target in (*outside, *inside) if target not in there]
     patterns: set[str] = set()
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):
-        figure = Figure(figsize=(palette.WIDTH, 0.6 + len(targets) * (0.22 + 0.085 * len(rows))))
+        names = [layout.wrapped(target, 1) + "\n(in-domain)" * (target in inside) for target in targets]
+        each = max([0.22 + 0.085 * len(rows), *(layout.height(name) + 0.06 for name in names)])
+        figure = Figure(figsize=(palette.WIDTH, 0.6 + len(targets) * each))
         axes = figure.subplots()
         for i, (row, seeds) in enumerate(found.items()):
             look, shift = palette.marked(row), 0.8 * ((i + 0.5) / len(rows) - 0.5)
@@ -55,7 +57,6 @@ def by_domain(records: Sequence[Record], path: Path) -> Path:
                     axes.plot(values, [y] * len(values), "|", color=colour, markersize=5, markeredgewidth=0.7)
                     axes.plot([low, high], [y, y], pattern, color=colour, linewidth=0.9)
                     axes.plot(sum(values) / len(values), y, markersize=3, markeredgewidth=0.8, **look)
-        names = [layout.wrapped(target, 1) + "\n(in-domain)" * (target in inside) for target in targets]
         axes.set_yticks(range(len(targets)), names)
         axes.set_ylim(len(targets) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
