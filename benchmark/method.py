@@ -1,8 +1,8 @@
 """The contract of a method: one new file in methods/, one class `Method`, no edit elsewhere.
 
-A method is a frozen dataclass. Its fields are the paper's symbols; the defaults are the released code's values. The
-referee owns everything that must be equal for all: network, optimiser, budget, seeds, selection, clock. Copy
-docs/templates/cutout.py to start.
+A method is a frozen dataclass. Its fields are the paper's symbols; the defaults are the released code's values, or its
+page says why not. The referee (runner and training loop) sets all that must be equal for all: network, optimiser,
+budget, seeds, selection, clock. Copy docs/templates/cutout.py to start.
 
 A method never sees a target domain, never builds the network's optimiser and never reads the clock. It draws only from
 `rng` and does not modify its inputs. It leaves the network's train/eval mode, weights, requires_grad and hooks as it
@@ -14,7 +14,7 @@ Newcomers miss five things:
   `rng.generator("cutout")` lies on `rng.on`, the device of the images; give torch `device=rng.on` with it. Draw once
   for a purpose in a step: the second time gives the same numbers. Build a network of your own within
   `torch.random.fork_rng(devices=[])`, after `torch.manual_seed(rng.key("helper"))`.
-- State. `loss` and `views` may be asked twice in a step, so they change nothing of `state` that they read. They leave
+- State. `loss` and `views` may be called twice in a step, so they change nothing of `state` that they read. They leave
   what is new in `state["next"]`, and `expand` takes it over before the next step (benchmark/ops/adam_state.py).
 - Cost. Make images within `span("augment")` and attack within `span("attack")` (benchmark.core.timing). `loss` is
   charged to the network outside of these. The referee itself clocks `setup` and `expand`.
@@ -69,8 +69,8 @@ class Source:
 
     images: the training images (in `expand`, the pool as it has grown, in its present order). val: the held-out part of
     the source. original: how many images the pool had at the start. batch_size: images per training step.
-    fit_erm: trains the network it is given, in place, with plain cross-entropy, the run's own optimiser, batches and
-    steps. The loader's crops and flips are left out.
+    fit_erm: trains the given network in place by cross-entropy, with the run's optimiser and batches (for how many
+    steps: docs/adr/0003). The loader's crops and flips are left out.
     """
 
     images: Images
@@ -105,14 +105,14 @@ class Method:
     attacks: ClassVar[bool] = False
     """Whether `views` reads the network and the labels."""
     photometric: ClassVar[bool] = False
-    """Whether `views` moves pixels by nothing but `operations`, so that boxes and masks stay right without these."""
+    """Whether only `operations` move pixels in `views`. Without them boxes and masks stay right."""
     replayable: ClassVar[bool] = False
     """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark.training.steps). Say
     so where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
     never waits for the device (`.item()`, `if tensor:`). Without it steps are launched, with the same numbers."""
     alone: ClassVar[Mapping[str, Any] | None] = None
-    """Settings at which `views` needs no `setup` and gives one view, fixed where benchmark.augmentation uses the method
-    without the referee; None: it cannot be used so, nor where `uncoupled` is None."""
+    """Settings that benchmark.augmentation fixes, so that `views` needs no `setup` and gives one view. None, here or in
+    `uncoupled`: the method cannot be used there."""
     terms: ClassVar[Sequence[Terms]] = ()
     """What protocols fix for this method, e.g. its authors' recipe under strict. benchmark/protocols.py holds those of
     the project's own methods."""

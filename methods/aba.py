@@ -1,4 +1,4 @@
-"""ABA (Cheng et al., ICCV 2023): ALT with a Bayesian network, whose samples are a learned view and a second one.
+"""ABA (Cheng et al., ICCV 2023): ALT with a Bayesian neural network; two samples of it make the two views.
 
 Sheng Cheng, Tejas Gokhale and Yezhou Yang: Adversarial Bayesian Augmentation for Single-Source Domain Generalization.
 On images scaled to [-1,1]:

@@ -9,7 +9,7 @@ to its origin in the features z. The sets of such images form a ring, and the ne
     3.   after it, with the network frozen, for each batch of the source:
     4.     draw one to three operations for the batch, and a start for each image's theta
     5.     RMSprop ascent on theta:  CE(f(x'), y) - lam mean (z(x') - z(x))^2 + eta H(f(x')),  x' = ops(x; theta)
-    6.   the images x' are a new set; it takes the place of the oldest
+    6.   the images x' are a new set; in a full ring it replaces the oldest
 """
 
 from collections.abc import Mapping, Sequence

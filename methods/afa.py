@@ -1,4 +1,4 @@
-"""AFA (Vaish et al., CVPR 2024): a random Fourier wave on every channel, apart from the images that it is added to.
+"""AFA (Vaish et al., CVPR 2024): images with a random Fourier wave on every channel have their own BatchNorm route.
 
 Puru Vaish, Shunxin Wang and Nicola Strisciuglio: Fourier-Basis Functions to Bridge Augmentation Gap: Rethinking
 Frequency Augmentation in Image Classification. Nothing is attacked: the waves are drawn. Waved images look like no

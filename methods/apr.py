@@ -6,7 +6,7 @@ the amplitudes too. F is fftn over channels, rows and columns.
 
   1  S, SP:  u = op_1(x), an AugMix operation;  with chance 1/2:  v = op_2(u), and
              x <- bytes of Re F^-1(|F(u)| e^(i arg F(v)))  or  of Re F^-1(|F(v)| e^(i arg F(u))), 1/2 each;  else x <- u
-  2  P, SP:  pi a permutation of the batch;  with chance p, one coin a batch:
+  2  P, SP:  pi a permutation of the batch;  with chance p, one draw a batch:
              x~ = Re F^-1(|F(x_pi)| e^(i arg F(x)));  else x~ = x
   3  P, SP:  loss = CE(net(x), y) + lam CE(net(x~), y), one joint pass;   S:  loss = CE(net(x), y)
 """

@@ -1,8 +1,8 @@
 """AugMax (Wang et al., NeurIPS 2021): an attack chooses how AugMix's random chains are mixed.
 
 Haotao Wang, Chaowei Xiao, Jean Kossaifi, Zhiding Yu, Anima Anandkumar and Zhangyang Wang: AugMax: Adversarial
-Composition of Random Augmentations for Robust Training. The views are both diverse and hard. Dual BatchNorm and
-InstanceNorm (DuBIN) keep their statistics apart from those of clean images.
+Composition of Random Augmentations for Robust Training. The views are both diverse and hard. Dual BatchNorm (in
+DuBIN beside an InstanceNorm) keeps the statistics of attacked images apart.
 
   1  chains: two sets of W random chains of operations for each image
   2  m, q ~ U[0,1); T times: m <- clamp(m + a sign dCE/dm), q <- q + a sign dCE/dq, in eval mode along route A

@@ -89,13 +89,13 @@ class Method(wae.WaeSettings, method.Method):
 
     def expand(self, net: nn.Module, source: Source, rng: Rng, step: int, state: State) -> None:
         c, images, pool = state["phase"], source.images, Images(state["x"], state["y"])
-        if c < self.phases and (step + 1) % self.interval == 0:  # 3
-            draws = sample_phase(c, len(images), len(pool), self.batch, rng.generator("phase"))  # 4
+        if c < self.phases and (step + 1) % self.interval == 0:  # 2
+            draws = sample_phase(c, len(images), len(pool), self.batch, rng.generator("phase"))  # 3
             at, fresh = (part.flatten().to(images.y.device) for part in (draws.source, draws.pool))
             left = state["order"][step - state["since"] :]  # of training's round; the phase goes on with it
             at_pool = torch.cat([*left, fresh])[: len(fresh)]
-            new = self._attack(net, images[at] + pool[at_pool].to(images.x.device), state)  # 5
-            pool = pool + new.to(pool.x.device)  # 6
+            new = self._attack(net, images[at] + pool[at_pool].to(images.x.device), state)  # 4
+            pool = pool + new.to(pool.x.device)  # 5
             state.update(phase=c + 1, x=pool.x, y=pool.y, since=step, order=[], at=pool.y[: source.batch_size].clone())
             if self.beta and c + 1 < self.phases:
                 state["wae"] = wae.train(new, self, rng.generator("wae"))
@@ -109,12 +109,12 @@ class Method(wae.WaeSettings, method.Method):
         return [self._attack(net, Images(x, y), state).x]  # as if a phase were due now
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
-        on_source = F.cross_entropy(net(x), y)  # 7
+        on_source = F.cross_entropy(net(x), y)  # 6
         if not state["phase"]:
             return on_source
         theta = {name: p for name, p in net.named_parameters() if p.requires_grad}
         grads = torch.autograd.grad(on_source, list(theta.values()), create_graph=True, materialize_grads=True)
-        inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 8
+        inner = {name: p - self.inner_lr * g for (name, p), g in zip(theta.items(), grads, strict=True)}  # 6
         x_c, y_c = state["x"][state["at"]].to(x), state["y"][state["at"]].to(y)
         on_pool = F.cross_entropy(torch.func.functional_call(net, inner, x_c), y_c)
-        return (on_source + on_pool) / 2  # 9
+        return (on_source + on_pool) / 2  # 7

@@ -1,7 +1,7 @@
 """ME-ADA (Zhao et al., NeurIPS 2020): GUD whose images also make the network unsure, by the entropy of its prediction.
 
 Long Zhao, Ting Liu, Xi Peng and Dimitris Metaxas: Maximum-Entropy Adversarial Data Augmentation for Improved
-Generalization and Robustness. One term more than GUD (methods/gud.py), and images that stay in [0,1].
+Generalization and Robustness. One term more than GUD (methods/gud.py); images are cut to [0,1] afterwards.
 
     1. for t = 0, 1, ...:
     2.   if t = T_min - 1, 2 T_min - 1, ..., k T_min - 1, with theta frozen:

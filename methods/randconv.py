@@ -57,7 +57,7 @@ class Method(method.Method):
     mixing: bool = True
     """RC_mix: blend the convolution with its input, alpha ~ U[0,1). False: RC_img, the convolution alone."""
     identity_prob: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Chance that a view is left as it is; a coin for each view."""
+    """Chance that a view is left as it is; one draw for each view."""
     lam: NonNegativeFloat = 10.0
     """Weight of the consistency term; 0 leaves it and its two views out."""
     views_of: Literal["reference", "independent", "clean"] = Field("reference", alias="views")
@@ -65,7 +65,7 @@ class Method(method.Method):
     input variable is overwritten. independent: all three are of the source images, as we recall the paper. clean: the
     released --augmix flag; the first view is the source image itself."""
     per_image: bool = False
-    """Its own kernel, alpha and coin for each image. False, as released: one for the batch, which couples the batch."""
+    """Its own kernel, alpha and identity for each image. False, as released: one for the batch, which couples its images."""
     clamp_output: Clamp = "off"
     """The released clamp flag, off in all published runs; see benchmark/ops/random_conv.py for its three values."""
     distribution: Distribution = "kaiming_normal"

@@ -5,7 +5,7 @@ Fail to Generalize? A Model Sensitivity Perspective. Two forms, with the map and
 
   1  once: E[k,l] = error rate of an ERM model on images with wave (k,l) added;  w = 1 + E
   2  v_1..v_3: AugMix views of x;  for the first `warmup` of training go to 7 with lam = lam_warmup
-  3  A, P = |fft2(v_j)|, angle(fft2(v_j));  A[0,0] <- (1 + 4u) A[0,0],  u ~ U[0,1) for each channel
+  3  A, P = |fft2(v_j)|, angle(fft2(v_j));  A[0,0] <- (1 + 4u) A[0,0],  u ~ U[0,1) for each image and channel
   4  num_steps times, in eval mode:  I = |ifft2(A exp(iP))| / max over the batch;  g = d CE(net(I), y) / dA;
   5     stop if net was wrong about every image tau times, else  A <- max(0, A + step_size * sign(g) * A * w)
   6  v_j <- clamp(c I, 0, 1),  c ~ U[1,1.6) for each view

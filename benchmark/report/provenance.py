@@ -10,7 +10,8 @@ from benchmark.runs.store import Store
 
 
 def trace(store: Store, what: str) -> str:
-    """Run to cells: the record of the run whose id begins so, the command that repeats it, every cell that uses it.
+    """Run to cells: the record of the run whose id begins so, the end of its traceback if it has one, the command that
+    repeats it, every cell that uses it.
     Cell to runs, for 'TABLE:ROW' or 'TABLE:ROW:COLUMN': every such cell and the commands of its runs.
     A search's trials are runs of the table `search`.
 
@@ -36,7 +37,10 @@ def trace(store: Store, what: str) -> str:
         why = "unknown" if not meant else "ambiguous"
         raise UsageError(f"--trace {what}: {why} run id; {did_you_mean(what, known)}")
     (record,) = meant
-    text = [record.model_dump_json(indent=1), "", "repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
+    text = [record.model_dump_json(indent=1), ""]
+    if record.error:
+        text += ["it ended with:", *(f"  {line}" for line in record.error.splitlines()), ""]
+    text += ["repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
     for name, content in render(records, maps, trials).items():
         numbers = [str(i) for i, row in enumerate(content.splitlines(), 1) if record.run_id.encode() in row]
         text += [f"  {name}: lines {', '.join(numbers)}"] if name.endswith(".csv") and numbers else []

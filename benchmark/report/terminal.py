@@ -17,6 +17,7 @@ from benchmark.core.record import Record
 from benchmark.report.people import source_table, summaries
 from benchmark.report.people.cells import Summary
 from benchmark.report.run_log import LOADING, MANY, RunLog, duration, name
+from benchmark.runs.command_line import quoted
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
 from benchmark.runs.machine import cores, threads_of
@@ -161,9 +162,13 @@ def show_results(
     )  # fmt: skip
     done = {record.run_id: record for record in mine if record.status == "done"}
     short = [flag for job in jobs if job.asked.run_id in done and (flag := job.lacks(done[job.asked.run_id]))]
-    unfinished, elsewhere = len(asked) - sum(record.status == "done" for record in mine), len(asked) - len(mine)
-    if unfinished - elsewhere:
-        console.print(f"{unfinished - elsewhere} of {len(asked)} runs did not end well", style="bold red")
+    bad, elsewhere = [record.run_id for record in mine if record.status != "done"], len(asked) - len(mine)
+    if bad:
+        console.print(f"{len(bad)} of {len(asked)} runs did not end well; what the first ended with:",
+                      style="bold red", highlight=False, soft_wrap=True)  # fmt: skip
+        out = quoted(plain(str(index.parent)))
+        console.print(f"    python -m benchmark.tables --out {out} --trace {bad[0]}",
+                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     if elsewhere:
         console.print(f"{elsewhere} of {len(asked)} runs are left to the process that is running them", style="bold")
     if short:
@@ -174,7 +179,7 @@ def show_results(
         )  # fmt: skip
     for problem in problems:
         console.print(plain(problem), style="bold red", highlight=False, markup=False)
-    return 1 if unfinished or short or problems else 0
+    return 1 if bad or elsewhere or short or problems else 0
 
 
 def _show(shown: Summary, console: Console, left_out: Sequence[str]) -> None:

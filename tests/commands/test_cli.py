@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import time
 from dataclasses import fields, replace
@@ -149,7 +150,11 @@ def test_a_method_that_raises_fails_its_own_run_only(tmp_path: Path, capsys: pyt
     assert set(found[found["method"] == "erm"]["status"]) == {"done"}
     assert set(found[found["method"] == "raising"]["status"]) == {"failed"}
     assert "broken on purpose" in (tmp_path / "out" / "tables" / "accuracy.md").read_text()
-    assert "broken on purpose" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "broken on purpose" in shown
+    words_of_trace = shlex.split(shown.partition("what the first ended with:\n    python -m benchmark.tables ")[2])[:4]
+    assert tables.main(words_of_trace) == 0
+    assert f'File "{path}", line' in capsys.readouterr().out.partition("it ended with:\n")[2]
     plugin(tmp_path, "raising")
     assert call(tmp_path / "out", *words) == 0  # mended: only the failed run is done again
     assert set(read(tmp_path / "out", "accuracy")["status"]) == {"done"}

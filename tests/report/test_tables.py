@@ -358,6 +358,11 @@ def test_trace_leads_from_a_run_to_its_command_and_cells(tmp_path: Path) -> None
     for wrong in ("zzz", ""):
         with pytest.raises(UsageError, match="unknown run id"):
             trace(store, wrong)
+    assert "it ended with" not in text
+    broken = record("erm", 7).model_copy(
+        update={"status": "failed", "accuracy": None, "error": "  File x\nValueError: y"}
+    )
+    assert "it ended with:\n    File x\n  ValueError: y\n\nrepeat" in trace(fill(tmp_path, [broken]), broken.run_id)
 
 
 def test_a_beginning_that_several_run_ids_share_names_none_of_them(tmp_path: Path) -> None:
