@@ -1,4 +1,4 @@
-# Thin verbs. Each sets up .venv first, which happens only when it is missing or older than pyproject.toml.
+# Thin verbs. Most set up .venv first, which happens only when it is missing or older than pyproject.toml.
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -6,7 +6,7 @@ ARGS ?=
 .PHONY: help setup bench test lint types perf gpu soak tables docs published clean
 
 help:
-	@echo "make setup    make .venv with all packages; the other targets do so themselves, except gpu and clean"
+	@echo "make setup    make .venv for development; the other targets do so themselves, except gpu and clean"
 	@echo "make bench    run the main job on the embedded dataset, write results/ (ARGS='--seeds 0' passes flags on)"
 	@echo "make test     run all tests              make lint    check style        make types   check types"
 	@echo "make perf     time operations against their peers, keep the JSON under results/perf/"
@@ -15,18 +15,18 @@ help:
 	@echo "make tables   rebuild the tables of results/ from its run records"
 	@echo "make published   all tables, figures and pages of results/published and docs/ from the records there"
 	@echo "make docs     build these pages as a site that needs no network: site/index.html"
-	@echo "make clean    remove the environment and caches; results stay"
+	@echo "make clean    remove the environment, site/ and caches; results stay"
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than Python 3.11; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	  { echo "error: $(PYTHON) is missing or older than Python 3.11; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# All methods on the embedded dataset with seeds 0 1 2, which are the defaults, so that ARGS may say otherwise.
+# The methods of `all` on the embedded dataset with seeds 0 1 2, which are the defaults, so that ARGS may say otherwise.
 # Two runs at a time, one thread each: networks this small gain nothing from more threads.
 bench: setup
 	$(BIN)/python -m benchmark.run --jobs 2 $(ARGS)

@@ -74,7 +74,7 @@ class Results:
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """A row for each run with the calibration of its source validation part, and of each test domain: expected
+        """The calibration, a row for each run and part: source validation, or a test domain: expected
         calibration error in percent, negative log likelihood in nats."""
         return typed(calibration_rows(self._mine))
 
@@ -128,7 +128,8 @@ class Results:
 
 
 def results(out: Path | str = "results") -> Results:
-    """What an output folder of `compare` or of the command holds. Raises UsageError where it holds no runs."""
+    """What an output folder of `compare` or of the command holds. Raises UsageError where it holds no runs, or a
+    damaged record."""
     return Results(home(Path(out)))
 
 

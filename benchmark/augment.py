@@ -44,7 +44,7 @@ class Augmentation(nn.Module):
         """x: an image, a batch of images, or a sample that holds some, as transforms of torchvision.transforms.v2 take
         them. Images are uint8 in 0..255 or float in [0,1], [B,C,H,W] or [C,H,W], with C of 3 or 1 and any H and W that
         `net` takes; tv_tensors; or PIL images of mode RGB or L. A sample is any nesting of dict, list and tuple. In it,
-        every PIL image and tv_tensors.Image is an image, or the first plain tensor where there is none of those.
+        every PIL image, tv_tensors.Image and Video is an image, or the first plain tensor where there is none of those.
         y: labels, int64 [B] or one number; passed through by methods that need none. Attacks take them from y, from a
         key label, labels or target, or from the second part of a pair. rest: more of the sample.
 
@@ -166,8 +166,8 @@ def augmentation(
     images of a batch (the method's `uncoupled`), which may be set back to the released behaviour, and what needs a
     training run (`alone`), which is fixed.
 
-    Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting, and where a
-    network is missing or useless.
+    Raises UsageError for an unknown method, for one that is no augmentation of a batch, for a bad setting or generator,
+    and where a network is missing, useless or not wanted.
     """
     if not isinstance(name, str):
         raise UsageError(f"augmentation({name!r}): give a method's name, e.g. 'augmix'")
@@ -189,7 +189,7 @@ def augmentation(
         raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
     if net is not None:
         check(name, net)
-    if generator is not None and not isinstance(generator, torch.Generator):
+    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
         raise UsageError(f"generator={generator!r}: give a CPU generator, torch.Generator().manual_seed(0)")
     method = registry.make("method", name, {**uncoupled, **settings, **alone})
     return Augmentation(name, method, net, generator)

@@ -60,7 +60,7 @@ def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:
 
 def published_map(path: Path) -> Tensor:
     """The map [31,31] of error rates in [0,1]. Raises UsageError where it is missing or none."""
-    what = "the published map, float32 [31,31] in [0,1], zero in the centre"
+    what = "the published map, floats [31,31] in [0,1], frequency zero in the centre"
     if not path.exists():
         raise UsageError(f"{path} is missing: {what}, from the authors' repository; docs/sensitivity.md")
     try:
@@ -69,10 +69,11 @@ def published_map(path: Path) -> Tensor:
             raise ValueError("it is no file of numpy.save")
         found = np.load(io.BytesIO(stored), allow_pickle=False)
         if found.shape != (31, 31) or found.dtype.kind != "f" or not ((found >= 0) & (found <= 1)).all():
-            raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
+            values = f" from {found.min()} to {found.max()}" if found.size and found.dtype.kind == "f" else ""
+            raise ValueError(f"it holds {found.dtype} {list(found.shape)}{values}")
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError) as problem:
         raise UsageError(f"{path} is not {what}: {problem}") from problem
-    return torch.from_numpy(found)
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def resized(x: Tensor) -> Tensor:
@@ -196,7 +197,7 @@ def run(args: Args) -> None:
 
 @explained()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 fine, 2 a file is missing."""
+    """Returns the exit code: 0 fine, 2 bad usage or input."""
     args: Args = arguments(Args, argv, program("compare-map"))
     run(args)
     return 0

@@ -30,7 +30,7 @@ from benchmark.runs.trackers import Tracked, Tracker, trackers
 
 LOGGER = logging.getLogger(__name__)
 SLOW = 2
-"""From how many times as long bf16 is warned of: below that the network's other work decides."""
+"""bf16 is warned of where it takes more than so many times as long; below, other work decides."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Comparison:
 
 def prepare(args: Args) -> Comparison:
     """Plans all runs, writes their plan file if that is asked for, and looks up which are done. Unless it is a dry run,
-    the output folder is made.
+    the output folder is made and pretrained weights are fetched.
 
     The plugins of `args` have to be loaded (registry.load_plugins).
     """

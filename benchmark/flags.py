@@ -19,7 +19,7 @@ class Tables:
     out: Folder = Path("results")
     """Output folder of benchmark.run."""
     check: Flag = False
-    """Write nothing; compare the tables with the records byte for byte. Exit code 1 where they differ."""
+    """Write nothing; compare tables (Parquet by content) and page with the records. Exit code 1 where they differ."""
     pack: Flag = False
     """Put each finished run into one file, runs/ID.zip, and go on reading it. One that kept its network stays."""
     trace: Annotated[str | None, arg(metavar="{RUN_ID,TABLE:ROW,TABLE:ROW:COLUMN}"), UNSAID] = None
@@ -89,7 +89,7 @@ class Reproduce:
     """
 
     method: Annotated[tuple[str, ...], arg(metavar="NAME ..."), UNSAID] = ()
-    """Methods. Default: all that have published figures."""
+    """Methods. Default: all that have figures under strict."""
     out: Folder = Path("results")
     """Output folder of benchmark.run."""
     data_dir: MaybeFolder = None
@@ -183,6 +183,6 @@ class CompareMap:
     images: Annotated[int, arg(metavar="N")] = 10_000
     """How many test images, from the first, the map is computed on; an incomplete last batch of 128 is dropped."""
     seed: Annotated[int, arg(metavar="SEED")] = 0
-    """Of the first weights, and of the order of batches."""
+    """Of first weights, batches, noise and the waves' signs."""
     out: MaybeFolder = None
     """A folder for our maps (maps.npy, [2,31,31]: as called, enhanced), a picture of all, and record.json."""

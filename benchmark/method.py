@@ -115,7 +115,7 @@ class Method:
     `uncoupled`: the method cannot be used there."""
     terms: ClassVar[Sequence[Terms]] = ()
     """What protocols fix for this method, e.g. its authors' recipe under strict. benchmark/protocols.py holds those of
-    the project's own methods."""
+    the first seven methods."""
     searched: ClassVar[Searched] = {}
     """Fields that `--search` draws, and from where (benchmark.runs.search)."""
     toy: ClassVar[Mapping[str, Any]] = {}

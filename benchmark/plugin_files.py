@@ -70,7 +70,7 @@ def load_plugins(paths: Iterable[Path]) -> None:
 
 
 def _module_name(path: Path, content: bytes) -> str:
-    """A method and a dataset may have one file name; and what is remembered of a module is not of one edited since."""
+    """By path and content: plugins may share a file name, and an edited one must not meet what is kept of the old."""
     own = hashlib.sha256(os.fsencode(path) + b"\0" + content).hexdigest()[:8]
     return f"dg_referee_plugin_{path.stem}_{own}"
 

@@ -32,7 +32,7 @@ CIFAR = Recipe(
     loader="pad_crop_flip",
 )  # fmt: skip
 AUGMIX = CIFAR.model_copy(update={"nesterov": True, "batch_size": 128, "selection": "last"})
-# 100 epochs of the 45,000 images that are left to train on. Two evaluations: 76 test domains are dear.
+# About 100 epochs of the 45,000 images that are left to train on. Two evaluations: 76 test domains are dear.
 CIFAR_C = AUGMIX.model_copy(update={"steps": 35_200, "evaluations": 2, "sensitivity_images": 100})
 
 

@@ -164,13 +164,13 @@ def commands(found: Sequence[Figure], args: Args) -> list[list[str]]:
 @explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 none outside, as far as can be said, 1 some outside or a run failed, 2 bad usage, or a
-    row that could not be run."""
+    row that could not be run; 130 and 143 when stopped."""
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     printed = dict.fromkeys(p.method for p in papers.published if p.strict)
     for name in args.method:
         if name not in printed:
-            raise UsageError(f"--method {name}: no published figure for it; {did_you_mean(name, printed)}")
+            raise UsageError(f"--method {name}: no published figure under strict; {did_you_mean(name, printed)}")
     methods = args.method or tuple(printed)
     found = figures(store.read_all(), papers, methods)
     todo = commands(found, args)

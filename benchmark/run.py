@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> Args:
         from benchmark.runs import plan_file  # noqa: PLC0415 - imports torch
 
     said = plan_file.read(args.plan)
-    # A flag could only turn off what the file turns on, and none does.
+    # No flag turns off what the file turns on, so the parser is not told of it.
     on: dict[str, Any] = {name: True for name, value in said.items() if value is True}
     found: Args = read(default=Args(**{name: value for name, value in said.items() if name not in on}))
     return replace(found, **on)

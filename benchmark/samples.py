@@ -1,7 +1,7 @@
 """What benchmark.augmentation takes: the images and the labels of a sample, and how an image becomes a batch and back.
 
-Which parts of a sample are images is the rule of torchvision's v2 transforms: every PIL image and tv_tensors.Image, or,
-where there is none, the first plain tensor. All else passes through.
+Which parts of a sample are images is the rule of torchvision's v2 transforms: every PIL image, tv_tensors.Image and
+Video, or, where there is none, the first plain tensor. All else passes through.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@
 
 passes: forward-backward passes for each source image, from the records on this dataset or else from the method itself.
 share: the rate at which the method makes passes, relative to ERM's; it holds the method's cost beyond passes. It is the
-median over the method's records that have one of ERM beside them, of the same call and recipe (`relative_to_erm` in the
-throughput table). Runs that shared a GPU are left out: their rate says how many there were.
+median over the method's records that have one of ERM beside them, of the same call and recipe (`relative_to_erm` x
+`passes_per_image` in the throughput table). Runs that shared a GPU are left out: their rate says how many there were.
 rate: the GFLOP/s that ERM's training reaches on the device in question, which is an assumption.
 Evaluation and the sensitivity map are left out.
 """
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(args: Args) -> str:
-    """The tables that are printed. Raises UsageError for unknown names, and where records of ERM are missing; and for
-    numbers out of their range."""
+    """The tables that are printed. Raises UsageError for unknown names, and where records of ERM or of a method are
+    missing; and for numbers out of their range."""
     in_range("--seeds", args.seeds, 1, 1000)
     in_range("--gflops", args.gflops, 0.001, 10**12)
     for devices in args.devices:

@@ -1,6 +1,6 @@
 """python -m benchmark.tables: turns run records into tables, for programs and for people.
 
-The tables are a pure function of the records below OUT/runs and of results/paper.json. So `--check` can rebuild them
+The tables are a pure function of the runs and trials below OUT and of results/paper.json. So `--check` can rebuild them
 and compare byte for byte (Parquet files by content, because their bytes change with the library's version). `--trace`
 leads from a run to its cells and from a cell to its runs. `check` and `stale` return nothing where all is well.
 """

@@ -26,8 +26,8 @@ _recorders: list[Recorder] = []
 
 @contextmanager
 def capturing(device: torch.device, *, wanted: bool = True) -> Iterator[None]:
-    """Within, repeated work on this GPU is captured. Nothing changes on a CPU, where a run is split over processes, and
-    where it is not `wanted`."""
+    """Within, repeated work on this GPU is captured. Without effect on a CPU, in a run split over processes, and if not
+    `wanted`."""
     if not (wanted and on_gpu(device)) or dist.is_initialized():
         yield
         return

@@ -18,7 +18,7 @@ def whole(name: str | torch.device) -> torch.device:
 
 
 def on_gpu(of: Tensor | torch.device | str) -> bool:
-    """Whether a tensor lies on a GPU, or a device or the name of one (Asked.device) is one."""
+    """Whether a tensor's device, a device, or the device of that name (Asked.device) is a GPU."""
     return _device(of).type == "cuda"
 
 

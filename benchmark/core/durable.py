@@ -1,4 +1,4 @@
-"""Atomic file writes: after a crash or a power cut a file is whole and on the disk, or not there at all."""
+"""Atomic file writes: after a crash or a power cut a file is whole: the new one, or as it was before."""
 
 import os
 from collections.abc import Iterator

@@ -40,4 +40,4 @@ def _plain(value: Any) -> Any:
 AddsUp = AfterValidator(_adds_up)
 Quartiles = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_rises)]
 PlainJson = Annotated[dict[str, Any], AfterValidator(_plain)]
-"""A dictionary of values that JSON has."""
+"""A dictionary without NaN or infinity in its dictionaries and lists."""

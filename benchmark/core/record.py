@@ -32,7 +32,8 @@ class Trial(FrozenModel):
 
 
 class Asked(FrozenModel):
-    """What a run was asked to do. Hashed to its run id, so it holds no path, host or date."""
+    """What a run was asked to do. Hashed to its run id, so it holds no host or date, and no path but one given as a
+    setting."""
 
     protocol: str
     recipe: Recipe
@@ -64,7 +65,7 @@ class Asked(FrozenModel):
 
     @property
     def run_id(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of its dump."""
         return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()[:12]
 
     @property

@@ -23,7 +23,8 @@ _active: list["Meter | None"] = []
 
 @contextmanager
 def span(category: str) -> Iterator[None]:
-    """Charges what runs inside to `category`, a name of SHARES, and to nothing else; outside a run it does nothing.
+    """Charges what runs inside to `category`, a name of SHARES or `setup`, and to nothing else; outside a run it does
+    nothing.
 
     Use it as a decorator or in a `with` block. An inner span's time is not counted in the outer one.
     """
@@ -142,7 +143,7 @@ class Meter:
     def step(self, images: int, kind: str | None = None, *, replayed: bool = False) -> Iterator[None]:
         """One training step over `images` source images; what no inner span claims is forward_backward.
 
-        kind: of a launched step, where its shares are to stand for replayed steps; of a replayed one.
+        kind: of a replayed step, or of a launched one whose shares stand for such.
         """
         first = len(self._open)
         start = self.enter("replayed" if replayed else "forward_backward")

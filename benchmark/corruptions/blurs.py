@@ -63,7 +63,7 @@ def zoom_blur(x: Tensor, c: Constants, draws: Draws) -> Tensor:
 
 
 def glass_draws(stream: Stream, height: int, width: int, c: Constants) -> Draws:
-    """For every round and pixel how far up or left, -reach..reach - 1, its new value lies."""
+    """How far down and right, -reach..reach - 1, a pixel's new value lies: int64 [B,rounds,2,H,W]."""
     return {"step": stream.integers("step", -int(c[1]), int(c[1]), int(c[2]), 2, height, width)}
 
 

@@ -29,7 +29,7 @@ def saturate(x: Tensor, c: Constants, draws: Draws) -> Tensor:
 
 
 def pixelate(x: Tensor, c: Constants, draws: Draws) -> Tensor:
-    """Pillow's BOX filter down and up again; along the width, then the height, each cut to bytes as Pillow does."""
+    """Pillow's BOX filter down and up again; along the width, then the height, each rounded to bytes as Pillow does."""
     small = [max(int(n * c[0]), 1) for n in x.shape[2:]]
     for sizes in (small, list(x.shape[2:])):
         for axis in (1, 0):

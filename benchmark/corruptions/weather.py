@@ -42,7 +42,7 @@ def snow(x: Tensor, c: Constants, draws: Draws) -> Tensor:
 
 
 def frost_draws(stream: Stream, height: int, width: int, c: Constants) -> Draws:
-    """A texture of ridges: normal numbers on ever finer lattices, one for each octave down to two pixels."""
+    """A texture of ridges: normal numbers on ever finer lattices, one for each octave down to one or two pixels."""
     draws = {"kind": stream.integers("kind", 0, len(PHOTOGRAPHS)), "light": stream.normal("light")}
     octaves = range(2, max(height, width, 8).bit_length())
     return draws | {f"octave{n}": stream.normal(f"octave{n}", 1, 2**n, 2**n) for n in octaves}

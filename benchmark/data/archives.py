@@ -86,7 +86,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def read_files(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Contents by name of the files of a folder or archive that are, or lie under, one of `names`, but hidden ones.
+    """Contents by name of the files of a folder or archive whose names begin with one of `names`, but hidden ones.
 
     An archive is read in memory, nothing is unpacked. Raises ValueError for a name that leads out of the archive or is
     in it twice, a link in it, or more than MEMORY_LIMIT bytes.

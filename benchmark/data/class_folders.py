@@ -1,4 +1,5 @@
-"""Finds images in DIR/domain/class/image. A file or a name that has no place in this layout is an error."""
+"""Finds images in DIR/domain/class/image. What has no place below a domain is an error; files directly in DIR are
+skipped."""
 
 import re
 from collections.abc import Callable

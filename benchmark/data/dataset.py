@@ -217,7 +217,7 @@ def fingerprint(parts: dict[str, Images]) -> str:
 def fingerprint_of(digests: dict[str, str]) -> str:
     """First 16 hexadecimal digits of the SHA-256 over the names and digests of all parts.
 
-    It changes with a byte, a split, the order within a part, a resize filter or a label map, and with nothing else.
+    It changes with a byte, a split, the order within a part, a resize filter, a label map, or which domains are there.
     """
     lines = [f"{name}:{found}\n" for name, found in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]

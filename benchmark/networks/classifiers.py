@@ -154,7 +154,8 @@ def check(name: str) -> None:
 
 
 def build(name: str, num_classes: int, seed: int, weights: str = "scratch") -> Classifier:
-    """The named network, or timm:NAME, with weights drawn from `seed` alone; the global generator is left as it was.
+    """The named network, or timm:NAME, with weights drawn from `seed` alone; the CPU's global generator is left as it
+    was.
 
     weights: those that load_weights will put into it, which decide how a timm network normalises. Raises UsageError
     for an unknown name.
@@ -176,8 +177,8 @@ def by_size(height: int, width: int) -> str:
 
 @cache
 def check_size(name: str, height: int, width: int, batch_size: int = 2) -> None:
-    """Raises UsageError where a network does not take images of this size or does not train on such batches of them, or
-    is unknown; nothing is computed."""
+    """Raises UsageError where a network does not take images of this size or does not train on batches of `batch_size`
+    of them, or is unknown; nothing is computed."""
     with torch.device("meta"):
         net = build(name, 2, 0).eval()
         try:

@@ -51,7 +51,7 @@ class WaeSettings:
     """w: weight of the adversarial terms."""
     wae_grad: Literal["standard", "literal"] = "standard"
     """standard: D steps on L_D of detached codes, then Q and G step on L_E of the new D. literal: as in the released
-    code, which stops with an error there, Q also receives the gradient of L_D, at the same D and before either step."""
+    code (which fails at this line), Q also receives the gradient of L_D, at the same D, before either step."""
     wae_prior: Literal["both", "sampled"] = "both"
     """Logits that log N(z; 0, I) of the sampled code z is added to: both, as released, or only its own."""
 

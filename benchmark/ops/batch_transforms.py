@@ -1,4 +1,4 @@
-"""What a recipe does to every training batch before any method sees it. The common protocol does nothing."""
+"""What a recipe does to every training batch before any method sees it. `plain` does nothing."""
 
 import math
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def laplacian_of_gaussian(x: Tensor) -> Tensor:
     channels, so the divisor is 3HW - 1 and not HW - 1.
 
     k(u,v) = (u^2 + v^2 - 2) exp(-(u^2 + v^2) / 2) / (2 pi): all its weights are zero or negative, so it is a blur with
-    its sign turned, not a band-pass, and inverts a digit. x: float [B,1,H,W]; a constant image becomes 0.
+    its sign turned, not a band-pass, and inverts a digit. x: float [B,1,H,W]; a black image stays 0.
     """
     u, v = torch.meshgrid(*[torch.arange(-1, 2, device=x.device)] * 2, indexing="ij")
     square = (u**2 + v**2).to(x.dtype)
@@ -82,7 +82,7 @@ def _contrast(grey: Tensor, factor: Tensor) -> Tensor:
 
 
 def transform_batch(x: Tensor, loader: str, rng: Rng) -> Tensor:
-    """A batch as the recipe's loader gives it: transformed, or as it is for `none`."""
+    """A batch as the recipe's loader gives it: x [B,3,H,W], float32 in [0,1], transformed; as it is for `plain`."""
     if loader == "crop_flip":
         return crop_flip(x, rng.draw("loader", sample_crop_flip, len(x), x.shape[2], x.shape[3]))
     if loader == "pad_crop_flip":

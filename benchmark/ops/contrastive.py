@@ -8,8 +8,8 @@ from benchmark.core.rng import key
 
 
 def add_projection(net: nn.Module, outputs: int) -> nn.Module:
-    """Gives the network a linear layer `projection` from its features to so many numbers, and returns it. Torch's usual
-    first weights, drawn from those of the head: other ones for each seed, and nothing of a shared generator."""
+    """Gives the network a linear layer `projection` from its features to `outputs`, and returns the network. Torch's
+    usual first weights, drawn from those of the head: other ones for each seed, and nothing of a shared generator."""
     head = net.head
     assert isinstance(head, nn.Linear)
     layer = nn.utils.skip_init(nn.Linear, head.in_features, outputs)

@@ -1,7 +1,8 @@
 """OUT/index.html: everything in one file that a browser shows offline.
 
-It is a pure function of the run records and the pictures. jinja escapes every text. A content security policy lets the
-page load nothing and run no script but its own. Its links lead to the files beside it: figures, tables and records.
+It depends on what lies below OUT (runs, trials, pictures, note.txt) and on results/paper.json alone. jinja escapes
+every text. A content security policy lets the page load nothing and run no script but its own. Its links lead to the
+files beside it: figures, tables and records.
 """
 
 import base64

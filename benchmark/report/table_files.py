@@ -26,7 +26,7 @@ TEXTS = {
 
 
 def csv(rows: pd.DataFrame) -> bytes:
-    """Numbers have six significant digits. A text that a spreadsheet would calculate has an apostrophe in front."""
+    """Fractions have six significant digits. A text that a spreadsheet would calculate has an apostrophe in front."""
     safe = rows.map(lambda value: to_csv(value) if isinstance(value, str) else value)
     return safe.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
 

@@ -90,7 +90,8 @@ class Machine:
     jobs: Count = None
     """Runs at a time, with Ray on each device; timings get noisier. Default: 1, or what one GPU takes (docs/gpu.md)."""
     nproc: Annotated[int, arg(metavar="N")] = 1
-    """Processes that each run's batches are split over, a GPU each: for one long run rather than many."""
+    """Processes that each run's batches are split over, each with a GPU or a share of the cores: for one long run
+    rather than many."""
     timeout: Seconds = None
     """Seconds that a run may take before it is ended as failed. Default: no limit."""
     engine: Literal["local", "ray"] = "local"
@@ -108,7 +109,7 @@ class Output:
     save_weights: Flag = False
     """Keep each run's selected network, with a card. Finished runs that kept none are run again."""
     track: Annotated[tuple[str, ...], arg(metavar="{tensorboard,tensorboard:DIR,wandb} ..."), UNSAID] = ()
-    """Send curves and results of runs to it. DIR is OUT/tensorboard where none is given."""
+    """Send curves and results to a tracker. DIR is OUT/tensorboard where none is given."""
     stale: Literal["rerun", "keep", "fail"] = "rerun"
     """Finished runs that other code or versions made: do them again, keep them, or stop."""
     checkpoint_seconds: Annotated[float, arg(metavar="SECONDS")] = 30.0
@@ -208,7 +209,7 @@ def check_numbers(args: Args) -> None:
 
 
 def check_search(args: Args) -> None:
-    """Raises UsageError for what is no search, or what a search leaves no room for."""
+    """Raises UsageError for a bad --lr, --weight-decay, --trial or --search, and for flags that --search excludes."""
     if args.lr is not None and not 0 < args.lr < float("inf"):
         raise UsageError(f"--lr {args.lr:g}: must be more than 0, and finite")
     if args.weight_decay is not None and not 0 <= args.weight_decay < float("inf"):

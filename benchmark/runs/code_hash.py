@@ -1,6 +1,6 @@
 """Which code made a record: a hash of everything that a number can depend on, and of nothing else.
 
-Hashed are the packages below report/ and runs/, benchmark/method.py, and the run's own method and dataset. A file
+Hashed are the packages of HASHED, benchmark/method.py, and the run's own method and dataset. A file
 counts by its syntax tree: an edited statement changes the hash; a comment, a docstring or another layout does not.
 """
 

@@ -129,7 +129,7 @@ def joined(words: Sequence[str], lists: Collection[str]) -> list[str]:
 
 
 def in_range(flag: str, value: float | None, least: float, most: float = MOST) -> None:
-    """Raises UsageError for a number outside of least..most, or none at all; None is a flag that was not given."""
+    """Raises UsageError for a number outside of least..most, or NaN; None is a flag that was not given."""
     if value is not None and not least <= value <= most:
         wanted = f"{least:g} or more" if value < least and most >= MOST else f"{least:g} to {most}"
         try:
@@ -178,6 +178,9 @@ def _typed(kind: Any, wanted: type[Any]) -> set[str]:
 
 def _require_paths(words: Sequence[str], flags: Collection[str]) -> None:
     """Raises UsageError for an empty path, as from a variable that is not set: it would be the working folder."""
+    for before, word in pairwise(["", *words]):
+        if not word and not before.startswith("-"):
+            raise UsageError(f"an argument{f' after {before}' if before else ''} is empty")
     for word, after in pairwise([*words, "-"]):
         flag, equals, value = word.partition("=")
         if flag.replace("_", "-") in flags and not (value if equals else after):

@@ -42,9 +42,9 @@ def stored(job: Job, outcome: Callable[[Path], Outcome]) -> Record | None:
 
 
 def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome: Outcome) -> Record:
-    """Stores what came of a run that works in `folder`, and returns it. Where an earlier record is better, and as
-    today's code makes it or to be kept whatever made it, that one stays and is returned. A record that disagrees with
-    an earlier one says so."""
+    """Stores what came of a run that works in `folder`, and returns it. Where this run failed, a finished earlier
+    record stays and is returned, if today's code made it or `job.keep` is set. A record that disagrees with an earlier
+    one says so."""
     if earlier and _contradicts(earlier, outcome.record):
         outcome = noted(outcome, f"not repeatable: the same code reached other accuracies on {earlier.ran.ended}")
     now, replaced = outcome.record, earlier is not None and job.outdated(earlier) and not job.keep

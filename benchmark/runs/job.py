@@ -3,6 +3,7 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def code_of(method: str, dataset: str) -> str:
 
 
 def take_hashes(pairs: Iterable[tuple[str, str]]) -> None:
-    """Of the files of these methods and datasets, as they are now, which is how they were imported: they may be edited
+    """Hashes the files of these methods and datasets now, as they were imported: they may be edited
     before they are run."""
     for method, dataset in set(pairs):
         _file_hash("method", method)
@@ -121,7 +122,9 @@ def outdated(record: Record, code: str) -> str:
 
 def as_typed(text: str, data_dir: Path | None, typed: Path | None) -> str:
     """A text in which the data folder is named as it was typed, where one was."""
-    return text.replace(str(data_dir), str(typed)) if typed else text
+    return (
+        re.sub(rf"(?<![\w.-]){re.escape(str(data_dir))}(?![\w-]|\.\w)", lambda _: str(typed), text) if typed else text
+    )
 
 
 class Listener(Protocol):

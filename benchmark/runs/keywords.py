@@ -31,6 +31,8 @@ def checked(given: Mapping[str, Any], refused: Mapping[str, str], where: str) ->
             raise UsageError(f"{where}: unknown name '{name}': {did_you_mean(name, hints.keys() - refused.keys())}")
         try:
             found[name] = TypeAdapter(hints[name]).validate_python(_prepared(value, hints[name], name), strict=True)
+        except UsageError as problem:
+            raise UsageError(f"{where}: {problem}") from problem
         except ValidationError as problem:
             shown = one_line(repr(value))
             like = ", like 'sada.lam=5' or 'pacs.size=112'" if name == "set" else ""

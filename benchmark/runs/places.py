@@ -20,7 +20,7 @@ from benchmark.core.regular_files import content, is_plain, opened
 from benchmark.training import artifacts
 
 LIMIT = 2**28
-"""Bytes of a file that is read whole; the largest that a run writes, a record apart, has a few hundred thousand."""
+"""Bytes of a file that is read whole; the largest but weights and record has a few hundred thousand."""
 SIDE = 48
 """Largest side, in pixels, of an image in a packed picture of views; the reports draw none larger."""
 COLOURS = 64

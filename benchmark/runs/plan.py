@@ -24,8 +24,10 @@ from benchmark.runs.shared import blaming, data_facts
 
 
 def plan(args: Args) -> list[Job]:
-    """All runs asked for, seed by seed, so that an interrupted comparison has whole rows. Raises UsageError."""
+    """All runs asked for, seed by seed, so that an interrupted comparison has every row, with fewer seeds. Raises
+    UsageError."""
     check_numbers(args)
+    weights._sha256.cache_clear()  # in a notebook a file may have become another one since the last plan
     if args.network is not None:
         if args.network.count(":") > 1:  # else the part after the last one would be built under another name
             raise UsageError(
@@ -160,7 +162,7 @@ def _check_weights(network: str, kind: str, file: Path) -> None:
 
 
 def expand_all(methods: Sequence[str]) -> list[str]:
-    """`everything` becomes every registered method that is not experimental, `all` those of them that say so."""
+    """`everything` becomes every registered method that is not experimental, `all` those of them with `in_all`."""
     if not {*registry.GROUPS} & set(methods):  # which of them each method is in, its file says
         return list(dict.fromkeys(methods))
     every = [name for name in registry.names("method") if not registry.find("method", name).experimental]

@@ -115,7 +115,8 @@ def _seen_from(folder: str, file: str) -> str:
 
 
 def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
-    """Writes the plan file of these runs, which `args` ask for. Raises UsageError where it cannot be written."""
+    """Writes the plan file of these runs, which `args` ask for. Raises UsageError where it cannot be written, or is
+    there and says otherwise."""
     values = _resolved(args, jobs)
     folder = os.path.realpath(path.parent)  # a link's `..` is that of the folder it leads to
     if "plugin" in values:

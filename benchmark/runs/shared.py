@@ -42,7 +42,7 @@ class Facts:
 
 @contextmanager
 def blaming(dataset: str) -> Iterator[None]:
-    """Raises UsageError for whatever a dataset raises within: it may be somebody's plugin."""
+    """Raises UsageError for what a dataset, maybe a plugin, raises within, but OSError and KeyboardInterrupt."""
     try:
         yield
     except (UsageError, OSError, KeyboardInterrupt):

@@ -1,7 +1,7 @@
-"""The store of results, the only module that writes under OUT/runs.
+"""The store of results, the only module that puts finished runs under OUT/runs.
 
-A run works in runs/.partial-ID. Once its record is complete, one rename moves it to runs/ID: a directory with a run's
-name is a finished run, and there is no other sign. A lock that dies with its process keeps two runners apart.
+A run works in runs/.partial-ID. Once its record is complete, one rename moves it to runs/ID: a folder runs/ID, or a
+file runs/ID.zip, is a finished run. A lock that dies with its process keeps two runners apart.
 """
 
 import fcntl

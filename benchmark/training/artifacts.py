@@ -1,7 +1,7 @@
 """Reads a record's other files (curve, map, pictures) and checks what is in them.
 
-A right hash says that a file was not damaged, not that its content is what it should be. Every function raises
-ValueError that says what is wrong.
+A right hash says that a file was not damaged, not that its content is what it should be. Readers raise ValueError that
+says what is wrong; `strips` also OSError.
 """
 
 import io

@@ -2,8 +2,8 @@
 
 A file is the output of torch.save, followed by its SHA-256. torch.load(weights_only=True) can read it unchanged. The
 hash finds a flipped bit, which torch does not notice. The pool of a method that makes images can be larger than all the
-rest and changes a few times a run. So it has a file of its own, written once for each change. `load` returns None if
-there is no checkpoint or other code made it: the run then starts anew.
+rest and changes a few times a run. So it has a file of its own, written once for each change. `load_checkpoint` returns
+None if there is no checkpoint or other code made it: the run then starts anew.
 """
 
 import hashlib

@@ -141,7 +141,7 @@ def _splitting(kind: type[nn.Module]) -> type[nn.Module]:
 def split(net: nn.Module) -> Iterator[None]:
     """Divides the work of `net` among the processes until the block ends; in a single process it does nothing.
 
-    Raises UsageError where a layer couples the images of a batch in another way than BatchNorm2d.
+    Raises UsageError for a BatchNorm other than the plain BatchNorm2d. Other couplings it cannot see.
     """
     if not dist.is_initialized():
         yield

@@ -1,4 +1,4 @@
-"""What a training step draws by the host, drawn anew for each replay of it and handed out in the same order."""
+"""What a training step draws on the host, anew for each replay and handed out in the same order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -2,7 +2,8 @@
 
 Bare passes: as many forward and backward passes through the same network, in batches of the same sizes, on images that
 are there already, without augmentation, loss or optimiser. If the run's steps are captured (steps.py), so are they.
-Device: the rate of large matrix products in the run's own precision and the bandwidth of a copy, measured here and now.
+Device: the rate of large matrix products in the run's own precision and the bandwidth of a copy, measured once in a
+process.
 """
 
 from collections import Counter
@@ -27,7 +28,7 @@ from benchmark.networks.precision import factor
 ROUNDS, LONGEST = 5, 2.0
 """Times that something is timed, and seconds after which it is enough."""
 TOGETHER, MOST = 0.02, 100
-"""Seconds of work that a GPU gets between two waits for it, so that no launch is timed, and how often it does it."""
+"""Seconds of work between two waits for a GPU, so that no launch is timed, and repeats at most."""
 SIZES, RARE = 6, 0.02
 """Batch sizes that are timed at most, and the share of the images below which a size is not."""
 

@@ -50,8 +50,8 @@ def train(
     """Trains a run that has just begun, to the end of its budget.
 
     Takes up the checkpoint in `folder` where one was made by the same `code`; on a CPU the run then ends with the bits
-    of an undisturbed one. Raises DivergedError where the loss stops being finite, StoppedError with a checkpoint
-    written where the process is to end, and whatever the method raises.
+    of an undisturbed one. Raises ChangedError where a replayed step no longer fits, DivergedError where the loss stops
+    being finite, StoppedError with a checkpoint written where the process is to end, and whatever the method raises.
     """
     device, recipe, budget = whole(asked.device), asked.recipe, Budget(asked)
     sampler = Sampler(asked.seed, recipe)

@@ -58,7 +58,8 @@ def calibration_of(run: Training, rule: Selection = "source-val") -> Calibration
 
 
 def sensitivity_of(run: Training, asked: Asked, val: Images) -> tuple[Sensitivity | None, bytes | None]:
-    """The sensitivity map of the network that the recipe's rule chose: its record, and the map as an .npy file."""
+    """The sensitivity map of the network that the recipe's rule chose: its record, and the map as an .npy file; (None,
+    None) without `sensitivity_images`."""
     if not asked.recipe.sensitivity_images:
         return None, None
     run.net.load_state_dict(run.best)

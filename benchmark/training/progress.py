@@ -161,7 +161,7 @@ class Checkpointing:
 
 
 def begin(asked: Asked, method: Method, data: Loaded, weights_file: Path | None = None) -> Training:
-    """A run at step 0: network, optimiser and pool on the device, nothing trained.
+    """A run at step 0: network and optimiser on the device, the pool if it fits, nothing trained.
 
     weights_file: where the recipe's weights are those of a local file. Raises UsageError where they do not fit.
     """

@@ -63,7 +63,7 @@ def weights(pth: Path, out: Path) -> None:
     try:
         given = torch.load(pth, map_location="cpu", weights_only=True)
         tensors = {name: value.shape for name, value in given.items()}
-    except (OSError, RuntimeError, AttributeError, pickle.UnpicklingError) as problem:
+    except (OSError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError) as problem:
         raise UsageError(f"--pth {pth}: not a file of weights ({problem})") from problem
     own = timm.create_model("tf_efficientnet_lite0").state_dict()
     if [*tensors.values()] != [value.shape for value in own.values()]:

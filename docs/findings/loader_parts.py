@@ -42,7 +42,7 @@ class Method(method.Method):
         return replace(draws, brightness=brightness, contrast=contrast)
 
     def loaded(self, x: Tensor, draws: JitterLogDraws) -> Tensor:
-        """What the loader makes of a batch, in bytes as the released one."""
+        """What the loader makes of a batch, in 256 levels as the released one."""
         jittered = jitter_log(x, replace(draws, filtered=torch.zeros_like(draws.filtered)))
         if self.inverts == "none":
             return jittered

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ ATTACKERS = {name for name, cls in CLASSES.items() if cls.attacks}
 USABLE = pytest.mark.parametrize("name", sorted(ALONE))
 FREE = pytest.mark.parametrize("name", sorted(ALONE - ATTACKERS))
 BATCH = toy.images(8, 0)
+ELSEWHERE = mock.Mock(spec=torch.Generator, device=torch.device("cuda"))
 NET = networks.build("mini_convnet", 4, 0)
 SHORT: dict[str, dict[str, Any]] = {
     "sada": {"num_steps": 2}, "gud": {"adv_steps": 2, "eta": 500}, "me_ada": {"adv_steps": 2, "eta": 500},
@@ -358,6 +360,7 @@ def test_it_shows_its_settings() -> None:
         (lambda: augmentation("augmix", jsd=True), "jsd is fixed at False"),
         (lambda: augmentation("augmix", net=nn.Identity()), "attacks no network; leave net out"),
         (lambda: augmentation("augmix", generator=0), "generator=0: give a CPU generator"),  # type: ignore[arg-type]
+        (lambda: augmentation("augmix", generator=ELSEWHERE), "give a CPU generator"),
         (lambda: augmentation("erm"), f"these can: {', '.join(sorted(ALONE))}"),
         (lambda: augmentation("mada"), "mada cannot be used alone"),
         (lambda: augmentation("sada"), r"augmentation('sada', net=net)"),

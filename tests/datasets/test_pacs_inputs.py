@@ -66,3 +66,9 @@ def test_what_is_not_there_is_named(words: tuple[str, ...], said: str, capsys: p
     text = capsys.readouterr().err
     assert text.startswith(f"error: {words[1]} {words[2]}: ")
     assert said in text
+
+
+def test_an_empty_file_of_weights_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.pth").touch()
+    assert pacs_inputs.main(["weights", "--pth", str(tmp_path / "empty.pth"), "--out", "out.safetensors"]) == 2
+    assert "empty.pth: not a file of weights" in capsys.readouterr().err

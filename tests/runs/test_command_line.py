@@ -15,6 +15,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
 from benchmark.corruptions import __main__ as corruptions
 from benchmark.data import __main__ as data_cli
+from benchmark.flags import Export
 from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments, joined, quoted
 from benchmark.runs.plan import plan
@@ -34,6 +35,13 @@ def test_an_empty_path_is_no_working_folder(words: list[str], tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     assert said(words) == f"error: {words[0].rstrip('=')}: its path is empty\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_argument_is_no_working_folder() -> None:
+    """Neither a path without a flag, nor a later one of a list."""
+    for kind, words in ((Export, [""]), (Export, ["", "--check"]), (Args, ["--plugin", "a.py", ""])):
+        with pytest.raises(UsageError, match=r"an argument( after a\.py)? is empty"):
+            arguments(kind, words, "dg-referee")
 
 
 LISTS = {"--methods", "--seeds", "--data-dirs"}

@@ -26,6 +26,14 @@ from tests import handmade, toy
 from tests.faults.harness import plugin
 
 
+def test_a_data_folder_is_named_as_it_was_typed_and_no_other_path() -> None:
+    text = "put it in /a/data/x or /a/data. Not /a/data2/x, /a/data-old, /a/data.bak or /b/a/data"
+    assert jobs.as_typed(text, Path("/a/data"), Path("data")) == (
+        "put it in data/x or data. Not /a/data2/x, /a/data-old, /a/data.bak or /b/a/data"
+    )
+    assert jobs.as_typed(text, None, None) == text
+
+
 def a_job(out: Path, method: str = "erm", **changes: Any) -> Job:
     asked = toy.asked(method, steps=4)
     return Job(asked=asked, command="", session="", out=out, data_dir=None, **changes)

@@ -159,6 +159,7 @@ def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
         ("steps = 3.0", r"plan\.toml: steps = 3\.0: it has to be a whole number"),
         ("seeds = ['a']", r"plan\.toml: seeds = \['a'\]: it has to be a list, each part of it a whole number"),
         ("budget = 'money'", r"plan\.toml: budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
+        ("plugin = ['']", r"plan\.toml: plugin: its path is empty"),
         ("deterministic = 1", r"plan\.toml: deterministic = 1: it has to be true or false"),
         ("methods = 2020-01-01", r"plan\.toml: methods = .*a list, each part of it a text"),
         ("lr = nan", r"plan\.toml: lr nan: must be"),

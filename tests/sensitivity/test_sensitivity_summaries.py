@@ -217,6 +217,12 @@ def test_a_file_that_is_no_map_is_named(damage: str, tmp_path: Path) -> None:
         compare_map.published_map(path)
 
 
+def test_a_map_may_have_any_type_of_floats(tmp_path: Path) -> None:
+    for dtype in (np.float32, ">f4", np.float64, np.longdouble):
+        np.save(tmp_path / "map.npy", np.full((31, 31), 0.5, dtype))
+        assert compare_map.published_map(tmp_path / "map.npy").eq(0.5).all()
+
+
 def test_comparison_of_maps_states_their_differences() -> None:
     published = view31(disc(32, 6, 0.9, 0.01).error)
     table = compare_map.compare(published, {"same": published, "darker": published - 0.005})
@@ -272,7 +278,9 @@ def test_comparison_reads_the_published_map_before_it_trains(
     path = tmp_path / "sada_sample_map.npy"
     path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
     assert compare_map.main(["--data-dir", str(tmp_path)]) == 2
-    assert f"{path} is not the published map, float32 [31,31] in [0,1]" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{path} is not the published map, floats [31,31] in [0,1], frequency zero in the centre: it " in said
+    assert ("from 2.0 to 2.0" in said) == (np.max(content) == 2 if isinstance(content, np.ndarray) else False)
 
 
 def test_comparison_makes_its_folder_before_it_trains(

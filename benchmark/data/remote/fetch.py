@@ -27,14 +27,14 @@ from benchmark.data.remote.remote_file import Remote, hash_of, record_path
 
 
 class FetchError(Exception):
-    """A file could not be had from anywhere; the message says what to do by hand."""
+    """A file could not be had or unpacked; the message says what to do by hand."""
 
 
 def fetch(remote: Remote, root: Path, progress: Progress) -> str:
     """Puts one file (or what is in it) in its place below the data folder, and its record beside it.
 
     Returns the address it came from, or the file's path where it had been put there by hand. Raises FetchError where no
-    address gave it, UsageError where the disk is too full, or something else is in a file's place.
+    address gave it, it is damaged or its place is taken; UsageError for problems of the disk, or of another process.
     """
     try:
         return _fetch(remote, root, progress)

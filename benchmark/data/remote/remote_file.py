@@ -35,8 +35,8 @@ class Remote:
     """Bytes; 0 where unknown."""
     unpacked: Mapping[str, str] = field(default_factory=dict)
     """For an archive or .gz file: what it becomes, path under the data folder -> hash. A path with '/' at its end is a
-    folder. Names in an archive are relative to the folder that the archive lies in. The archive itself is then deleted;
-    empty: the file is read as it is."""
+    folder. Names in an archive are relative to the folder that the archive lies in. A downloaded archive is then
+    deleted; empty: the file is read as it is."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Other files that circulate under the same name: hash -> what is different about them."""
     instead_of: str = ""
@@ -105,7 +105,7 @@ def record_path(remote: Remote, root: Path) -> Path:
 
 
 def hash_of(path: Path, algorithm: str) -> str:
-    """'algorithm:digest' of a file; of a folder, that over the lines 'name digest' of all its files, sorted.
+    """'algorithm:digest' of a file; of a folder, that over the sorted lines 'name algorithm:digest' of all its files.
 
     Raises UsageError for what is neither, or cannot be read.
     """

@@ -1,7 +1,7 @@
 """Operations with several implementations: a torch reference that defines the result, and faster ones that agree.
 
 Each operation has one file: formula and bytes moved, `op_torch`, the faster ones, `op`, which chooses, and CASES.
-For spectrum_step's two operations `forms` chooses, once an attack.
+For spectrum_step's two operations `forms` chooses.
 """
 
 import torch
@@ -11,6 +11,6 @@ from benchmark.ops.kernels import augment_mix
 
 
 def prepare(device: torch.device) -> None:
-    """Compiles what a run on this device uses, so that no clock has to wait for it."""
+    """On a CPU, compiles what a run uses, so that no clock has to wait for it."""
     if not on_gpu(device):
         augment_mix.prepare()

@@ -54,7 +54,7 @@ def equalize(src, dst, size):
 
 @compiled
 def posterize(src, dst, size, dropped):
-    """Clears the lowest bits but 4 - dropped of each byte."""
+    """Keeps the highest 4 - dropped bits of each byte."""
     kept = uint32((-(1 << (4 + dropped)) & 255) * 0x010101)
     for i in range(size):
         dst[i] = src[i] & kept

@@ -40,7 +40,8 @@ def ascend_torch(
     step: float,
     bounds: Bounds,
 ) -> tuple[Tensor, Tensor]:
-    """The definition: the next amplitudes and spectrum; both and the first, float and complex, are [...,C,H,W].
+    """The definition: the next amplitudes, float, and spectrum, complex; these and the first three given are
+    [...,C,H,W].
 
     gradient: of the objective, to the spectrum. weight: [H,W] or None. moving: bool [...], which images go on. bounds:
     of the amplitudes, or None.

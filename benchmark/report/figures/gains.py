@@ -12,7 +12,7 @@ from benchmark.report.figures import layout, palette
 from benchmark.report.tidy.stats import Pair, Seeds, compare
 
 WIDEST = 4
-"""An axis ends at so many times the largest gain: the interval of three seeds may be far wider."""
+"""An axis ends at most at so many times the largest gain: the interval of three seeds may be far wider."""
 
 
 def over_erm(rows: Mapping[str, Seeds]) -> list[Pair]:

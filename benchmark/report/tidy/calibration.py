@@ -1,4 +1,4 @@
-"""Run records -> tidy calibration: one row for each run, and for its source validation part and each test domain."""
+"""Run records -> tidy calibration: one row for each run and part: source validation, or a test domain."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -169,7 +169,8 @@ def supported_best(rows: Mapping[str, Seeds]) -> str | None:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Average rank of each row over the blocks (1 is best) and the difference of two that Nemenyi's test calls one."""
+    """Average rank of each row over the blocks (1 is best) and the difference below which Nemenyi's test does not tell
+    two apart."""
 
     mean: dict[str, float]
     critical_difference: float

@@ -67,8 +67,8 @@ def _attempt(job: Job, folder: Path, report: Report) -> Outcome | str:
 
 
 def _hear(pipes: list[Any], report: Report) -> Outcome | str:
-    """Passes on the first process's progress until it ends, or another one fails and it has nothing to say to that.
-    What it fails of because another one died is that death. Raises StoppedError."""
+    """Passes on the first process's progress until the first ends, or GRACE seconds after another failed. A failure
+    that follows another's death is told as that death. Raises StoppedError."""
     failure, since = "", monotonic()
     while not failure or monotonic() < since + GRACE:
         heard = wait(pipes[:1] if failure else pipes, 0.2)
