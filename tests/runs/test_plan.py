@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
-from benchmark import comparison
+from benchmark import comparison, networks
 from benchmark.core.errors import UsageError
 from benchmark.networks import weights
 from benchmark.runs.args import Args, check_numbers
@@ -51,6 +52,17 @@ def test_weights_are_fetched_for_runs_to_be_done_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr(comparison, "finished", lambda *_: True)
     assert comparison.prepare(args).todo == []
     assert fetched == [tag]
+
+
+def test_a_file_of_weights_that_becomes_another_one_is_another_run(tmp_path: Path) -> None:
+    """In a notebook, which plans several times in one process."""
+    path = tmp_path / "w.safetensors"
+    args = Args(methods=("erm",), seeds=(0,), device="cpu", weights=str(path))
+    found = []
+    for seed in (0, 1, 0):
+        save_file(networks.build("mini_convnet", 2, seed).state_dict(), path)
+        found.append(plan(args)[0].asked.run_id)
+    assert found[0] == found[2] != found[1]
 
 
 def test_images_are_read_once_however_their_folder_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
