@@ -16,10 +16,10 @@ Mean over the shifted targets, row minus `versus`, paired by seed, in points. p:
 the rows that share a `versus`: ERM, the best row, or, for variants of a method, the method itself. The intervals hold
 for all of these rows at once (Bonferroni). p decides: Holm's test is sharper, and may tell two rows apart whose
 interval still holds 0. More seeds to settle: 0 where p and five seeds do; else how many would bring 0 outside the
-interval, and the seeds to five at least, if mean and spread stayed as they are. The best row was picked by these same
-numbers, so its p-values flatter it. p, last step: p (Holm) of the networks of the last step, instead of the
-selected ones; a claim that holds for one of them alone hangs on the choice of the checkpoint. –: fewer than three
-common seeds, or equal differences, give no spread to test with.
+interval, and the seeds to five at least, if mean and spread stayed as they are; unclear: more than 50 in all. The best
+row was picked by these same numbers, so its p-values flatter it. p, last step: p (Holm) of the networks of the last
+step, instead of the selected ones; a claim that holds for one of them alone hangs on the choice of the checkpoint. –:
+fewer than three common seeds, or equal differences, give no spread to test with.
 """,
     "sources": """\
 Each method is trained on one source and tested in the other domains, from each source in turn. `from` a source: the

@@ -26,8 +26,8 @@ from benchmark.runs.stale import finished
 from benchmark.runs.store import Store
 
 SEED = 1_000_003
-"""Of every trial, and of what is drawn for it: none that is reported, and the same whichever seeds are, so that more
-seeds need no other search."""
+"""The seed of every trial and its draws. It is never reported, and does not depend on --seeds, so that more seeds need
+no other search."""
 RATES = 10**0.5
 """The learning rate is drawn from the recipe's divided by this to it times this, log-uniformly: a decade. DomainBed has
 one and a half or two, for twenty trials; of a few, most would be lost in such a width."""

@@ -26,7 +26,7 @@ from benchmark.training.loop import Report
 from benchmark.training.pipeline import train_along
 
 GRACE = 10.0
-"""Seconds that the first process has to say itself what another has failed of."""
+"""Seconds that the first process has to report, once another has failed."""
 DIED = "died: "
 
 
