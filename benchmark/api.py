@@ -74,8 +74,8 @@ class Results:
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """The calibration, a row for each run and part: source validation, or a test domain: expected
-        calibration error in percent, negative log likelihood in nats."""
+        """Calibration: a row for each run and part (source validation, or a test domain), with expected calibration
+        error in percent and negative log likelihood in nats."""
         return typed(calibration_rows(self._mine))
 
     @cached_property

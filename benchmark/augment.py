@@ -17,6 +17,7 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable imports the
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from benchmark import registry, samples
+from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from benchmark.method import Method
@@ -189,7 +190,7 @@ def augmentation(
         raise UsageError(f"augmentation('{name}') attacks no network; leave net out")
     if net is not None:
         check(name, net)
-    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
+    if generator is not None and (not isinstance(generator, torch.Generator) or on_gpu(generator.device)):
         raise UsageError(f"generator={generator!r}: give a CPU generator, torch.Generator().manual_seed(0)")
     method = registry.make("method", name, {**uncoupled, **settings, **alone})
     return Augmentation(name, method, net, generator)

@@ -3,7 +3,7 @@
 Learning to Learn Single Domain Generalization, algorithm 1. Phases as in GUD, but an autoencoder V pushes images away:
     1. train V on the source; c = 0; for t = 0, 1, ...:
     2.   if t = (c+1) T_min - 1 and c < K, with theta frozen:
-    3.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c pool images (the next in training's order)
+    3.     draw m_c batches of S_c = floor(B/(c+1)) source and B - S_c pool images (next in training's order, then new)
     4.     T_adv times: x' <- x' + eta d/dx' [CE(f(x'), y) + beta mean (V(x) - V(x'))^2 - gamma mean (z(x) - z(x'))^2]
     5.     add all (x', y) to the adversarial pool; c <- c + 1; if c < K: train a new V on the new images alone
     6.   L1 = CE(f_theta(x), y), source batch; L2 = CE(f_theta'(x), y), pool batch, theta' = theta - inner_lr dL1/dtheta

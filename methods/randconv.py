@@ -65,7 +65,7 @@ class Method(method.Method):
     input variable is overwritten. independent: all three are of the source images, as we recall the paper. clean: the
     released --augmix flag; the first view is the source image itself."""
     per_image: bool = False
-    """Its own kernel, alpha and identity for each image. False, as released: one for a whole batch."""
+    """Its own kernel, alpha and choice of identity for each image. False, as released: one of each for a batch."""
     clamp_output: Clamp = "off"
     """The released clamp flag, off in all published runs; see benchmark/ops/random_conv.py for its three values."""
     distribution: Distribution = "kaiming_normal"

@@ -46,7 +46,7 @@ class Recipe(FrozenModel):
     selection: Selection = "source-val"
     """The rule that heads the table and whose network the sensitivity map is taken of."""
     steps: int = Field(10_000, ge=1)
-    """Length of the run under the `steps` budget; times `batch_size` the passes of the `passes` budget."""
+    """Length of the run under the `steps` budget; multiplied by `batch_size`, the passes of the `passes` budget."""
     evaluations: int = Field(10, ge=1)
     """How often the source validation part and the targets are scored, evenly over the budget."""
     sensitivity_images: int = Field(256, ge=0)

@@ -86,7 +86,8 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def read_files(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Contents by name of the files of a folder or archive whose names begin with one of `names`, but hidden ones.
+    """Contents by name of files, but hidden ones: of a folder those that are, or lie under, one of `names`, of an
+    archive those whose names begin with one.
 
     An archive is read in memory, nothing is unpacked. Raises ValueError for a name that leads out of the archive or is
     in it twice, a link in it, or more than MEMORY_LIMIT bytes.

@@ -38,8 +38,8 @@ def trace(store: Store, what: str) -> str:
         raise UsageError(f"--trace {what}: {why} run id; {did_you_mean(what, known)}")
     (record,) = meant
     text = [record.model_dump_json(indent=1), ""]
-    if record.error:
-        text += ["it ended with:", *(f"  {line}" for line in record.error.splitlines()), ""]
+    if record.status != "done":
+        text += ["it ended with:", *(f"  {line}" for line in (record.error or record.status).splitlines()), ""]
     text += ["repeat it with:", f"  {record.ran.command}", "", "it appears in:"]
     for name, content in render(records, maps, trials).items():
         numbers = [str(i) for i, row in enumerate(content.splitlines(), 1) if record.run_id.encode() in row]

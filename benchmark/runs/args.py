@@ -90,8 +90,7 @@ class Machine:
     jobs: Count = None
     """Runs at a time, with Ray on each device; timings get noisier. Default: 1, or what one GPU takes (docs/gpu.md)."""
     nproc: Annotated[int, arg(metavar="N")] = 1
-    """Processes that each run's batches are split over, each with a GPU or a share of the cores: for one long run
-    rather than many."""
+    """Processes that split each run's batches, each with a GPU or a share of the cores: for one long run."""
     timeout: Seconds = None
     """Seconds that a run may take before it is ended as failed. Default: no limit."""
     engine: Literal["local", "ray"] = "local"

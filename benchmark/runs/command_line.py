@@ -48,7 +48,7 @@ def arguments(
     words, shape = joined(sys.argv[1:] if argv is None else argv, _typed(kind, tuple)), boxed(kind)
     about = {} if default is None else {"default": _into(shape, default)}
     check_shell(words)
-    _require_paths(words, _typed(kind, Path))
+    _require_paths(words, _typed(kind, Path), _typed(kind, bool))
     read = tyro.cli(shape, args=words, prog=prog, config=CONFIG, description=description, **about)
     parts = [getattr(read, box.__name__.lower()) for box in _boxes(kind)] or [read]
     values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
@@ -176,10 +176,11 @@ def _typed(kind: Any, wanted: type[Any]) -> set[str]:
     }
 
 
-def _require_paths(words: Sequence[str], flags: Collection[str]) -> None:
-    """Raises UsageError for an empty path, as from a variable that is not set: it would be the working folder."""
+def _require_paths(words: Sequence[str], flags: Collection[str], alone: Collection[str]) -> None:
+    """Raises UsageError for an empty path, as from a variable that is not set: it would be the working folder. alone:
+    flags without a value."""
     for before, word in pairwise(["", *words]):
-        if not word and not before.startswith("-"):
+        if not word and (before in ("", "--", *alone) or not before.startswith("-")):
             raise UsageError(f"an argument{f' after {before}' if before else ''} is empty")
     for word, after in pairwise([*words, "-"]):
         flag, equals, value = word.partition("=")

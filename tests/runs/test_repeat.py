@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import torch
 
-from benchmark import protocols, registry
+from benchmark import networks, protocols, registry
 from benchmark.core.recipe import Terms
 from benchmark.runs.args import PATHS, Args
 from benchmark.runs.command_line import arguments
@@ -61,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path / OWN, 32, 32)
     plugin(tmp_path, "one")
     plugin(tmp_path, "two")
-    safetensors.torch.save_file({"x": torch.zeros(1)}, "first weights.safetensors")
+    safetensors.torch.save_file(networks.build("mini_convnet", 2, 0).state_dict(), "first weights.safetensors")
     strict = Terms(protocol="strict", dataset="minidigits", recipe=protocols.RANDCONV)
     monkeypatch.setattr(protocols, "TERMS", [*protocols.TERMS, strict])
 
