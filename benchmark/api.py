@@ -31,6 +31,7 @@ from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughp
 from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import home
+from benchmark.runs.job import run_name
 from benchmark.runs.keywords import checked
 from benchmark.runs.records import last_line
 from benchmark.runs.store import Store
@@ -178,8 +179,9 @@ def _warn(records: Collection[Record], asked: int) -> None:
     for record in records:
         if record.status != "done":
             reason = last_line(record.error)
-            about = f"{record.asked.dataset}/{record.asked.source} {record.asked.row} seed {record.asked.seed}"
-            warnings.warn(plain(f"run {record.run_id} ({about}) {record.status}: {reason}"), stacklevel=3)
+            warnings.warn(
+                plain(f"run {record.run_id} ({run_name(record.asked)}) {record.status}: {reason}"), stacklevel=3
+            )
     if asked > len(records):
         warnings.warn(f"{asked - len(records)} of {asked} runs are left to the process that runs them", stacklevel=3)
 

@@ -16,7 +16,7 @@ from benchmark.core.escaping import plain
 from benchmark.core.record import Record
 from benchmark.report.tidy import targets
 from benchmark.runs import load
-from benchmark.runs.job import Job
+from benchmark.runs.job import Job, row_name, run_name
 from benchmark.runs.records import last_line
 from benchmark.runs.ticking import Ticking
 
@@ -123,7 +123,7 @@ class RunLog(Ticking):
 
 def kinds_of(jobs: Sequence[Job]) -> dict[str, str]:
     """For each run's id, what it shares with the runs that take as long: all but the seed."""
-    return {job.asked.run_id: f"{job.asked.dataset}/{job.asked.source} {job.asked.row}" for job in jobs}
+    return {job.asked.run_id: row_name(job.asked) for job in jobs}
 
 
 def where(job: Job, doing: str, share: float) -> str:
@@ -144,9 +144,8 @@ def duration(seconds: float) -> str:
 
 def name(job: Job) -> str:
     """A run as people know it."""
-    asked = job.asked
-    seed = f" seed {asked.seed}" if asked.trial is None or asked.trial.of else ""  # all trials have one
-    return plain(f"{asked.dataset}/{asked.source} {asked.row}{seed}")
+    trial = job.asked.trial
+    return plain(run_name(job.asked) if trial is None or trial.of else row_name(job.asked))  # all trials have one seed
 
 
 def outcome(record: Record | None) -> str:

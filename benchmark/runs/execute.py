@@ -9,7 +9,7 @@ from benchmark.core.record import Record
 from benchmark.runs import machine
 from benchmark.runs.begun import MIXED
 from benchmark.runs.engines.distributed import perform_split
-from benchmark.runs.job import Job
+from benchmark.runs.job import Job, run_name
 from benchmark.runs.perform import Outcome, perform
 from benchmark.runs.records import last_line
 from benchmark.runs.store import Store
@@ -53,8 +53,8 @@ def settle(store: Store, folder: Path, job: Job, earlier: Record | None, outcome
         return now
     checkpoints.discard(folder)
     last = last_line(now.error or now.status)
-    flag, row = job.lacks(earlier), f"{job.asked.dataset}/{job.asked.source} {job.asked.row} seed {job.asked.seed}"
-    LOGGER.error("%s: run again for %s, it %s: %s; its earlier record is kept", row, flag, now.status, last)
+    said = "%s: run again for %s, it %s: %s; its earlier record is kept"
+    LOGGER.error(said, run_name(job.asked), job.lacks(earlier), now.status, last)
     return earlier
 
 

@@ -120,6 +120,16 @@ def outdated(record: Record, code: str) -> str:
     return "other code" if record.ran.code != code else machine.other_versions(record.ran.machine)
 
 
+def row_name(asked: Asked) -> str:
+    """A row as people know it, in its comparison."""
+    return f"{asked.dataset}/{asked.source} {asked.row}"
+
+
+def run_name(asked: Asked) -> str:
+    """A run as people know it."""
+    return f"{row_name(asked)} seed {asked.seed}"
+
+
 def as_typed(text: str, data_dir: Path | None, typed: Path | None) -> str:
     """A text in which the data folder is named as it was typed, where one was."""
     return (

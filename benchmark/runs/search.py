@@ -18,7 +18,7 @@ from benchmark.core.record import Asked, Record, Trial
 from benchmark.core.rng import key
 from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
-from benchmark.runs.job import Job
+from benchmark.runs.job import Job, row_name
 from benchmark.runs.plan import at_a_time
 from benchmark.runs.records import TRIED, Records, last_line
 from benchmark.runs.repeat import command, spell
@@ -44,8 +44,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        asked = self.runs[0].asked
-        return f"{asked.dataset}/{asked.source} {asked.row}"
+        return row_name(self.runs[0].asked)
 
 
 def trials(asked: Asked, count: int) -> list[Asked]:
