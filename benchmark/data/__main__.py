@@ -137,13 +137,13 @@ def _verify(name: str, dataset: data.Dataset, root: Path | None) -> int:
         found.append(part)
         wrong += part.status == "wrong" or part.cache == "disagrees"
         where = f"  {part.status:8}  {part.domain}/{part.split}"
-        if part.status != "right":
+        if part.status != "decoded":
             print(f"{where}: {part.problem}")
             continue
         size, counts = "x".join(map(str, part.shape[2:])), " ".join(map(str, part.counts))
         print(f"{where}: {part.shape[0]} images of {size}, by class {counts}")
         print(f"            digest {part.digest}" + (f"; the cache {part.cache}" if part.cache != "none" else ""))
-    there = sum(part.status == "right" for part in found)
+    there = sum(part.status == "decoded" for part in found)
     for source, fingerprint in verify.fingerprints(dataset, root, found).items():
         print(f"  fingerprint with source {source}: {fingerprint}")
     missing = sum(part.status == "missing" for part in found)

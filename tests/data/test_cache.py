@@ -374,7 +374,7 @@ def test_verify_hashes_decodes_and_counts(plain: str, root: Path, capsys: pytest
     assert code == 0
     assert "right     one  md5:" in out
     assert "unknown   two  sha256:" in out
-    assert "one/train: 3 images of 4x4, by class 1 1 1" in out
+    assert "decoded   one/train: 3 images of 4x4, by class 1 1 1" in out
     assert "two/test: 2 images of 4x4, by class 1 1 0" in out
     fingerprint = data.load(registry.make("dataset", plain, {}), "one", root).fingerprint
     assert f"fingerprint with source one: {fingerprint}" in out

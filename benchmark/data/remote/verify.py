@@ -18,7 +18,7 @@ class PartState:
 
     domain: str
     split: data.Split
-    status: Literal["right", "missing", "wrong"]
+    status: Literal["decoded", "missing", "wrong"]
     counts: list[int] = field(default_factory=list)
     """Images of each class."""
     shape: tuple[int, ...] = ()
@@ -53,7 +53,7 @@ def parts(dataset: data.Dataset, root: Path | None) -> Iterator[PartState]:
         else:
             counts = part.images.y.bincount(minlength=len(layout.classes)).tolist()
             cache = _cache(dataset, domain, split, root, part.digest)
-            yield PartState(domain, split, "right", counts, tuple(part.images.x.shape), part.digest, cache)
+            yield PartState(domain, split, "decoded", counts, tuple(part.images.x.shape), part.digest, cache)
 
 
 def _cache(
@@ -68,7 +68,7 @@ def _cache(
 
 def fingerprints(dataset: data.Dataset, root: Path | None, found: list[PartState]) -> Mapping[str, str]:
     """The fingerprint that a run's record would have, by default source; a source that lacks a part is left out."""
-    digests = {f"{part.split}/{part.domain}": part.digest for part in found if part.status == "right"}
+    digests = {f"{part.split}/{part.domain}": part.digest for part in found if part.status == "decoded"}
     tests = {name: digest for name, digest in digests.items() if name.startswith("test/")}
     result = {}
     for source in dataset.layout(root).sources:
