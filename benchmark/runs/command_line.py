@@ -180,12 +180,12 @@ def _require_paths(words: Sequence[str], flags: Collection[str], alone: Collecti
     """Raises UsageError for an empty path, as from a variable that is not set: it would be the working folder. alone:
     flags without a value."""
     for before, word in pairwise(["", *words]):
-        if not word and (before in ("", "--", *alone) or not before.startswith("-")):
-            raise UsageError(f"an argument{f' after {before}' if before else ''} is empty")
-    for word, after in pairwise([*words, "-"]):
-        flag, equals, value = word.partition("=")
-        if flag.replace("_", "-") in flags and not (value if equals else after):
+        flag, _, value = word.partition("=") if "=" in word else (before, "", word)
+        name = flag.replace("_", "-")
+        if not value and name in flags:
             raise UsageError(f"{flag}: its path is empty")
+        if not word and (not flag.startswith("-") or "=" in flag or name in ("--", *alone)):
+            raise UsageError(f"an argument{f' after {flag}' if flag else ''} is empty")
 
 
 def _checked(name: str, value: Any, paths: Collection[str]) -> Any:

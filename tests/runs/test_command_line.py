@@ -39,9 +39,9 @@ def test_an_empty_path_is_no_working_folder(words: list[str], tmp_path: Path, mo
 
 def test_an_empty_argument_is_no_working_folder() -> None:
     """Neither a path without a flag, nor a later one of a list."""
-    positional = [[""], ["", "--check"], ["--check", ""], ["--", ""]]
+    positional = [[""], ["", "--check"], ["--check", ""], ["--", ""], ["--folder=x", ""]]
     for kind, words in (*((Export, words) for words in positional), (Args, ["--plugin", "a.py", ""])):
-        with pytest.raises(UsageError, match=r"an argument( after (a\.py|--check|--))? is empty"):
+        with pytest.raises(UsageError, match=r"an argument( after (a\.py|--check|--|--folder=x))? is empty"):
             arguments(kind, words, "dg-referee")
 
 
