@@ -170,7 +170,7 @@ def _weight_over(campaign: Campaign) -> tuple[bool, float]:
 
 def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]) -> Section:
     run = next(iter(campaign.rows.values()))[0]
-    asked, what, names = run.asked, length(run) + best_of(run) + hardware(run), [*campaign.sources]
+    asked, what, names = run.asked, length(run.asked) + best_of(run) + hardware(run), [*campaign.sources]
     pooled = asked.source.count("+") + 1
     domains = "one domain" if pooled == 1 else f"{pooled} domains at once"
     return Section(
@@ -198,7 +198,7 @@ def _section(
     of_several: bool,
 ) -> Section:
     run = members[0]
-    asked, what = run.asked, length(run) + best_of(run) + hardware(run)
+    asked, what = run.asked, length(run.asked) + best_of(run) + hardware(run)
     mine = [picture for picture in pictures if picture.group == key and picture.shown]
     charts = [picture for picture in mine if picture.path.name.startswith("cost_")]
     return Section(

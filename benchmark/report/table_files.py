@@ -16,13 +16,7 @@ from benchmark.core.escaping import markdown as marked
 from benchmark.report.people.cells import Summary
 from benchmark.report.people.summaries import DETAILS
 from benchmark.report.table_texts import CAPTIONS, NOTES
-
-TEXTS = {
-    *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
-    *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
-    *("settings", "status", "split", "name", "paper", "where", "backbone", "evidence", "over", "sources", "lacks"),
-}
-"""Columns that hold texts, whatever the texts look like."""
+from benchmark.report.tidy.frames import TEXTS
 
 
 def csv(rows: pd.DataFrame) -> bytes:

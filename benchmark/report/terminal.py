@@ -17,6 +17,7 @@ from benchmark.core.record import Record
 from benchmark.report.people import source_table, summaries
 from benchmark.report.people.cells import Summary
 from benchmark.report.run_log import LOADING, MANY, RunLog, duration, name
+from benchmark.report.tidy.comparisons import length
 from benchmark.runs.command_line import quoted
 from benchmark.runs.estimate import at_a_time
 from benchmark.runs.job import Job
@@ -118,12 +119,11 @@ def show_plan(jobs: Sequence[Job], estimates: dict[str, float], console: Console
     table = Table(*names, "seed", "length", "state", "estimate", box=None)
     for job in jobs:
         asked = job.asked
-        length = f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
         open_ = asked.run_id in estimates
         state, seconds = ("to do", f"{estimates[asked.run_id]:.0f} s") if open_ else ("done", "")
         where = ("not yet" if undecided else asked.run_id, asked.dataset, asked.source)
         what = (asked.row, drawn(asked)) if searched else (asked.protocol, asked.row)  # one protocol has searches
-        cells = (*where, *what, str(asked.seed), length, state, seconds)
+        cells = (*where, *what, str(asked.seed), length(asked), state, seconds)
         table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
     abreast = max(1, min(jobs[0].sharing, len(estimates))) if jobs else 1

@@ -22,7 +22,7 @@ FOLDERS = sorted(runs.parent for runs in (PUBLISHED / "runs", *PUBLISHED.glob("*
 def records(dataset: str, *lengths: str) -> tuple[Record, ...]:
     """The records of one dataset and some lengths under the common protocol."""
     common = (r for r in everything() if r.asked.protocol == "common")
-    return tuple(r for r in common if r.asked.dataset == dataset and comparisons.length(r) in lengths)
+    return tuple(r for r in common if r.asked.dataset == dataset and comparisons.length(r.asked) in lengths)
 
 
 @cache

@@ -86,7 +86,7 @@ def form(record: Record) -> str:
 @cache
 def by_form(length: str = "500 steps") -> dict[str, list[Record]]:
     """The study's runs of one length by form."""
-    return groups.grouped((each for each in STUDY.read_all() if comparisons.length(each) == length), form)
+    return groups.grouped((each for each in STUDY.read_all() if comparisons.length(each.asked) == length), form)
 
 
 def forms(which: str, versus: str, length: str = "500 steps") -> str:

@@ -145,7 +145,7 @@ def _stems(groups: Mapping[str, Record], *, over_sources: bool = False) -> dict[
     """The file name of each group, from any one record of it: dataset, source and protocol; what shares those has its
     length in it, and what shares that its group. over_sources: groups are campaigns, and the source is left out."""
     found = {group: _place(record, over_sources=over_sources) for group, record in groups.items()}
-    for more in ({group: length(record) for group, record in groups.items()}, {group: group for group in groups}):
+    for more in ({group: length(record.asked) for group, record in groups.items()}, {group: group for group in groups}):
         shared = Counter(slug(stem).lower() for stem in found.values())
         found = {g: f"{stem}_{more[g]}" if shared[slug(stem).lower()] > 1 else stem for g, stem in found.items()}
     taken = {slug(stem).lower() for stem in found.values()}

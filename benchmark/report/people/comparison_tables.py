@@ -73,7 +73,7 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         ["dataset", "source", "protocol", "setting", "machine"], sort=True
     ):
         here = [known[run_id] for run_id in part["run_id"]]
-        lengths = dict.fromkeys(length(r) for r in sorted(here, key=_by_length))
+        lengths = dict.fromkeys(length(r.asked) for r in sorted(here, key=_by_length))
         place = (dataset, source, protocol, key)
         without = [r for r in records if not r.accuracy and _place(r) == place]
         lines = [_cost_line(row, runs, [*lengths], part, without) for row, runs in by_row(here).items()]
@@ -116,8 +116,8 @@ def _cost_line(
     """Of a seed with and without a sensitivity map, the run that ended last. without: runs that reached nothing."""
     cells = {}
     for text in lengths:
-        why = why_empty([r for r in without if r.asked.row == row and length(r) == text])
-        last = {r.asked.seed: r.run_id for r in sorted(runs, key=lambda r: r.ran.ended) if length(r) == text}
+        why = why_empty([r for r in without if r.asked.row == row and length(r.asked) == text])
+        last = {r.asked.seed: r.run_id for r in sorted(runs, key=lambda r: r.ran.ended) if length(r.asked) == text}
         mine = part[part["run_id"].isin(last.values())].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
             values = {str(run_id): float(v) for run_id, v in mine[column].dropna().items()}
@@ -148,7 +148,7 @@ def papers(records: Sequence[Record]) -> list[Summary]:
             lines.append(Line(str(entry["method"]), cells, runs))
         record = known[lines[0].runs[0]]
         asked = record.asked
-        of = f"protocol {asked.protocol}: {network(record)}, {length(record)}"
+        of = f"protocol {asked.protocol}: {network(record)}, {length(asked)}"
         heading = f"{named_dataset(record)}, source {asked.source}, {of}"
         found.append(Summary(heading, lines, [], str(group)))
     return found

@@ -147,7 +147,7 @@ def _setting(record: Record, place: str) -> str:
     chosen = f"selection {recipe.selection}" if recipe.evaluations > 1 else "tested once, at the end"
     return (
         f"{named_dataset(record)}, {place}, protocol {asked.protocol}: {network(record)}, {recipe.optimizer}"
-        f"{rates}, {length(record)} of {recipe.batch_size} images, {chosen}{best_of(record)}"
+        f"{rates}, {length(record.asked)} of {recipe.batch_size} images, {chosen}{best_of(record)}"
         f"{hardware(record)}"
     )
 

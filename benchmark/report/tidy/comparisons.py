@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmark.core.devices import on_gpu
 from benchmark.core.recipe import Selection
-from benchmark.core.record import Record
+from benchmark.core.record import Asked, Record
 from benchmark.report.tidy.groups import by_group, by_row, describe_group, group_of, name_of, shared, table
 from benchmark.report.tidy.rows import own_seconds, where
 from benchmark.report.tidy.stats import Pair, Ranks, Seeds, average_ranks, best, compare
@@ -151,9 +151,8 @@ def rank_rows(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(out, columns=RANKS.split())
 
 
-def length(record: Record) -> str:
-    """How long a run was asked to be: '150 steps', '400 passes', '60 s'."""
-    asked = record.asked
+def length(asked: Asked) -> str:
+    """How long a run is to be: '150 steps', '400 passes', '60 s'."""
     return f"{asked.seconds:g} s" if asked.budget == "time" else f"{asked.recipe.steps} {asked.budget}"
 
 
@@ -200,7 +199,7 @@ def cost_rows(records: Sequence[Record]) -> pd.DataFrame:
         describe_group(r)
         | {
             "seed": r.asked.seed,
-            "length": length(r),
+            "length": length(r.asked),
             "steps": r.steps,
             "run_id": r.run_id,
             "machine": where(r),

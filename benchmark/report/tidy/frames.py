@@ -15,10 +15,12 @@ RUN_COLUMNS = (
 WHOLE = {"seed", "steps", "n_images", "parameters", "sharing", "resumed"}
 TRUTH = {"in_domain", "headline"}
 TEXTS = {
-    *("run_id", "status", "error", "dataset", "source", "protocol", "method", "variant", "budget", "device"),
-    *("warnings", "ended", "command", "fingerprint", "code", "group", "target", "selection", "split", "band"),
-    "machine",
+    *("dataset", "protocol", "method", "variant", "source", "target", "versus", "budget", "device", "length"),
+    *("run_id", "run_ids", "group", "setting", "code", "fingerprint", "machine", "note", "selection", "band", "metric"),
+    *("settings", "status", "split", "name", "paper", "where", "backbone", "evidence", "over", "sources", "lacks"),
+    *("error", "warnings", "ended", "command"),
 }
+"""Columns that hold texts, whatever the texts look like."""
 
 
 def run_rows(records: Sequence[Record]) -> pd.DataFrame:
