@@ -149,8 +149,8 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     Raises UsageError for bad input, where another call is under way in this process, and where the process is in a
     group of torch.distributed; OSError where results cannot be written; KeyboardInterrupt when interrupted.
     """
-    values = plan_file.read(path := home(Path(plan))) | {"plan": path} if plan is not None else {}
-    args = replace(Args(), **values | checked(asked, COMMAND_ONLY, "benchmark.compare"))
+    said = plan_file.read(path := home(Path(plan))) | {"plan": path} if plan is not None else {}
+    args = plan_file.beside(replace(Args(), **said | checked(asked, COMMAND_ONLY, "benchmark.compare")), said)
     if dist.is_available() and dist.is_initialized():
         raise UsageError(
             "benchmark.compare: this process is in a group of torch.distributed, and its runs would be trained "

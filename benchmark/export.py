@@ -164,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all is well, 1 the network does not reproduce its record, 2 bad usage."""
     args: Args = arguments(Args, argv, program("export"))
     registry.load_plugins(args.plugin)
+    for flag, text in (("--push-to-hub", args.push_to_hub), ("--license", args.license)):
+        if text is not None and not text.strip():
+            raise UsageError(f"{flag}: it is empty")
     if args.private and not args.push_to_hub:
         raise UsageError("--private says how it is sent; give --push-to-hub OWNER/NAME, too")
     if args.license and not (args.push_to_hub or args.folder):

@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None) -> Args:
     # No flag turns off what the file turns on, so the parser is not told of it.
     on: dict[str, Any] = {name: True for name, value in said.items() if value is True}
     found: Args = read(default=Args(**{name: value for name, value in said.items() if name not in on}))
-    return replace(found, **on)
+    return plan_file.beside(replace(found, **on), said)
 
 
 @explained(KEPT)

@@ -103,7 +103,7 @@ def _other_runs(store: Store, records: Sequence[Record]) -> list[str]:
     path = store.out / "index.html"
     try:
         shown = set(
-            re.findall(r"runs/(\w+)(?:/record\.json|\.zip)", plain_content(path, LIMIT).decode(errors="replace"))
+            re.findall(r'href="runs/(\w+)(?:/record\.json|\.zip)"', plain_content(path, LIMIT).decode(errors="replace"))
         )
     except (OSError, ValueError):
         return ["../index.html"] if os.path.lexists(path) else []

@@ -19,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: Args = arguments(Args, argv, program("corruptions"))
     in_range("--side", args.side, 1, 1024)
     in_range("--limit", args.limit, 0, 10_000)
+    if args.image and args.show is None:
+        raise UsageError("--image is the picture for --show; give --show FILE, too")
+    if args.data_dir and not args.drift:
+        raise UsageError("--data-dir is for --drift; give --drift, too")
     if args.show is not None:
         try:
             corruption_sheet.draw(args.image, args.side).save(args.show)

@@ -24,7 +24,7 @@ def spark(curve: Curve, record: Record) -> dict[str, str] | None:
     two points."""
     if not has_line(curve) or record.accuracy is None:
         return None
-    lines = lines_of(curve, record.accuracy.in_domain)
+    lines = lines_of(curve, [*record.accuracy.domains], record.accuracy.in_domain)
     end = lines["step"][-1]
     return {
         name: " ".join(

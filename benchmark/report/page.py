@@ -175,7 +175,7 @@ def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], p
     domains = "one domain" if pooled == 1 else f"{pooled} domains at once"
     return Section(
         campaign.key,
-        f"{asked.dataset}: over its {len(names)} sources, protocol {asked.protocol}, {what}",
+        f"{asked.dataset}: over its {campaign.place}, protocol {asked.protocol}, {what}",
         or_why(lambda: over_sources(campaign), _no_verdict),
         "sources",
         [table for table in tables["sources"] if table.group == campaign.key],

@@ -34,7 +34,10 @@ def checked(given: Mapping[str, Any], refused: Mapping[str, str], where: str) ->
         except UsageError as problem:
             raise UsageError(f"{where}: {problem}") from problem
         except ValidationError as problem:
-            shown = one_line(repr(value))
+            try:
+                shown = one_line(repr(value))
+            except ValueError:  # Python prints no number that long
+                shown = "a number of thousands of digits"
             like = ", like 'sada.lam=5' or 'pacs.size=112'" if name == "set" else ""
             raise UsageError(f"{where}: {name} = {shown}: it has to be {_wanted(hints[name])}{like}") from problem
     return found
@@ -47,11 +50,14 @@ def _prepared(value: Any, hint: Any, name: str) -> Any:
         return tuple(_prepared(each, get_args(hint)[0], name) for each in (value if many else [value]))
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
-    if isinstance(value, str | Path) and Path in (hint, *get_args(hint)):
-        if value == "":  # it would be the working folder
-            raise UsageError(f"{name}: its path is empty")
-        return home(Path(value))
-    return expanded(str(value)) if name in PATHS and isinstance(value, str | Path) else value
+    a_path = Path in (hint, *get_args(hint))
+    if not isinstance(value, str | Path) or not (a_path or name in PATHS):
+        return value
+    if "\0" in str(value):
+        raise UsageError(f"{name}: no path has a zero character in it")
+    if a_path and value == "":  # it would be the working folder
+        raise UsageError(f"{name}: its path is empty")
+    return home(Path(value)) if a_path else expanded(str(value))
 
 
 def _wanted(hint: Any) -> str:

@@ -8,8 +8,8 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,12 @@ def read(path: Path) -> dict[str, Any]:
     if str(values.get("weights", "")).endswith(".safetensors"):
         values["weights"] = str(path.parent / values["weights"])
     return values
+
+
+def beside(args: Args, said: Mapping[str, Any]) -> Args:
+    """The fields of a plan file with what was given beside it: another budget than the file's takes no seconds."""
+    mine = args.budget != "time" and said.get("budget") == "time" and args.seconds == said.get("seconds")
+    return replace(args, seconds=None) if mine else args
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmark.core.durable import sync_folder, write_atomically
 from benchmark.core.errors import UsageError, describe
-from benchmark.core.locks import BusyError, held, in_turn
+from benchmark.core.locks import BusyError, held
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content, is_plain, remove
 from benchmark.runs import places
@@ -27,8 +27,12 @@ from benchmark.training import checkpoints
 
 def _is_held(lock: Path) -> bool:
     """Whether a process holds it right now. Asked once, where `held` waits a second for each run that is under way."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            handle = os.open(lock, os.O_RDWR | flags)  # NFS refuses to lock a file that is only read
+        except PermissionError:  # another user's
+            handle = os.open(lock, os.O_RDONLY | flags)
     except OSError:
         return False
     try:
@@ -100,9 +104,16 @@ class Store(Records):
     @contextmanager
     def in_turn(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Within, no other process is at the tables of these runs. tell: hears of it where one has to be waited for."""
-        if _is_held(self.runs):
-            tell(f"{self.out}: another command writes the tables there; waiting for it to end")
-        with in_turn(self.runs):
+        with ExitStack() as lock:
+            told = False
+            while True:
+                try:
+                    lock.enter_context(held(self.runs / ".tables"))  # not the folder: NFS tells no one of its lock
+                    break
+                except BusyError:
+                    if not told:
+                        tell(f"{self.out}: another command writes the tables there; waiting for it to end")
+                    told = True
             yield
 
     def _hidden(self, kind: str) -> Iterable[Path]:

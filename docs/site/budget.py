@@ -79,7 +79,9 @@ def growing() -> str:
     lines = []
     for row in CURVES:
         found = runs("passes")[row]
-        curves = [lines_of(curve, [found[0].asked.source]) for curve in STUDY.curves(found).values()]
+        curves = [
+            lines_of(curve, [*curve[0]["test"]], [found[0].asked.source]) for curve in STUDY.curves(found).values()
+        ]
         for title, name in (("targets", "targets"), ("source validation", "source")):
             cells = {f"{20 * (i + 1)} %": mean(curve[name][i] for curve in curves) for i in range(5)}
             lines.append(

@@ -36,6 +36,7 @@ def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda 
     (found,) = shown["accuracy"]
     cells = marked_cells(found).drop(columns=["worst", *DETAILS, "runs"])
     cost = pd.concat(table.cells for table in shown["throughput"]).set_index("method")  # one for each machine
+    assert cost.index.is_unique, "a row was made on two machines: it has no one speed"
     speed, passes = cost["relative to ERM"], cost["passes/image"]
     for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
         if set(column) != {"–"}:

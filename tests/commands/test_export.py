@@ -221,6 +221,14 @@ def test_what_does_not_belong_together_is_refused(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize("flag", ["--push-to-hub", "--license"])
+def test_an_empty_text_is_refused(flag: str, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a variable that is not set, which would send nothing without a word."""
+    assert export.main([str(kept), "--folder", str(tmp_path / "new"), flag, ""]) == 2
+    assert capsys.readouterr() == ("", f"error: {flag}: it is empty\n")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("licence", "citation"):
         monkeypatch.delattr(registry.find("dataset", "minidigits"), name)

@@ -21,6 +21,7 @@ from benchmark.corruptions import (
     sample,
     severities,
 )
+from benchmark.corruptions.__main__ import main
 from benchmark.report.figures import corruption_sheet
 from tests.corruptions.pictures import change, flat, photographs
 
@@ -177,6 +178,15 @@ def on_a_cut(x: Tensor, name: str, severity: int, drawn: dict[str, Tensor]) -> f
     constants = severities.constants(name, severity, *x.shape[2:])
     value = CORRUPTIONS[name].apply(x.double() / 255, constants, drawn) * 255 + 2**-10
     return ((value - value.round()).abs() < 1e-9).double().mean().item()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--image", "x.png"], "give --show FILE, too"), (["--data-dir", "x"], "give --drift, too")],
+)
+def test_a_flag_of_another_task_is_refused(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_zoom_blur_alone_has_values_on_a_cut() -> None:

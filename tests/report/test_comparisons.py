@@ -176,6 +176,9 @@ def test_ranks_over_datasets_and_targets() -> None:
     both = rank_rows([*again, *made])
     assert both.equals(rank_rows([*made, *again]))
     assert both.set_index("method")["average_rank"].to_dict() == {"augmix": 1.5, "erm": 1.5}  # of what ended last
+    none = [scored(record("erm", 0, dataset="pacs"), {"a": None})]  # has no vote, and takes none
+    none += [scored(record(m, 0, fingerprint="2" * 16), {"a": None}) for m in ("erm", "augmix", "gud", "sada")]
+    assert rank_rows([*none, *again, *made]).equals(both)
     (table,) = summarise([*made, *again], {})["ranks"]
     assert [line.cells["average rank"].text for line in table.lines] == ["1.50", "1.50"]
 

@@ -164,8 +164,10 @@ def test_ticks_of_a_price_are_round_and_fit(low: float, high: float, expected: l
 
 def test_lines_of_a_curve_leave_the_source_out_of_the_targets() -> None:
     curve = [{"step": 5, "val": 90.0, "test": {"a": 10.0, "b": 30.0, "same": 99.0}}]
-    assert learning_curves.lines_of(curve, ["same"]) == {"step": [5], "source": [90.0], "targets": [20.0]}
-    assert learning_curves.lines_of(curve, ["a", "b", "same"])["targets"] == [pytest.approx(139 / 3)]
+    every = ["a", "b", "same"]
+    assert learning_curves.lines_of(curve, every, ["same"]) == {"step": [5], "source": [90.0], "targets": [20.0]}
+    assert learning_curves.lines_of(curve, every, every)["targets"] == [pytest.approx(139 / 3)]
+    assert math.isnan(learning_curves.lines_of(curve, ["far", "same"], ["same"])["targets"][0])
     assert not learning_curves.has_line(curve)  # one evaluation: no line, and so no figure
     assert learning_curves.has_line([*curve, *curve])
 
@@ -334,8 +336,9 @@ def test_views_of_any_shape_come_apart_again(size: tuple[int, int], tmp_path: Pa
 
 def test_a_curve_is_the_mean_of_columns_as_the_tables_have_it() -> None:
     test = {"blur/1": 40.0, "blur/3": 50.0, "sketch": 61.0, "same": 90.0}
-    lines = learning_curves.lines_of([{"step": 1, "val": 1.0, "test": test}], ["same"])
-    assert lines["targets"] == [(45.0 + 61.0) / 2]
+    curve = [{"step": 1, "val": 1.0, "test": test}]
+    assert learning_curves.lines_of(curve, [*test], ["same"])["targets"] == [(45.0 + 61.0) / 2]
+    assert learning_curves.lines_of(curve, [*test, "blur/5"], ["same"])["targets"] == [61.0]  # as the table's cell
 
 
 def test_pictures_of_packed_and_of_other_runs_go_together(tmp_path: Path) -> None:

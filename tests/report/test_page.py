@@ -361,6 +361,28 @@ def test_a_row_with_few_seeds_hides_no_claim_of_the_others() -> None:
     assert not any(reason.startswith("Not judged") for reason in few.reasons)
 
 
+def test_a_claim_is_in_the_family_of_all_rows_that_the_tables_show() -> None:
+    """Four seeds of a row are not judged, but make its table's family larger."""
+    close = [*seeds("erm", *[50.0] * 5), *seeds("augmix", 50.3, 52.2, 51.1, 50.4, 52.2)]
+    assert verdict(close).answer == "Use augmix: it is better than the other row."
+    found = verdict([*close, *seeds("sada", 50.1, 49.7, 50.2, 50.0)])
+    assert found.answer == "Undecided: augmix is 1.2 points ahead of ERM, but 5 seeds do not separate the two."
+    assert "p = 0.081" in found.reasons[0]
+
+
+def test_without_any_shifted_domain_none_is_spoken_of() -> None:
+    inside = [scored(run, {"same": run.accuracy.domains["shifted"].accuracy["last"]}, ["same"])  # type: ignore[union-attr,index]
+              for run in [*ERM, *seeds("augmix", *CLEAR)]]  # fmt: skip
+    assert "the highest mean over the source's own domains" in verdict(inside).reasons[0]
+    assert verdict([failed("gud", 0)]).answer == "No run of this comparison has an accuracy in a shifted domain."
+
+
+def test_targets_without_data_are_named_where_no_other_is_there() -> None:
+    found = verdict([scored(record("erm", 0), {"same": 90.0, "far": None}, ["same"])])
+    assert found.answer == "No run of this comparison has an accuracy in a shifted domain."
+    assert found.reasons == ["Without far: data missing."]
+
+
 def test_a_row_with_few_seeds_makes_no_worse_row_win() -> None:
     """Once the answer fell back on the cheapest of those that are better than ERM, ten points behind the best."""
     best = [seed.model_copy(update={"throughput": None}) for seed in seeds("augmix", *CLEAR)]  # so the dearest
@@ -562,6 +584,12 @@ def test_the_small_curve_of_a_run_has_the_shifted_domains_without_the_source() -
     curve = [{"step": s, "val": 80.0, "test": {"shifted": 10.0 * s, "same": 100.0}} for s in (4, 8)]
     drawn = facts.spark(curve, record("erm", 0))
     assert drawn == {"targets": "100.0,36.0 200.0,12.0", "source": "100.0,12.0 200.0,12.0"}  # 60 high, 100 % on top
+
+
+def test_the_small_curve_of_a_run_without_targets_is_of_its_source() -> None:
+    curve = [{"step": s, "val": 80.0, "test": {"same": 90.0}} for s in (4, 8)]
+    drawn = facts.spark(curve, scored(record("erm", 0), {"same": 90.0, "far": None}, ["same"]))
+    assert drawn == {"targets": "", "source": "100.0,12.0 200.0,12.0"}
 
 
 def test_a_domain_that_some_runs_have_is_not_said_to_be_missing() -> None:

@@ -24,7 +24,7 @@ from benchmark.report.people.verdict import over_sources
 from benchmark.report.provenance import trace
 from benchmark.report.tidy.campaigns import campaigns, source_rows
 from benchmark.report.tidy.groups import campaign_of, group_of
-from tests.handmade import error_map, failed, fill, record, scored
+from tests.handmade import ended, error_map, failed, fill, record, scored
 
 DOMAINS = ("art", "photo", "sketch9")
 PRINTS = {source: str(i) * 16 for i, source in enumerate(DOMAINS)}
@@ -357,6 +357,64 @@ def test_the_terminal_ends_with_it_in_short(tmp_path: Path) -> None:
         False,
     )
     assert "seed 1 (failed from photo; not run from sketch9)" in " ".join(last.split())
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize(("old", "new"), ["ab", "ba"])
+def test_the_state_with_all_targets_counts_then_what_ended_last(seeds: int, old: str, new: str) -> None:
+    """Data that was missing is there now: whatever the hashes, the mean is over what it says."""
+
+    def state(mark: str, far: float | None, when: str, n: int) -> list[Record]:
+        runs = [run("erm", "art", seed, 40.0, 40.0, fingerprint=mark * 16) for seed in range(n)]
+        runs += [run("erm", "photo", seed, 60.0, 60.0, fingerprint=mark * 16) for seed in range(n)]
+        reached = {"art": 50.0, "photo": 50.0, "sketch9": far}
+        return [ended(scored(r, reached | {r.asked.source: 99.0}, [r.asked.source]), when) for r in runs]
+
+    (campaign,) = campaigns([*state(old, None, "2026-01-01", seeds), *state(new, 30.0, "2026-01-02", 2)])
+    assert campaign.means == {"erm": 40.0}
+    assert {one.asked.fingerprint for one in campaign.left_out} == {old * 16}
+    (campaign,) = campaigns([*state(old, 70.0, "2026-01-01", 2), *state(new, 30.0, "2026-01-02", 2)])
+    assert campaign.means == {"erm": 40.0}
+
+
+def test_two_folders_of_images_are_two_campaigns() -> None:
+    def folder(one: str, two: str, value: float) -> list[Record]:
+        pairs = [(one, two, PRINTS["art"]), (two, one, PRINTS["photo"])]
+        return [scored(record("erm", 0, dataset="folder", source=source, fingerprint=data), {source: 99.0, far: value},
+                       [source]) for source, far, data in pairs]  # fmt: skip
+
+    lost = failed("gud", 0, dataset="folder", source="day", fingerprint="f" * 16)
+    made = [*folder("clay", "ink", 50.0), *folder("day", "night", 70.0), lost]
+    found = campaigns(made)
+    assert {campaign.place: campaign.means["erm"] for campaign in found} == {
+        "2 sources (clay, ink)": 50.0,
+        "2 sources (day, night)": 70.0,
+    }
+    (with_lost,) = [campaign for campaign in found if campaign.left_out]
+    assert with_lost.left_out == [lost]
+    assert [*with_lost.sources] == ["day", "night"]
+    headings = [table.heading for table in summarise(made, {})["sources"]]
+    assert len({*headings}) == 2
+    (alone,) = campaigns(folder("clay", "ink", 50.0))
+    assert alone.place == "2 sources"
+
+
+def test_pools_are_told_from_single_sources_and_from_each_other() -> None:
+    pools = [
+        scored(
+            record("erm", 0, dataset="pacs", source=s, sensitivity_images=n),
+            dict.fromkeys(DOMAINS, 5.0),
+            s.split("+"),
+        )
+        for s in ("art+photo", "art+sketch9")
+        for n in (0, 64)
+    ]
+    made = [*ERM, *pools]
+    headings = [table.heading for table in summarise(made, {})["sources"]]
+    assert len({*headings}) == 3
+    assert sum("2 pools of 2 domains" in heading for heading in headings) == 2
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page.render(made, {}, {one.run_id: [] for one in made}, []))
+    assert len({*titles}) == len(titles)
 
 
 def test_of_two_states_with_as_many_rows_that_with_more_runs_counts() -> None:

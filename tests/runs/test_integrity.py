@@ -279,7 +279,8 @@ def test_a_page_of_other_runs_than_those_that_are_there_is_found(
     tables.write(store, store.read_all())
     ids = [record(*of).run_id for of in (("erm", 0), ("augmix", 0), ("gud", 0))]
     text = "".join(f'<a href="runs/{ids[i]}/record.json">' for i in shown)
-    (store.out / "index.html").write_text(text, encoding="utf-8")
+    told = "see old_runs/first.zip and results/runs/0123456789ab/record.json"  # in a note or an error
+    (store.out / "index.html").write_text(text + told, encoding="utf-8")
     assert tables.check(store) == ["../index.html"] * wrong
 
 

@@ -160,6 +160,9 @@ def test_another_plan_is_not_written_over(tmp_path: Path) -> None:
         ("seeds = ['a']", r"plan\.toml: seeds = \['a'\]: it has to be a list, each part of it a whole number"),
         ("budget = 'money'", r"plan\.toml: budget = 'money': it has to be one of 'steps', 'passes', 'time'"),
         ("plugin = ['']", r"plan\.toml: plugin: its path is empty"),
+        (r'plugin = ["a.py", "b\u0000.py"]', r"plan\.toml: plugin: no path has a zero character in it"),
+        (r'weights = "b\u0000.pth"', r"plan\.toml: weights: no path has a zero character in it"),
+        (f"network = 0x{'f' * 5000}", r"plan\.toml: network = a number of thousands of digits: it has to be a text"),
         ("deterministic = 1", r"plan\.toml: deterministic = 1: it has to be true or false"),
         ("methods = 2020-01-01", r"plan\.toml: methods = .*a list, each part of it a text"),
         ("lr = nan", r"plan\.toml: lr nan: must be"),
@@ -187,6 +190,15 @@ def test_what_is_wrong_with_a_file_is_named(
     assert code == 2
     assert re.search(says, shown)
     assert shown.count("\n") == 1
+
+
+def test_another_budget_beside_a_plan_takes_no_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("budget = 'time'\nseconds = 1.0\n")
+    for budget, *words in (["steps"], ["passes"], ["time", "--seconds", "2"], ["steps", "--seconds", "2"]):
+        args = run.parse(["--plan", str(path), "--budget", budget, *words])
+        assert (args.budget, args.seconds) == (budget, 2.0 if words else None)
+    assert run.parse(["--plan", str(path)]).seconds == 1
 
 
 def test_flags_beside_a_plan_win_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,13 @@
 """The store: atomic, validated, and honest about damage."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import numpy as np
@@ -24,6 +27,9 @@ from benchmark.training.artifacts import npy_bytes
 from benchmark.training.checkpoints import save_checkpoint
 from tests import toy
 from tests.handmade import record
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
 
 
 def stored(tmp_path: Path) -> tuple[Store, str]:
@@ -231,6 +237,46 @@ def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
         pass
     with store.working("abc"):
         pass  # free again
+
+
+def test_a_file_system_that_locks_only_writable_files_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS: an exclusive lock needs a file that is open for writing, and a folder's is seen on one machine alone."""
+    flock = fcntl.flock
+
+    def strict(handle: "int | HasFileno", operation: int) -> None:
+        number = handle if isinstance(handle, int) else handle.fileno()
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", strict)
+    store = Store(tmp_path)
+    store.prepare()
+    (store.runs / ".lock-left").touch()  # by SIGKILL
+    with store.working("abc"):
+        assert store.is_busy("abc")
+        Store(tmp_path).prepare()
+    assert not store.is_busy("left")
+    with store.in_turn(print):
+        pass
+    assert not [*store.runs.iterdir()]
+
+
+def test_a_lock_of_another_user_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def may_read(path: Path, flags: int, *more: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError
+        return opened(path, flags, *more)
+
+    store = Store(tmp_path)
+    store.prepare()
+    with store.working("abc"):
+        monkeypatch.setattr(os, "open", may_read)
+        assert store.is_busy("abc")
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(tmp_path: Path) -> None:

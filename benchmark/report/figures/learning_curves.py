@@ -26,11 +26,13 @@ def has_line(curve: Curve) -> bool:
     return len(curve) > 1
 
 
-def lines_of(curve: Curve, inside: Sequence[str]) -> dict[str, list[float]]:
+def lines_of(curve: Curve, domains: Sequence[str], inside: Sequence[str]) -> dict[str, list[float]]:
     """A run's steps and accuracies: `step`, `source` (validation part), and `targets`, the mean over the columns
-    (targets.by_column) that are not the source, or over all where there is no other."""
-    names = [name for name in curve[0]["test"] if name not in inside] or list(curve[0]["test"])
-    wholes = [[*by_column({name: point["test"][name] for name in names}).values()] for point in curve]
+    (targets.by_column) that are not the source, or over all where the run has no other. NaN where none was tested.
+
+    domains: all that the run has, tested or missing; inside: those that are the source itself."""
+    names = [name for name in domains if name not in inside] or domains
+    wholes = [[*by_column({name: point["test"].get(name) for name in names}).values()] for point in curve]
     return {
         "step": [point["step"] for point in curve],
         "source": [point["val"] for point in curve],
@@ -44,7 +46,9 @@ def learning_curves(records: Sequence[Record], curves: Mapping[str, Curve], path
     evaluation, steps too, which differ under some budgets."""
     found = {
         row: [
-            lines_of(curves[r.run_id], r.accuracy.in_domain) for r in runs if r.accuracy and has_line(curves[r.run_id])
+            lines_of(curves[r.run_id], [*r.accuracy.domains], r.accuracy.in_domain)
+            for r in runs
+            if r.accuracy and has_line(curves[r.run_id])
         ]
         for row, runs in by_row(records).items()
     }

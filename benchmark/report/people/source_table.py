@@ -20,7 +20,7 @@ def summaries_of(records: Sequence[Record], heading: Callable[[Record, str], str
     """One for each campaign. heading: from any of its runs, and what stands for the source."""
     found = []
     for campaign in campaigns(records):
-        title = heading(next(iter(campaign.rows.values()))[0], f"{len(campaign.sources)} sources")
+        title = heading(next(iter(campaign.rows.values()))[0], campaign.place)
         found.append(Summary(title, _lines(campaign), _notes(campaign), campaign.key))
     return found
 

@@ -12,6 +12,7 @@ from benchmark.report.tidy.campaigns import Campaign
 from benchmark.report.tidy.comparisons import judged_again, seeds_of
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.stats import ENOUGH_SEEDS, LEAST_SEEDS, Pair, Seeds, best, compare, supported_best
+from benchmark.report.tidy.targets import columns
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Wording:
     every: str = "every row"
 
 
+INSIDE = Wording(over="the source's own domains", nothing="No run of this comparison has an accuracy.")
 SOURCES = Wording(
     over="all pairs of source and target",
     nothing="No method has been tested from every source with one seed yet.",
@@ -46,7 +48,9 @@ def verdict(records: Sequence[Record]) -> Verdict:
     """The answer of one group of comparable runs."""
     members = by_row([record for record in records if record.accuracy])
     rows, last = seeds_of(members, "mean"), seeds_of(members, "mean", "last")
-    return _with_unjudged(judged(rows, members, Wording(), last), rows, by_row(records), "an accuracy")
+    outside, inside = columns(records)
+    words = INSIDE if inside and not outside else Wording()
+    return _with_unjudged(judged(rows, members, words, last), rows, by_row(records), "an accuracy")
 
 
 def over_sources(campaign: Campaign) -> Verdict:
@@ -61,7 +65,7 @@ def over_sources(campaign: Campaign) -> Verdict:
 def _with_unjudged(found: Verdict, rows: Mapping[str, Seeds], every: Members, without: str) -> Verdict:
     """The verdict, and last what it says nothing of: domains without data, failed runs of its rows, and rows without a
     value, which lack `without`."""
-    tested = [run.accuracy.domains for row in rows for run in every[row] if run.accuracy]
+    tested = [run.accuracy.domains for runs in every.values() for run in runs if run.accuracy]
     untested = [name for name in (tested[0] if tested else ()) if all(name in t and t[name].missing for t in tested)]
     failed = {row: sum(run.status != "done" for run in runs) for row, runs in every.items() if row in rows}
     lost = ", ".join(f"{count} of {len(every[row])} of {_name(row)}" for row, count in failed.items() if count)
@@ -104,7 +108,7 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording, last: Ma
     if short:
         reasons.append(f"Not judged, with fewer than {ENOUGH_SEEDS} seeds: {short}.")
     others = _others(len(able) - 1) + f" with {ENOUGH_SEEDS} seeds" * bool(short)
-    won = f"Use {_name(winner)}: it is better than {others}." if (winner := supported_best(able)) else ""
+    won = f"Use {_name(winner)}: it is better than {others}." if (winner := supported_best(rows, able)) else ""
     return Verdict(_answer(able, won, members, reference, lead, better, words), reasons)
 
 

@@ -4,7 +4,7 @@ Each source is a comparison of its own. Papers print the mean over all of them. 
 where a row has a value from every source: a mean over other sources would be another number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.core.record import Record
-from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group, table
+from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group, name_of, table
 from benchmark.report.tidy.stats import Seeds
 from benchmark.report.tidy.targets import measures
 
@@ -26,11 +26,20 @@ class Campaign:
     """By source, in the order of their names: the runs by row, ERM first."""
     left_out: list[Record]
     """Runs of a source on other data than its others."""
+    alone: bool = True
+    """Whether no other campaign has its settings; two folders of images do."""
 
     @cached_property
     def rows(self) -> dict[str, list[Record]]:
         """All runs by row, ERM first, then by name."""
         return by_row([run for rows in self.sources.values() for runs in rows.values() for run in runs])
+
+    @property
+    def place(self) -> str:
+        """What stands for a source in its titles: '4 sources', '4 pools of 3 domains', '2 sources (clay, ink)'."""
+        pooled = next(iter(self.sources)).count("+") + 1
+        told = f"{len(self.sources)} sources" if pooled == 1 else f"{len(self.sources)} pools of {pooled} domains"
+        return told if self.alone else f"{told} ({', '.join(self.sources)})"
 
     @property
     def seeds(self) -> list[int]:
@@ -85,24 +94,50 @@ class Campaign:
 
 
 def campaigns(records: Sequence[Record]) -> list[Campaign]:
-    """Those of two sources or more, sorted. Sources that pool as many domains stand together. Where a source was run on
-    several states of its data, the one with the most rows counts, of equal ones that with the most runs."""
+    """Those of two sources or more, sorted. Sources that pool as many domains stand together, if the same domains were
+    there. Where a source was run on several states of its data, the one with the most rows counts; of equal ones that
+    with the most targets tested, then that with the most runs, then that which ended last."""
     found: dict[tuple[str, str, str], dict[str, list[list[Record]]]] = {}
     for members in by_group(sorted(records, key=lambda r: (r.asked.source, r.run_id))).values():
         asked, pooled = members[0].asked, members[0].asked.source.count("+") + 1
         key = campaign_of(members[0]) + (f"-{pooled}" if pooled > 1 else "")
         found.setdefault((asked.dataset, asked.protocol, key), {}).setdefault(asked.source, []).append(members)
     made = []
-    for (_, _, key), sources in sorted(found.items()):
-        if len(sources) > 1:
+    for (_, _, key), every in sorted(found.items()):
+        parts = [(end, sources) for end, sources in _by_domains(every).items() if len(sources) > 1]
+        for end, sources in parts:
             kept = {source: max(groups, key=_size) for source, groups in sources.items()}
             others = [run for source, groups in sources.items() for g in groups if g is not kept[source] for run in g]
-            made.append(Campaign(key, {source: by_row(members) for source, members in kept.items()}, others))
+            rows = {source: by_row(members) for source, members in kept.items()}
+            made.append(Campaign(key + end, rows, others, len(parts) == 1))
     return made
 
 
-def _size(members: Sequence[Record]) -> tuple[int, int]:
-    return len({run.asked.row for run in members if run.accuracy}), len(members)
+def _by_domains(sources: Mapping[str, list[list[Record]]]) -> dict[str, dict[str, list[list[Record]]]]:
+    """The groups of each source, apart where other domains were there: two folders of images are two datasets. By an
+    end of the campaign's key, which is empty where all have the same. A group in which every run failed stands with
+    those that its source is a domain of."""
+    kinds = {kind for groups in sources.values() for members in groups if (kind := _domains(members))}
+    if len(kinds) < 2:
+        return {"": dict(sources)}
+    found: dict[str, dict[str, list[list[Record]]]] = {}
+    for kind in sorted(kinds):
+        for source, groups in sources.items():
+            mine = [g for g in groups if (_domains(g) or kind * ({*source.split("+")} <= {*kind})) == kind]
+            if mine:
+                found.setdefault(f"-{name_of(kind)}", {})[source] = mine
+    return found
+
+
+def _domains(members: Sequence[Record]) -> tuple[str, ...]:
+    """Every domain that any of the runs was to be tested on, sorted; none where all failed."""
+    return tuple(sorted({name for run in members if run.accuracy for name in run.accuracy.domains}))
+
+
+def _size(members: Sequence[Record]) -> tuple[int, int, int, str]:
+    scored = [run for run in members if run.accuracy]
+    tested = max((len(measures(run)) for run in scored), default=0)
+    return len({run.asked.row for run in scored}), tested, len(members), max(run.ran.ended for run in members)
 
 
 COLUMNS = "dataset protocol method seed mean worst sources lacks run_ids variant budget device group"

@@ -110,7 +110,7 @@ def rankings(records: Sequence[Record]) -> dict[Ranking, tuple[Ranks, dict[str, 
     comparison are ranked, by the seeds of a comparison that all of them have; one without such a seed has no vote.
     Empty where that leaves fewer than two rows or two comparisons."""
     parts: dict[Ranking, dict[str, list[Record]]] = {}
-    for members in sorted(by_group([r for r in records if r.accuracy]).values(), key=_breadth):
+    for members in sorted(by_group([r for r in records if r.accuracy and measures(r)]).values(), key=_breadth):
         asked = members[0].asked
         budget = asked.budget + best_of(members[0])
         parts.setdefault((asked.protocol, budget, asked.device), {})[_place(members[0])] = members

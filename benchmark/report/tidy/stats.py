@@ -4,7 +4,7 @@ Seeds pair: one seed gives every method the same initial network and order of ba
 differences within a seed.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -153,14 +153,15 @@ def best(rows: Mapping[str, Seeds]) -> str:
     return max(sorted(rows), key=lambda row: float(np.mean([*rows[row].values()])))
 
 
-def supported_best(rows: Mapping[str, Seeds]) -> str | None:
+def supported_best(rows: Mapping[str, Seeds], among: Collection[str] | None = None) -> str | None:
     """The best row if it beats every other one after Holm's correction, on ENOUGH_SEEDS: the only one that a table may
     print bold. Where there is ERM it also differs significantly from ERM among all rows, which the tables of
-    differences show. None where no row does."""
-    first = best(rows)
-    pairs = compare(rows, first)
+    differences show. None where no row does. among: the rows that are asked of, if not all; the family is of all."""
+    able = {row: values for row, values in rows.items() if among is None or row in among}
+    first = best(able)
+    pairs = [pair for pair in compare(rows, first) if pair.row in able]
     beaten = [pair for pair in pairs if pair.significant and pair.difference.mean < 0]
-    if not pairs or len(beaten) < len(rows) - 1:
+    if not pairs or len(beaten) < len(able) - 1:
         return None
     if first == "erm" or "erm" not in rows:
         return first
