@@ -104,8 +104,8 @@ class Results:
         return found
 
     def __repr__(self) -> str:
-        bad = len(self.failed)
-        lines = [f"Results in {self._store.out}: {len(self._mine)} runs" + f", {bad} of them failed" * bool(bad)]
+        bad, n = len(self.failed), len(self._mine)
+        lines = [f"Results in {self._store.out}: {n} run{'s' * (n != 1)}" + f", {bad} of them failed" * bool(bad)]
         tables = self._tables()
         first = {group: members[0] for group, members in by_group(self._mine).items()}
         titles = distinct({shown.group: shown.heading.partition(":")[0] for shown in tables}, first)

@@ -1,6 +1,9 @@
 """One call of benchmark.run: a comparison from its plan to its page, shown on the terminal as it goes."""
 
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -46,15 +49,24 @@ def _watching(comparison: Comparison, console: Console) -> run_log.RunLog:
     return terminal.Display(costs, console)
 
 
+@contextmanager
+def _trying(console: Console, args: Args) -> Iterator[None]:
+    """Says what takes so long: on a terminal as long as it takes, elsewhere in a line on standard error."""
+    if not console.is_terminal and not args.quiet:
+        print(TRYING, file=sys.stderr, flush=True)
+    with console.status(TRYING):
+        yield
+
+
 def _show_plan(comparison: Comparison, console: Console) -> None:
     """The runs; before them the trials, where the runs' settings depend on some that are to be run."""
     undecided = bool(comparison.untried)
     if undecided:
         trials = [job for row in comparison.rows for job in row.trials]
-        with console.status(TRYING):
+        with _trying(console, comparison.args):
             costs = costs_of_trials(comparison.rows, comparison.untried, comparison.tried, try_out=True)
         terminal.show_plan(trials, costs, console)
         console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
-    with console.status(TRYING):
+    with _trying(console, comparison.args):
         costs = estimate(comparison.todo, comparison.store, try_out=True)
     terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)

@@ -138,7 +138,7 @@ class Other:
     """What does no run, and what only records say."""
 
     dry_run: Flag = False
-    """Print the plan with run ids, lengths and an estimate (docs/scaling.md), and stop."""
+    """Print the plan with run ids, lengths and an estimate, for which steps are timed (docs/scaling.md), and stop."""
     list: Flag = False
     """List methods, datasets, protocols and networks, and stop."""
     version: Flag = False

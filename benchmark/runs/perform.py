@@ -24,11 +24,15 @@ from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
 from benchmark.runs.shared import load_data
-from benchmark.runs.torch_state import as_in_a_new_process
+from benchmark.runs.torch_state import as_in_a_new_process, global_generator
 from benchmark.training.loop import DivergedError, Report
 from benchmark.training.pipeline import Measured, train_and_measure
 from benchmark.training.progress import Training
 
+DRAWN = (
+    "it was resumed, and something in it, such as dropout, draws from torch's global generator, which no checkpoint "
+    "keeps: undisturbed it would have drawn other numbers"
+)
 Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
 """A run's data, and the names of its classes."""
 
@@ -97,13 +101,21 @@ def _train_and_measure(
     loaded = replace(loaded, missing={domain: job.as_typed(why) for domain, why in loaded.missing.items()})
     measured.notes += map(job.as_typed, loaded.warnings)
 
+    device, drew = machine.device_of(asked), False
+    torch.manual_seed(asked.seed)  # for what asks no keyed generator, as dropout in a network
+    first = global_generator(device)
+
     def look_and_report(doing: str, share: float) -> None:
+        nonlocal drew
         watched.look()
+        drew = drew or (doing == "evaluating" and not torch.equal(first, global_generator(device)))
         report(doing, share)
 
     train_and_measure(
         asked, method, loaded, classes, folder=folder, options=job.options, report=look_and_report, measured=measured
     )
+    if measured.run and measured.run.resumed and drew:
+        measured.notes.append(DRAWN)
     if measured.run and not measured.run.step:
         more = "--steps" if asked.seconds is None else f"--seconds than {asked.seconds:g}"
         raise UsageError(f"its set-up spent the whole budget of {asked.budget}, so it made no step; give more {more}")

@@ -8,6 +8,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
+from benchmark.core.devices import on_gpu
 from benchmark.plugin_files import switches
 
 OWN = torch.device("cpu")
@@ -72,6 +73,11 @@ def generators_kept() -> Iterator[None]:
                 torch.cuda.set_rng_state_all(of_gpus)
             else:
                 torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+def global_generator(device: torch.device) -> torch.Tensor:
+    """The state of torch's global generator of a device: another one after every draw from it."""
+    return torch.cuda.get_rng_state(device) if on_gpu(device) else torch.get_rng_state()
 
 
 @contextmanager

@@ -302,30 +302,35 @@ def test_a_row_that_is_shown_to_be_worse_is_named() -> None:
 @pytest.mark.parametrize(
     ("values", "n", "answer", "deciding"),
     [
-        (CLEAR, 1, "Undecided: one seed cannot tell the rows apart.", "5 seeds of every row (`--seeds 0 1 2 3 4`)."),
+        (
+            CLEAR,
+            1,
+            "Undecided: one seed cannot tell the rows apart.",
+            "5 new SEEDS.",
+        ),
         (
             CLEAR,
             2,
             "Undecided: augmix is 10.1 points ahead of ERM, but 2 seeds are too few for a claim.",
-            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+            "5 new SEEDS.",
         ),
         (
             UNCLEAR,
             2,
             "Undecided: ERM is 1.5 points ahead of augmix, but 2 seeds are too few for a claim.",
-            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+            "5 new SEEDS.",
         ),
         (
             CLEAR,
             4,
             "Undecided: augmix is 10.1 points ahead of ERM, but 4 seeds are too few for a claim.",
-            "5 seeds of every row (`--seeds 0 1 2 3 4`).",
+            "5 new SEEDS.",
         ),
         (
             UNCLEAR,
             4,
             "Undecided: augmix is 2.4 points ahead of ERM, but 4 seeds are too few for a claim.",
-            "5 seeds of every row (`--seeds 0 1 2 3 4`); with the mean and spread seen so far, 48.",
+            "5 new SEEDS; with the mean and spread seen so far, 48.",
         ),
         (CLEAR, 5, "Use augmix: it is better than the other row.", ""),
         (
@@ -339,8 +344,10 @@ def test_a_row_that_is_shown_to_be_worse_is_named() -> None:
 def test_the_answer_for_so_many_seeds(values: tuple[float, ...], n: int, answer: str, deciding: str) -> None:
     found = verdict([*ERM[:n], *seeds("augmix", *values[:n])])
     assert found.answer == answer
+    unseen = " ".join(map(str, range(n, n + 5)))
+    told = deciding.replace("SEEDS", f"seeds of every row, in a folder of their own (`--seeds {unseen} --out NEW`)")
     assert [reason for reason in found.reasons if reason.startswith("What would")] == (
-        [f"What would decide it: {deciding}"] if deciding else []
+        [f"What would decide it: {told}"] if told else []
     )
 
 

@@ -10,14 +10,16 @@ from unittest import mock
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from benchmark import registry
+from benchmark import networks, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.runs import arithmetic, begun, machine
 from benchmark.runs import job as jobs
 from benchmark.runs.job import Job
-from benchmark.runs.perform import Inputs, perform, record_of
+from benchmark.runs.perform import DRAWN, Inputs, perform, record_of
 from benchmark.runs.records import BEGUN
 from benchmark.runs.store import Store
 from benchmark.training.pipeline import Options
@@ -88,6 +90,37 @@ def test_a_checkpoint_goes_on_with_the_versions_and_switches_that_made_it(
     made = perform(replace(job, deterministic=change == "deterministic"), tmp_path, mock.Mock(), inputs).record
     assert (made.status, made.ran.resumed) == ("done", int(change == "processor"))
     assert is_mixed(made) is (change == "processor")
+
+
+def test_dropout_in_a_network_goes_by_the_seed_and_a_resumed_run_says_that_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = networks.build
+
+    def dropping(*args: Any, **more: Any) -> nn.Module:
+        net = build(*args, **more)
+        net.register_forward_pre_hook(lambda net, x: F.dropout(x[0], 0.5, net.training))
+        return net
+
+    def made(folder: str, seed: int = 0) -> Record:
+        torch.manual_seed(123 if folder == "again" else 7)  # the caller's
+        job = a_job(tmp_path, checkpoint_seconds=0.0)
+        job = replace(job, asked=job.asked.model_copy(update={"seed": seed}))
+        return perform(job, tmp_path / folder, mock.Mock(), inputs).record
+
+    for name in ("plain", "one", "again", "other", "resumed"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        perform(a_job(tmp_path, checkpoint_seconds=0.0), tmp_path / "plain", leave, inputs)
+    assert DRAWN not in made("plain").warnings
+    monkeypatch.setattr(networks, "build", dropping)
+    one, again, other = made("one"), made("again"), made("other", 1)
+    assert one.accuracy == again.accuracy
+    assert one.accuracy != other.accuracy
+    assert not [each for each in (one, again, other) if DRAWN in each.warnings]
+    with pytest.raises(KeyboardInterrupt):
+        perform(a_job(tmp_path, checkpoint_seconds=0.0), tmp_path / "resumed", leave, inputs)
+    assert DRAWN in made("resumed").warnings
 
 
 @pytest.mark.parametrize("then", [1, 3])

@@ -214,8 +214,12 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
     if lead is not None and lead.significant and fewest >= ENOUGH_SEEDS:
         return []
     if fewest < ENOUGH_SEEDS:
-        seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
-        text = f"What would decide it: {ENOUGH_SEEDS} seeds of {words.every} (`--seeds {seeds}`)"
+        unseen = max(seed for values in rows.values() for seed in values) + 1
+        seeds = " ".join(map(str, range(unseen, unseen + ENOUGH_SEEDS)))
+        text = (
+            f"What would decide it: {ENOUGH_SEEDS} new seeds of {words.every}, in a folder of their own "
+            f"(`--seeds {seeds} --out NEW`)"
+        )
         total = lead.difference.n + lead.more_seeds if lead is not None and lead.more_seeds is not None else None
         if total is not None and total > ENOUGH_SEEDS:
             text += f"; with the mean and spread seen so far, {total}"

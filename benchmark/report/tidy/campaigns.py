@@ -115,8 +115,8 @@ def campaigns(records: Sequence[Record]) -> list[Campaign]:
 
 def _by_domains(sources: Mapping[str, list[list[Record]]]) -> dict[str, dict[str, list[list[Record]]]]:
     """The groups of each source, apart where other domains were there: two folders of images are two datasets. By an
-    end of the campaign's key, which is empty where all have the same. A group in which every run failed stands with
-    those that its source is a domain of."""
+    end of the campaign's key, which is empty where all have the same. A group that was tested nowhere but in its source
+    stands with those that its source is a domain of."""
     kinds = {kind for groups in sources.values() for members in groups if (kind := _domains(members))}
     if len(kinds) < 2:
         return {"": dict(sources)}
@@ -130,8 +130,11 @@ def _by_domains(sources: Mapping[str, list[list[Record]]]) -> dict[str, dict[str
 
 
 def _domains(members: Sequence[Record]) -> tuple[str, ...]:
-    """Every domain that any of the runs was to be tested on, sorted; none where all failed."""
-    return tuple(sorted({name for run in members if run.accuracy for name in run.accuracy.domains}))
+    """The domains that the runs were trained or to be tested on, sorted; none where that is their source alone, or all
+    failed."""
+    trained = {*members[0].asked.source.split("+")}
+    found = trained.union(*(run.accuracy.domains for run in members if run.accuracy))
+    return tuple(sorted(found)) if found > trained else ()
 
 
 def _size(members: Sequence[Record]) -> tuple[int, int, int, str]:
