@@ -45,6 +45,11 @@ PHOTOS = Recipe(
     sensitivity_images=100,
 )  # fmt: skip
 """ALT's run on PACS, which is also ABA's and the common one."""
+MINI = Recipe(
+    network="mini_convnet", optimizer="adam", lr=1e-3, batch_size=32, steps=150, evaluations=5,
+    selection="source-val", sensitivity_images=100,
+)  # fmt: skip
+"""`make bench`."""
 DIGITS = Recipe(
     network="digits_convnet", optimizer="adam", lr=1e-4, batch_size=32, steps=10_000, epoch_steps=250, evaluations=40,
     selection="source-val",
@@ -53,6 +58,13 @@ DIGITS = Recipe(
 OFFSET: dict[str, object] = {"subset": "offset5k", "resize": "lanczos"}
 LEARNED: dict[str, object] = {"round_steps": 100, "pre_rounds": 4, "adv_lr": 5e-5}
 FULL: dict[tuple[str, str, str], tuple[Recipe, dict[str, object], dict[str, object]]] = {
+    ("common", "erm", "digits"): (
+        Recipe(network="digits_convnet", optimizer="adam", lr=1e-4, batch_size=32, steps=10_000, evaluations=4,
+               selection="source-val", sensitivity_images=100), {}, {},
+    ),
+    ("common", "erm", "minidigits"): (MINI, {}, {}),
+    ("common", "gud", "minidigits"): (MINI, {"interval": 10}, {}),
+    ("common", "mada", "minidigits"): (MINI, {"interval": 10, "wae_epochs": 5}, {}),
     ("common", "erm", "pacs"): (PHOTOS, {}, {}),
     ("common", "alt", "pacs"): (PHOTOS, LEARNED, {}),
     ("common", "aba", "pacs"): (PHOTOS, LEARNED, {}),
@@ -94,6 +106,12 @@ FULL: dict[tuple[str, str, str], tuple[Recipe, dict[str, object], dict[str, obje
 def test_recipes_are_what_the_fact_sheets_say(what: tuple[str, str, str]) -> None:
     recipe, settings, data_settings = recipe_for(*what)
     assert (recipe, settings, data_settings) == FULL[what]
+
+
+def test_a_dataset_that_brings_no_recipe_gets_the_general_one() -> None:
+    (terms,) = (t for t in protocols.TERMS if t.protocol == "common" and t.recipe and not t.dataset and not t.method)
+    general = Recipe(network="by_size", optimizer="adam", lr=1e-4, batch_size=32, steps=10_000, selection="source-val")
+    assert terms.recipe == general
 
 
 def test_strict_sada_is_the_released_run() -> None:

@@ -217,6 +217,28 @@ def test_elastic_transform_without_displacement_moves_three_points() -> None:
     torch.testing.assert_close(moved[..., :-2, 3:], x[..., 2:, :-3])
 
 
+def test_elastic_transform_moves_the_corners_of_a_triangle_to_theirs() -> None:
+    shift = torch.tensor([[[2.0, -1.0], [0.0, 3.0], [-1.0, 1.0]]], dtype=torch.float64)  # across, down
+    row, column = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (30, 40)), indexing="ij")
+    down, across = digital._affine(shift, row, column)
+    for corner, by in zip([(30, 25), (30, 5), (10, 5)], shift[0].int().tolist(), strict=True):
+        x, y = corner[0] + by[0], corner[1] + by[1]
+        assert (across[0, y, x].item(), down[0, y, x].item()) == pytest.approx(corner)
+
+
+def test_elastic_displacement_is_scipys() -> None:
+    x = photographs(1, 32, 48).double() / 255
+    field = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (1, 2, 32, 48)))
+    strength, width = 0.5, 0.06
+    corners = torch.zeros(1, 3, 2, dtype=torch.float64)
+    found = digital.elastic_transform(x, (strength, width, 0.1), {"corners": corners, "field": field})
+    moved = [ndimage.gaussian_filter(part, width * 32, mode="reflect", truncate=3) * strength * 32 for part in field[0]]
+    assert max(np.abs(part).max() for part in moved) > 1  # pixels
+    places = np.stack(np.meshgrid(np.arange(32.0), np.arange(48.0), indexing="ij")) + np.stack(moved)
+    wanted = [ndimage.map_coordinates(part, places, order=1, mode="reflect") for part in x[0].numpy()]
+    torch.testing.assert_close(found[0], torch.from_numpy(np.stack(wanted)), rtol=0, atol=1e-9)
+
+
 def test_spatter_parts() -> None:
     edge = torch.zeros(1, 1, 6, 30, dtype=torch.bool)
     edge[0, 0, 2, 3] = True

@@ -1,6 +1,9 @@
 """The training loop: budgets, batches, schedules, and resuming to the bit."""
 
+import math
 from collections import Counter
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import data, registry
+from benchmark import data, networks, registry
 from benchmark.core.errors import UsageError
 from benchmark.core.images import Images
 from benchmark.core.recipe import Recipe
+from benchmark.core.rng import key
 from benchmark.core.settings import frozen
 from benchmark.core.stream import take
 from benchmark.method import Method, Rng, Source, State
-from benchmark.training import optimise
+from benchmark.training import evaluate, optimise
 from benchmark.training.budget import Budget
 from benchmark.training.evaluate import VIEWS, Evaluator, accuracy, select
 from benchmark.training.loop import DivergedError, grow, source_of, train
@@ -141,6 +145,18 @@ def test_selection_takes_the_latest_of_ties_and_targets_only_for_oracle() -> Non
     assert found.source_val["oracle"] == 80
 
 
+def test_the_oracle_looks_at_the_mean_over_the_targets() -> None:
+    names = ("a", "b", "same")
+    loaded = replace(toy.loaded(), test={name: toy.images(32, 2) for name in names}, order=names)
+    trained = begin(toy.asked(), registry.make("method", "erm", {}), loaded)
+    for step, (a, b) in enumerate([(50, 50), (95, 20), (10, 96), (65, 51), (52, 53)]):
+        trained.curve.append({"step": step, "val": 90, "test": {"a": a, "b": b, "same": 100 - step}})
+    found = accuracy_of(trained, loaded)
+    assert found.selected_step["oracle"] == 3  # not 4, 2 or 1: the best lowest, highest or first
+    inside = accuracy_of(trained, replace(loaded, in_domain=["a", "b", "same"]))
+    assert inside.selected_step["oracle"] == 1  # where no target is shifted, over all
+
+
 @pytest.mark.parametrize(
     ("rule", "vals", "chosen"),
     [
@@ -165,6 +181,22 @@ def test_the_rule_on_views_scores_the_methods_own_views(tmp_path: Path) -> None:
     assert all(0 <= point["val_views"] <= 100 for point in trained.curve)
     found = accuracy_of(trained, toy.loaded(), "source-val-views")
     assert set(found.source_val) == {"source-val", "last", "oracle", "source-val-views"}
+
+
+def test_the_first_view_is_scored_whatever_the_size_of_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @frozen()
+    class First(Method):
+        def views(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> list[Tensor]:
+            return [x, torch.zeros_like(x)]
+
+        def loss(self, net: nn.Module, x: Tensor, y: Tensor, rng: Rng, state: State) -> Tensor:
+            return nn.functional.cross_entropy(net(x), y)
+
+    monkeypatch.setattr(evaluate, "VIEWED", 7)
+    (point,) = run(tmp_path, First(), selection="source-val-views", steps=30, evaluations=1).curve
+    assert point["val_views"] == point["val"] > 30
 
 
 def test_each_scoring_on_views_has_draws_of_its_own_and_scores_nothing_else(tmp_path: Path) -> None:
@@ -259,6 +291,26 @@ def test_schedules(schedule: Any, progress: float, factor: float) -> None:
     optimizer = make_optimizer(net, recipe)
     set_rate(optimizer, recipe, progress)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
+    place = optimizer.param_groups[0]["lr"] = torch.tensor(0.5)  # as on a GPU: a captured step reads it there
+    set_rate(optimizer, recipe, progress)
+    assert optimizer.param_groups[0]["lr"] is place
+    assert place.item() == pytest.approx(0.5 * factor)
+
+
+def test_the_helper_takes_plain_steps_of_the_runs_optimiser() -> None:
+    recipe = toy.RECIPE.model_copy(update={"schedule": "cosine", "lr": 0.01})
+    net, images, rng = networks.build("mini_convnet", 4, 0), toy.images(64, 0), Rng(0)
+    twin = deepcopy(net).train()
+    optimise.fit_erm(net, images, recipe, 6, rng)
+    plain, sampler = torch.optim.Adam(twin.parameters(), lr=recipe.lr), Sampler(key(rng.seed, "helper"), recipe)
+    for step in range(6):
+        plain.param_groups[0]["lr"] = recipe.lr * 0.5 * (1 + math.cos(math.pi * step / 6))
+        batch = images[sampler.index(step, 64)]
+        plain.zero_grad()
+        nn.functional.cross_entropy(twin(batch.unit()), batch.y).backward()
+        plain.step()
+    for found, wanted in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_costs_are_counted(tmp_path: Path) -> None:

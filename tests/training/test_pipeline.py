@@ -14,7 +14,9 @@ from benchmark.core.settings import frozen
 from benchmark.method import Method, Rng, Source, State
 from benchmark.networks import precision
 from benchmark.ops import kernels
+from benchmark.sensitivity import measure
 from benchmark.training import measurements, pipeline, progress
+from benchmark.training.artifacts import npy_bytes
 from benchmark.training.pipeline import Measured, Options, train_along, train_and_measure
 from benchmark.training.progress import Training, begin
 from tests import test_layout, toy
@@ -167,6 +169,15 @@ def test_the_map_is_of_validation_images(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pipeline, "sensitivity_of", noted)
     measured(tmp_path, Telling(), Options())
     assert [torch.equal(images.x, toy.loaded().val.x) for images in given] == [True]
+
+
+def test_the_map_has_the_draws_of_the_runs_seed() -> None:
+    asked, loaded = toy.asked(seed=7, sensitivity_images=8), toy.loaded()
+    run = begin(asked, Telling(), loaded)
+    run.best = run.net.state_dict()
+    _, found = measurements.sensitivity_of(run, asked, loaded.val)
+    by_seed = {seed: npy_bytes(measure(run.net, loaded.val, seed=seed, limit=8).error.numpy()) for seed in (0, 7)}
+    assert found == by_seed[7] != by_seed[0]
 
 
 def test_the_views_are_shown_as_late_in_the_training_as_can_be() -> None:

@@ -82,8 +82,14 @@ def test_the_optimiser_has_what_the_recipe_says() -> None:
     net = nn.Linear(1, 1)
     sgd = {"lr": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
     for kind, wanted in {"sgd": sgd, "adam": {"lr": 0.5, "weight_decay": 0.01}}.items():
-        (group,) = make_optimizer(net, Recipe(network="mini_convnet", optimizer=kind, **sgd)).param_groups
+        made = make_optimizer(net, Recipe(network="mini_convnet", optimizer=kind, **sgd))
+        (group,) = made.param_groups
         assert {name: group[name] for name in wanted} == pytest.approx(wanted)
+        assert type(made) is {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[kind]  # AdamW is a kind of Adam
+        if kind == "adam":
+            assert (group["betas"], group["eps"], group["amsgrad"]) == ((0.9, 0.999), 1e-8, False)
+        else:
+            assert (group["dampening"], group["maximize"]) == (0, False)
 
 
 def test_each_seed_has_weights_and_draws_of_its_own(tmp_path: Path) -> None:
