@@ -33,7 +33,7 @@ def plan(args: Args) -> list[Job]:
             raise UsageError(
                 f"--network {args.network}: timm:NAME takes a network that timm has itself, with one colon"
             )
-        networks.check(args.network)
+        _check_network(args.network)
     device = _device(args)
     session = datetime.now(UTC).isoformat(timespec="seconds")
     given = parse_settings(args.set)
@@ -150,6 +150,18 @@ def ask(
         trial=trial_of(args.trial),
     )
     return asked, file
+
+
+def _check_network(name: str) -> None:
+    """Raises UsageError where there is no such network, with the name that it has to be given by if timm has it."""
+    try:
+        networks.check(name)
+    except UsageError as problem:
+        import timm  # noqa: PLC0415 - seconds, for an error
+
+        if ":" not in name and timm.is_model(name):
+            raise UsageError(f"unknown network '{name}': that of timm is --network timm:{name}") from problem
+        raise
 
 
 @cache

@@ -220,6 +220,7 @@ def test_list_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFi
         (["--datasets", "digit"], "unknown dataset 'digit': did you mean 'digits'"),
         (["--sources", "ucy"], "unknown source domain 'ucy': did you mean 'uci'"),
         (["--network", "wrn_40"], "unknown network 'wrn_40': did you mean 'wrn_40_2'"),
+        (["--network", "resnet50"], "unknown network 'resnet50': that of timm is --network timm:resnet50"),
         (["--network", "timm:foo:resnet18"], "timm:NAME takes a network that timm has itself"),
         (["--weights", ""], "--weights: it is empty"),
         (["--protocol", "comon"], "unknown protocol 'comon': did you mean 'common'"),
