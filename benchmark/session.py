@@ -50,9 +50,9 @@ def _watching(comparison: Comparison, console: Console) -> run_log.RunLog:
 
 
 @contextmanager
-def _trying(console: Console, args: Args) -> Iterator[None]:
+def _trying(console: Console, comparison: Comparison) -> Iterator[None]:
     """Says what takes so long: on a terminal as long as it takes, elsewhere in a line on standard error."""
-    if not console.is_terminal and not args.quiet:
+    if comparison.todo and not console.is_terminal and not comparison.args.quiet:
         print(TRYING, file=sys.stderr, flush=True)
     with console.status(TRYING):
         yield
@@ -63,10 +63,10 @@ def _show_plan(comparison: Comparison, console: Console) -> None:
     undecided = bool(comparison.untried)
     if undecided:
         trials = [job for row in comparison.rows for job in row.trials]
-        with _trying(console, comparison.args):
+        with _trying(console, comparison):
             costs = costs_of_trials(comparison.rows, comparison.untried, comparison.tried, try_out=True)
         terminal.show_plan(trials, costs, console)
         console.print("then, each row with the settings of its best trial on source validation:", highlight=False)
-    with _trying(console, comparison.args):
+    with _trying(console, comparison):
         costs = estimate(comparison.todo, comparison.store, try_out=True)
     terminal.show_plan(comparison.jobs, costs, console, undecided=undecided)

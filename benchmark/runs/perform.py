@@ -24,7 +24,7 @@ from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
 from benchmark.runs.shared import load_data
-from benchmark.runs.torch_state import as_in_a_new_process, global_generator
+from benchmark.runs.torch_state import as_in_a_new_process, global_generators
 from benchmark.training.loop import DivergedError, Report
 from benchmark.training.pipeline import Measured, train_and_measure
 from benchmark.training.progress import Training
@@ -103,12 +103,12 @@ def _train_and_measure(
 
     device, drew = machine.device_of(asked), False
     torch.manual_seed(asked.seed)  # for what asks no keyed generator, as dropout in a network
-    first = global_generator(device)
+    first = global_generators(device)
 
     def look_and_report(doing: str, share: float) -> None:
         nonlocal drew
         watched.look()
-        drew = drew or (doing == "evaluating" and not torch.equal(first, global_generator(device)))
+        drew = drew or (doing == "evaluating" and not all(map(torch.equal, first, global_generators(device))))
         report(doing, share)
 
     train_and_measure(

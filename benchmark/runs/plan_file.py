@@ -81,6 +81,8 @@ def changed(args: Args) -> dict[str, tuple[Any, Any]]:
         return {}
     said, usual = read(args.plan), Args()
     pairs = {f.name: (getattr(args, f.name), said.get(f.name, getattr(usual, f.name))) for f in fields(Args)}
+    if args.seconds is None:
+        del pairs["seconds"]  # what another budget takes away, nobody gave
     return {name: pair for name, pair in pairs.items() if name not in BESIDE and toml(pair[0]) != toml(pair[1])}
 
 

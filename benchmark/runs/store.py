@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.core.durable import sync_folder, write_atomically
 from benchmark.core.errors import UsageError, describe
-from benchmark.core.locks import BusyError, held
+from benchmark.core.locks import BusyError, held, in_turn
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content, is_plain, remove
 from benchmark.runs import places
@@ -27,16 +27,12 @@ from benchmark.training import checkpoints
 
 def _is_held(lock: Path) -> bool:
     """Whether a process holds it right now. Asked once, where `held` waits a second for each run that is under way."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        try:
-            handle = os.open(lock, os.O_RDWR | flags)  # NFS refuses to lock a file that is only read
-        except PermissionError:  # another user's
-            handle = os.open(lock, os.O_RDONLY | flags)
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an exclusive one NFS gives to who may write alone
     except BlockingIOError:
         return True
     finally:
@@ -114,6 +110,9 @@ class Store(Records):
                     if not told:
                         tell(f"{self.out}: another command writes the tables there; waiting for it to end")
                     told = True
+                except OSError:  # another user's, or the folder may be read alone
+                    lock.enter_context(in_turn(self.runs))
+                    break
             yield
 
     def _hidden(self, kind: str) -> Iterable[Path]:

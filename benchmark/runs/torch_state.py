@@ -75,9 +75,9 @@ def generators_kept() -> Iterator[None]:
                 torch.cuda.manual_seed_all(torch.initial_seed())
 
 
-def global_generator(device: torch.device) -> torch.Tensor:
-    """The state of torch's global generator of a device: another one after every draw from it."""
-    return torch.cuda.get_rng_state(device) if on_gpu(device) else torch.get_rng_state()
+def global_generators(device: torch.device) -> list[torch.Tensor]:
+    """The states of torch's global generators, of the CPU and of a GPU that is used: others after every draw."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_gpu(device) else [])]
 
 
 @contextmanager

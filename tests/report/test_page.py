@@ -330,7 +330,7 @@ def test_a_row_that_is_shown_to_be_worse_is_named() -> None:
             UNCLEAR,
             4,
             "Undecided: augmix is 2.4 points ahead of ERM, but 4 seeds are too few for a claim.",
-            "5 new SEEDS; with the mean and spread seen so far, 48.",
+            "5 new SEEDS; with the mean and spread seen so far, 48 of them.",
         ),
         (CLEAR, 5, "Use augmix: it is better than the other row.", ""),
         (

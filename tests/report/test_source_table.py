@@ -398,6 +398,15 @@ def test_two_folders_of_images_are_two_campaigns() -> None:
     assert [*with_lost.sources] == ["day", "night"]
     headings = [table.heading for table in summarise(made, {})["sources"]]
     assert len({*headings}) == 2
+    more = scored(
+        record("erm", 0, dataset="folder", source="clay", fingerprint="e" * 16),
+        dict.fromkeys(["clay", "ink", "mud"], 5.0),
+    )
+    (alone,) = campaigns([*folder("clay", "ink", 50.0), more])  # a domain was added since, and one source run anew
+    assert alone.left_out == [more]
+    away = [scored(record("erm", 0, source=source), {"far": 5.0}) for source in ("a", "b")]
+    (alone,) = campaigns(away)  # no source is a test domain
+    assert alone.means == {"erm": 5.0}
     (alone,) = campaigns(folder("clay", "ink", 50.0))
     assert alone.place == "2 sources"
 

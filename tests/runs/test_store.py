@@ -264,7 +264,7 @@ def test_a_file_system_that_locks_only_writable_files_is_enough(
     assert not [*store.runs.iterdir()]
 
 
-def test_a_lock_of_another_user_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_write_beside_the_runs_takes_turns_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
     def may_read(path: Path, flags: int, *more: int) -> int:
@@ -274,9 +274,14 @@ def test_a_lock_of_another_user_is_seen(tmp_path: Path, monkeypatch: pytest.Monk
 
     store = Store(tmp_path)
     store.prepare()
-    with store.working("abc"):
-        monkeypatch.setattr(os, "open", may_read)
+    with store.working("abc"), monkeypatch.context() as patch:
+        patch.setattr(os, "open", may_read)
         assert store.is_busy("abc")
+        with store.in_turn(print):
+            other = opened(store.runs, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(other)
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def judged(rows: Mapping[str, Seeds], members: Members, words: Wording, last: Ma
     lead = _lead(first, reference, pairs)
     evidence = _evidence(rows, first, reference, lead, words)
     hanging = _hanging([pair.row for pair in pairs if pair.significant], reference, rows, last)
-    reasons = [evidence, *_worse(pairs, reference), *hanging, *_deciding(able, lead, words)]
+    reasons = [evidence, *_worse(pairs, reference), *hanging, *_deciding(able, lead, words, members)]
     reasons += price(members, first, better)
     short = ", ".join(f"{_name(row)} ({len(values)})" for row, values in rows.items() if row not in able)
     if short:
@@ -208,13 +208,14 @@ def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair 
     )
 
 
-def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> list[str]:
-    """What would decide an open comparison; empty where the leading pair is decided."""
+def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording, members: Members) -> list[str]:
+    """What would decide an open comparison; empty where the leading pair is decided. members: all runs that were
+    seen."""
     fewest = min(len(values) for values in rows.values())
     if lead is not None and lead.significant and fewest >= ENOUGH_SEEDS:
         return []
     if fewest < ENOUGH_SEEDS:
-        unseen = max(seed for values in rows.values() for seed in values) + 1
+        unseen = max(run.asked.seed for runs in members.values() for run in runs) + 1
         seeds = " ".join(map(str, range(unseen, unseen + ENOUGH_SEEDS)))
         text = (
             f"What would decide it: {ENOUGH_SEEDS} new seeds of {words.every}, in a folder of their own "
@@ -222,7 +223,7 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording) -> l
         )
         total = lead.difference.n + lead.more_seeds if lead is not None and lead.more_seeds is not None else None
         if total is not None and total > ENOUGH_SEEDS:
-            text += f"; with the mean and spread seen so far, {total}"
+            text += f"; with the mean and spread seen so far, {total} of them"
         return [f"{text}."]
     if lead is None or lead.difference.n < ENOUGH_SEEDS:
         return [f"What would decide it: the same seeds for both, {ENOUGH_SEEDS} at least."]

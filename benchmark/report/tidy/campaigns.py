@@ -105,9 +105,12 @@ def campaigns(records: Sequence[Record]) -> list[Campaign]:
     made = []
     for (_, _, key), every in sorted(found.items()):
         parts = [(end, sources) for end, sources in _by_domains(every).items() if len(sources) > 1]
+        placed = {id(members) for _, sources in parts for groups in sources.values() for members in groups}
         for end, sources in parts:
             kept = {source: max(groups, key=_size) for source, groups in sources.items()}
-            others = [run for source, groups in sources.items() for g in groups if g is not kept[source] for run in g]
+            unkept = [g for source, groups in sources.items() for g in groups if g is not kept[source]]
+            unkept += [g for source in sources for g in every[source] if id(g) not in placed]
+            others = [run for members in unkept for run in members]
             rows = {source: by_row(members) for source, members in kept.items()}
             made.append(Campaign(key + end, rows, others, len(parts) == 1))
     return made
@@ -130,11 +133,9 @@ def _by_domains(sources: Mapping[str, list[list[Record]]]) -> dict[str, dict[str
 
 
 def _domains(members: Sequence[Record]) -> tuple[str, ...]:
-    """The domains that the runs were trained or to be tested on, sorted; none where that is their source alone, or all
-    failed."""
-    trained = {*members[0].asked.source.split("+")}
-    found = trained.union(*(run.accuracy.domains for run in members if run.accuracy))
-    return tuple(sorted(found)) if found > trained else ()
+    """The domains that the runs were to be tested on, sorted; none where that is their source alone, or all failed."""
+    found = {name for run in members if run.accuracy for name in run.accuracy.domains}
+    return tuple(sorted(found)) if found - {*members[0].asked.source.split("+")} else ()
 
 
 def _size(members: Sequence[Record]) -> tuple[int, int, int, str]:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.devices import on_gpu
+from benchmark.core.rng import key
 from benchmark.runs.begun import as_it_began
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job
@@ -112,6 +113,9 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     try:
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)
+        torch.manual_seed(
+            key(job.asked.seed, "global", rank)
+        )  # other dropout than that of the first, by the run's seed
         with as_it_began(job, folder, write=False):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
