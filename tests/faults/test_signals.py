@@ -105,12 +105,13 @@ def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once
     command = words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, plugins=[path])
     for times, least, most, codes in ((1, 2.9, PROMPT, {130}), (2, 0, PROMPT - 5, {-signal.SIGINT})):
         (tmp_path / "there").unlink(missing_ok=True)
-        process = start(command, tmp_path / "log")
+        log = tmp_path / f"log{times}"
+        process = start(command, log)
         wait_for((tmp_path / "there").exists)
         began = time.monotonic()
         for _ in range(times):
             os.kill(process.pid or 0, signal.SIGINT)
-            time.sleep(0.3)
+            wait_for(lambda log=log: b"stopping: " in log.read_bytes())  # two at once would be one
         process.join(60)
         assert process.exitcode in codes
         assert least <= time.monotonic() - began < most
