@@ -233,7 +233,7 @@ def _deciding(rows: Mapping[str, Seeds], lead: Pair | None, words: Wording, memb
     elif lead.more_seeds is None:
         more = f"more seeds than are worth running, {stays}"
     else:
-        more = f"{lead.more_seeds} more seed{'s' * (lead.more_seeds > 1)}, {stays}"
+        more = f"{lead.difference.n + lead.more_seeds} new seeds, in a folder of their own, {stays}"
     return [f"What would decide it: {more}."]
 
 
