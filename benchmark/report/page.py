@@ -171,8 +171,7 @@ def _weight_over(campaign: Campaign) -> tuple[bool, float]:
 def _section_over(campaign: Campaign, tables: Mapping[str, Sequence[Summary]], pictures: Sequence[Picture]) -> Section:
     run = next(iter(campaign.rows.values()))[0]
     asked, what, names = run.asked, length(run.asked) + best_of(run) + hardware(run), [*campaign.sources]
-    pooled = asked.source.count("+") + 1
-    domains = "one domain" if pooled == 1 else f"{pooled} domains at once"
+    domains = "one domain" if campaign.pooled == 1 else f"{campaign.pooled} domains at once"
     return Section(
         campaign.key,
         f"{asked.dataset}: over its {campaign.place}, protocol {asked.protocol}, {what}",

@@ -99,20 +99,22 @@ class Store(Records):
 
     @contextmanager
     def in_turn(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Within, no other process is at the tables of these runs. tell: hears of it where one has to be waited for."""
-        with ExitStack() as lock:
-            told = False
+        """Within, no other process is at the tables of these runs. tell: hears of it where one has to be waited for.
+
+        The folder's lock is for the processes of this machine, as NFS tells no other one of it; the file's is for all,
+        where this user may write beside the runs."""
+        lock = self.runs / ".tables"
+        if _is_held(self.runs) or _is_held(lock):
+            tell(f"{self.out}: another command writes the tables there; waiting for it to end")
+        with in_turn(self.runs), ExitStack() as turn:
             while True:
                 try:
-                    lock.enter_context(held(self.runs / ".tables"))  # not the folder: NFS tells no one of its lock
-                    break
+                    turn.enter_context(held(lock))
                 except BusyError:
-                    if not told:
-                        tell(f"{self.out}: another command writes the tables there; waiting for it to end")
-                    told = True
-                except OSError:  # another user's, or the folder may be read alone
-                    lock.enter_context(in_turn(self.runs))
-                    break
+                    continue
+                except OSError:
+                    pass
+                break
             yield
 
     def _hidden(self, kind: str) -> Iterable[Path]:

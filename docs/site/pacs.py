@@ -13,15 +13,11 @@ from docs.site.published import PUBLISHED, markdown, over_seeds, records
 
 CLEAN = "clean_statistics"
 """docs/findings/clean_statistics.py: RandConv, tested with BatchNorm statistics of source images."""
-VIEWS, ATTACKED = "AugMix views", "attacked, batch_max"
-FORMS = ("ERM", "augmix", *(f"{views}, {weight}" for views in (VIEWS, ATTACKED) for weight in (0.025, 10)))
+FORMS = ("ERM", "augmix", *(f"{views}, {weight}" for views in study.WEIGHED[:2] for weight in (0.025, 10)))
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
 """What the forms train on, and what they are tested on."""
-CHANGES = [
-    *((f"weight 0.025 to 10, {views}", f"{views}, 10", f"{views}, 0.025") for views in (VIEWS, ATTACKED)),
-    *((f"attack of the AugMix views, weight {w}", f"{ATTACKED}, {w}", f"{VIEWS}, {w}") for w in (0.025, 10)),
-]
-"""As in study.CHANGES."""
+CHANGES = [change for change in study.CHANGES if {*change[1:]} <= {*FORMS}]
+"""Those of the study whose forms were run here."""
 
 
 @cache

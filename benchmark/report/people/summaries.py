@@ -10,7 +10,6 @@ from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.people import accuracy_table, calibration_table, comparison_tables, search_tables, source_table
 from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
-from benchmark.report.tidy.campaigns import campaigns
 from benchmark.report.tidy.comparisons import OF_COST, best_of, hardware, length, network, setting
 from benchmark.report.tidy.groups import (
     PLACE,
@@ -56,7 +55,8 @@ def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = 
     if trials:
         found["search"] = _or_why(lambda: search_tables.searches(ordered, trials, _heading))
     runs = {key: r for r in reversed(ordered) for key in (group_of(r), setting(r))}
-    runs |= or_why(lambda: {each.key: next(iter(each.rows.values()))[0] for each in campaigns(ordered)}, lambda _: {})
+    known = {r.run_id: r for r in ordered}
+    runs |= {table.group: known[table.lines[0].runs[0]] for table in found["sources"] if table.lines}
     return {name: _distinct(tables, runs, PLACE + OF_COST * (name == "cost")) for name, tables in found.items()}
 
 

@@ -35,10 +35,15 @@ class Campaign:
         return by_row([run for rows in self.sources.values() for runs in rows.values() for run in runs])
 
     @property
+    def pooled(self) -> int:
+        """How many domains each of its sources pools; 1 where they are single ones."""
+        return len(_pool(next(iter(self.sources))))
+
+    @property
     def place(self) -> str:
         """What stands for a source in its titles: '4 sources', '4 pools of 3 domains', '2 sources (clay, ink)'."""
-        pooled = next(iter(self.sources)).count("+") + 1
-        told = f"{len(self.sources)} sources" if pooled == 1 else f"{len(self.sources)} pools of {pooled} domains"
+        n, k = len(self.sources), self.pooled
+        told = f"{n} sources" if k == 1 else f"{n} pools of {k} domains"
         return told if self.alone else f"{told} ({', '.join(self.sources)})"
 
     @property
@@ -99,7 +104,7 @@ def campaigns(records: Sequence[Record]) -> list[Campaign]:
     with the most targets tested, then that with the most runs, then that which ended last."""
     found: dict[tuple[str, str, str], dict[str, list[list[Record]]]] = {}
     for members in by_group(sorted(records, key=lambda r: (r.asked.source, r.run_id))).values():
-        asked, pooled = members[0].asked, members[0].asked.source.count("+") + 1
+        asked, pooled = members[0].asked, len(_pool(members[0].asked.source))
         key = campaign_of(members[0]) + (f"-{pooled}" if pooled > 1 else "")
         found.setdefault((asked.dataset, asked.protocol, key), {}).setdefault(asked.source, []).append(members)
     made = []
@@ -120,22 +125,26 @@ def _by_domains(sources: Mapping[str, list[list[Record]]]) -> dict[str, dict[str
     """The groups of each source, apart where other domains were there: two folders of images are two datasets. By an
     end of the campaign's key, which is empty where all have the same. A group that was tested nowhere but in its source
     stands with those that its source is a domain of."""
-    kinds = {kind for groups in sources.values() for members in groups if (kind := _domains(members))}
+    placed = [(source, group, _domains(group)) for source, groups in sources.items() for group in groups]
+    kinds = sorted({kind for *_, kind in placed if kind})
     if len(kinds) < 2:
         return {"": dict(sources)}
-    found: dict[str, dict[str, list[list[Record]]]] = {}
-    for kind in sorted(kinds):
-        for source, groups in sources.items():
-            mine = [g for g in groups if (_domains(g) or kind * ({*source.split("+")} <= {*kind})) == kind]
-            if mine:
-                found.setdefault(f"-{name_of(kind)}", {})[source] = mine
+    found: dict[str, dict[str, list[list[Record]]]] = {f"-{name_of(kind)}": {} for kind in kinds}
+    for source, group, own in placed:
+        for kind in [own] if own else [kind for kind in kinds if {*_pool(source)} <= {*kind}]:
+            found[f"-{name_of(kind)}"].setdefault(source, []).append(group)
     return found
+
+
+def _pool(source: str) -> list[str]:
+    """The domains of a source, which may be several joined by '+'."""
+    return source.split("+")
 
 
 def _domains(members: Sequence[Record]) -> tuple[str, ...]:
     """The domains that the runs were to be tested on, sorted; none where that is their source alone, or all failed."""
     found = {name for run in members if run.accuracy for name in run.accuracy.domains}
-    return tuple(sorted(found)) if found - {*members[0].asked.source.split("+")} else ()
+    return tuple(sorted(found)) if found - {*_pool(members[0].asked.source)} else ()
 
 
 def _size(members: Sequence[Record]) -> tuple[int, int, int, str]:

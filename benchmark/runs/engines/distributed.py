@@ -113,9 +113,8 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     try:
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)
-        torch.manual_seed(
-            key(job.asked.seed, "global", rank)
-        )  # other dropout than that of the first, by the run's seed
+        # By the run's seed, as that of the first process, but other dropout than there.
+        torch.manual_seed(key(job.asked.seed, "global", rank))
         with as_it_began(job, folder, write=False):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
