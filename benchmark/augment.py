@@ -83,7 +83,7 @@ class Augmentation(nn.Module):
             seed = int(torch.randint(2**63 - 1, (), generator=self.generator))
             for place, found, (net, known) in zip(places, batches, asked, strict=True):
                 if len(found):
-                    with self._alone():
+                    with self._alone(), _current(found.device):
                         views = self.method.views(net, found, known.to(found.device), Rng(seed, on=found.device), {})
                     if not isinstance(views, list):
                         raise UsageError(f"{self.name}: its `views` has to return a list of images [B,3,H,W]")
@@ -142,6 +142,11 @@ _uncompiled = _disable_dynamo(Augmentation._augment)
 _imported_in = os.getpid()
 _turns: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()
 os.register_at_fork(after_in_child=_turns.clear)  # the thread that held one is not in the child
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Within, a GPU is the current one: kernels of Triton run on that one, wherever their tensors are."""
+    return torch.cuda.device(device) if on_gpu(device) else nullcontext()
 
 
 @contextmanager

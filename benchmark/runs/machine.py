@@ -1,6 +1,7 @@
 """What a run ran on: versions, processor, GPU, and the commit."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
@@ -19,8 +20,11 @@ from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
 from benchmark.core.record import Asked
+from benchmark.ops.attacks import pixel
 from benchmark.runs import arithmetic, load
 
+LOGGER = logging.getLogger("benchmark")
+CHUNK_PIXELS = pixel.GPU_CHUNK_PIXELS
 PACKAGE = Path(__file__).resolve().parents[1]
 SECONDS = 10.0
 """How long git and nvidia-smi may take to answer."""
@@ -68,11 +72,46 @@ def threads(recipe: Recipe) -> Iterator[None]:
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """auto is CUDA where there is a device. Raises UsageError where CUDA is asked for and absent."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return whole("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+    """auto is CUDA where there is a device that torch was built for. Raises UsageError where CUDA is asked for and no
+    such device is there."""
+    if name == "cpu":
+        return whole("cpu")
+    there = torch.cuda.is_available()
+    why = _too_old() if there else "torch sees no CUDA device here"
+    if not why:
+        return whole("cuda")
+    if name == "cuda":
+        raise UsageError(f"--device cuda: {why}; use --device cpu")
+    if there:
+        LOGGER.warning("%s: the CPU is taken", why)
+    return whole("cpu")
+
+
+def _too_old() -> str:
+    """Why torch has no code for the GPU here, one of a model older than all that it was built for; empty if it has."""
+    models = [int(digits) for name in torch.cuda.get_arch_list() if (digits := name.rpartition("_")[2]).isdecimal()]
+    major, minor = torch.cuda.get_device_capability()
+    if not models or 10 * major + minor >= min(models):
+        return ""
+    oldest = f"{min(models) // 10}.{min(models) % 10}"
+    return (
+        f"this torch needs a GPU of compute capability {oldest} or newer, and {torch.cuda.get_device_name()} has "
+        f"{major}.{minor}"
+    )
+
+
+def shareable(device: torch.device) -> bool:
+    """Whether a GPU has room for two runs, and takes more than one process at a time."""
+    roomy = torch.cuda.get_device_properties(device).total_memory >= 15 * 2**30  # cards sold as of 16 GB
+    return roomy and "Exclusive" not in _said_by_gpus("compute_mode")
+
+
+def fit_attacks(device: torch.device) -> None:
+    """Attacks of pixels in chunks that leave room on a GPU of less than 64 GiB: there 4,096 images of CIFAR take 22.
+    Edited in pixel.py, all records would be of other code."""
+    if on_gpu(device):
+        share = torch.cuda.get_device_properties(device).total_memory / (64 * 2**30)
+        pixel.GPU_CHUNK_PIXELS = int(CHUNK_PIXELS * min(1.0, share))
 
 
 def device_of(asked: Asked) -> torch.device:
@@ -107,11 +146,21 @@ def describe(device: torch.device) -> dict[str, Any]:
             "memory_mib": properties.total_memory // 2**20,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "",
+            "driver": _first(_said_by_gpus("driver_version")),
             # The older name of it cannot be read where a method has set the newer one.
             "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
         }
     return described
+
+
+def _said_by_gpus(what: str) -> str:
+    """A line for each GPU of this machine; empty where nvidia-smi does not answer."""
+    return _output("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader") or ""
+
+
+def _first(lines: str) -> str:
+    """The first line: all GPUs of a machine have one driver."""
+    return lines.partition("\n")[0]
 
 
 def find_peak_memory() -> None:
@@ -136,7 +185,7 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     parts += [name for name in ("deterministic", "launch") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     parts += [value if name == "cpu" else f"{name}={value}" for name, value in machine.get("arithmetic", {}).items()]
-    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpu['driver']}"] if gpu else []))
+    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {_first(gpu['driver'])}"] if gpu else []))
 
 
 def other_versions(machine: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """One run, from its data to the parts of its record, even if it fails. execute.py stores it."""
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from benchmark import data, registry
-from benchmark.core.devices import whole
+from benchmark.core.devices import on_gpu, whole
 from benchmark.core.errors import UsageError
 from benchmark.core.escaping import plain
 from benchmark.core.outcome import Ran
@@ -33,6 +34,10 @@ DRAWN = (
     "it was resumed, and something in it, such as dropout, draws from torch's global generator, which no checkpoint "
     "keeps: undisturbed it would have drawn other numbers"
 )
+NO_MEMORY = re.compile("out of memory|ALLOC_FAILED")
+"""How CUDA, Triton and cuBLAS say it; torch's allocator has an error of its own."""
+NO_COMPILER = re.compile(r"Failed to find C compiler|Command '\['[^']*(cc|clang)'")
+"""How Triton says that there is none, and that it failed, as without Python.h."""
 Inputs: TypeAlias = tuple[data.Loaded, tuple[str, ...]]
 """A run's data, and the names of its classes."""
 
@@ -58,6 +63,7 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     Raises StoppedError.
     """
     machine.find_peak_memory()
+    machine.fit_attacks(machine.device_of(job.asked))
     clock, measured = monotonic(), Measured(notes=[*job.notes])
     status: Status = "done"
     with Load() as watched, as_in_a_new_process(), as_it_began(job, folder) as began:  # the record says: what threads
@@ -102,7 +108,7 @@ def _train_and_measure(
     measured.notes += map(job.as_typed, loaded.warnings)
 
     device, drew = machine.device_of(asked), False
-    torch.manual_seed(asked.seed)  # for what asks no keyed generator, as dropout in a network
+    torch.manual_seed(asked.seed)  # for what asks no keyed generator, as dropout; a GPU's is seeded with the network
     first = global_generators(device)
 
     def look_and_report(doing: str, share: float) -> None:
@@ -125,8 +131,10 @@ def _train_and_measure(
 def told(problem: BaseException, asked: Asked) -> str:
     """What ended a run, for people, in characters that every file can hold."""
     error = "".join(traceback.format_exception(problem)[-6:])[-4000:]
-    if isinstance(problem, torch.OutOfMemoryError):
+    if isinstance(problem, torch.OutOfMemoryError) or (on_gpu(asked.device) and NO_MEMORY.search(str(problem))):
         error += out_of_memory(asked.recipe.batch_size, whole(asked.device))
+    elif on_gpu(asked.device) and NO_COMPILER.search(error):
+        error += "Triton compiles here: install a C compiler and Python's headers (gcc, python3-dev)"
     return error.encode(errors="backslashreplace").decode()
 
 

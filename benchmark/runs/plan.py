@@ -88,7 +88,7 @@ def at_a_time(args: Args, device: torch.device, runs: int) -> int:
     """How many of so many runs this machine does at a time: as asked for, or what its device takes."""
     if args.jobs is None:
         alone = args.engine != "local" or args.nproc > 1 or not on_gpu(device) or runs < GPU_MANY
-        return 1 if alone else GPU_JOBS
+        return 1 if alone or not machine.shareable(device) else GPU_JOBS
     return min(args.jobs, runs)
 
 

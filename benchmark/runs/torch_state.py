@@ -57,6 +57,10 @@ def as_in_a_new_process() -> Iterator[None]:
         yield
 
 
+OFFSET = 8
+"""Bytes of the seed, which the state of a GPU's generator begins with; its offset follows."""
+
+
 @contextmanager
 def generators_kept() -> Iterator[None]:
     """Afterwards torch's global generators are as before. Those of GPUs that were not in use have the CPU's seed, which
@@ -76,8 +80,9 @@ def generators_kept() -> Iterator[None]:
 
 
 def global_generators(device: torch.device) -> list[torch.Tensor]:
-    """The states of torch's global generators, of the CPU and of a GPU that is used: others after every draw."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_gpu(device) else [])]
+    """The state of torch's global generator on the CPU and, where a GPU is used, how many numbers that one's has given
+    since it was seeded, which it is whenever a network is built: others after every draw."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)[OFFSET:]] if on_gpu(device) else [])]
 
 
 @contextmanager

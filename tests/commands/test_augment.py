@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from benchmark import augmentation, networks, registry, samples
+from benchmark import augment, augmentation, networks, registry, samples
 from benchmark.core.errors import UsageError
 from benchmark.core.rng import Rng
 from tests import toy
@@ -415,6 +415,22 @@ def test_on_a_gpu_rounding_is_put_back_and_what_is_no_rounding_stays(monkeypatch
     x[0, 0, 0, :4] = torch.tensor([1.00001, -1e-5, 1.5, -0.5])
     found = samples.batch(x, "augmix")
     torch.testing.assert_close(found[0, 0, 0, :4], torch.tensor([1.0, 0.0, 1.5, -0.5]), rtol=0, atol=0)
+
+
+def test_views_are_made_while_the_images_gpu_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton runs on the current GPU, wherever its tensors are."""
+    method, current = augmentation("augmix"), mock.MagicMock()
+    views, seen = type(method.method).views, list[bool]()
+
+    def watched(*args: Any) -> Any:
+        seen.append(current.__enter__.called and not current.__exit__.called)
+        return views(*args)
+
+    monkeypatch.setattr(augment, "on_gpu", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: current)
+    monkeypatch.setattr(type(method.method), "views", watched)
+    method(BATCH.unit())
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("name", sorted(ALONE))

@@ -23,6 +23,7 @@ from PIL import Image
 from benchmark import registry, run, tables
 from benchmark.core.record import Record
 from benchmark.report.tidy.rows import shares_gpu
+from benchmark.runs.perform import DRAWN
 from benchmark.runs.store import Store
 from tests.conftest import ROOT, own_warnings
 from tests.faults.harness import light
@@ -194,6 +195,7 @@ def test_an_interrupted_run_is_taken_up(tmp_path: Path) -> None:
     found = records(broken)
     assert [record.status for record in found.values()] == ["done", "done"]
     assert max(record.ran.resumed for record in found.values()) >= 1
+    assert not [row for row, record in found.items() if DRAWN in record.warnings]
     call("cuda", tmp_path / "whole", *words, methods=methods, steps=steps)
     same(broken, tmp_path / "whole")
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ def lacking() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a driver that does not answer is told of below
         there = torch.cuda.is_available()
+    missing = [name for name in ("pytest", "pytest_benchmark", "hypothesis", "statsmodels") if not find_spec(name)]
+    if missing:
+        return f"make gpu needs {', '.join(missing)}: the extra `dev` of pyproject.toml has them"
     new = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 11)
     return "" if there and new else f"{NEEDS}; torch {torch.__version__} {'is too old' if there else 'sees none here'}"
 

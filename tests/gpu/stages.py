@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+import torch
+
 from benchmark.runs.store import Store
 from tests.conftest import DATA_DIR
 
@@ -86,12 +88,12 @@ def stages(out: Path) -> list[Stage]:
         return Stage(out / kind, about, f"<= {minutes}", 120, [runs(kind, words)], foretell)
 
     # Idle processes take tests from busy ones: else one gets the two longest, one after the other.
-    several = f"-n {min(14, os.cpu_count() or 1)} --dist worksteal" if importlib.util.find_spec("xdist") else ""
+    several = f"-n {min(14, os.cpu_count() or 1, room())} --dist worksteal" if importlib.util.find_spec("xdist") else ""
     others = " ".join(f"--ignore={path}" for path in STEP_RACES)
     # Five epochs of M-ADA's autoencoders instead of twenty: whether it ends well does not hang on them.
     matrix = "all sada:weight_map=none --seeds 0 1 2 3 4 --steps 120 --set mada.wae_epochs=5"
     return [
-        Stage(out / "tests", "tests marked gpu", "all pass", 180,
+        Stage(out / "tests", "tests marked gpu", "all pass", 240,
               [tests("tests", f"tests -m gpu --ignore tests/perf {several}")], read_tests),
         Stage(out / "matrix", "runs that end well, 8 rows x 5 seeds", f"{RUNS} of {RUNS}", 130,
               [runs("matrix", matrix)], read_matrix),
@@ -108,6 +110,12 @@ def stages(out: Path) -> list[Stage]:
                 [runs(f"jobs-{n}", f"erm --seeds 0 1 2 3 --steps 3000 --jobs {n}")], read_wall, on_demand=True)
           for n in (1, 2, 4)),
     ]  # fmt: skip
+
+
+def room() -> int:
+    """How many processes of tests the GPU's free memory holds, at a gigabyte each: a context takes half of that."""
+    free, _ = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+    return max(1, free // 2**30)
 
 
 def has_digits() -> bool:

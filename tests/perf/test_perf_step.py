@@ -30,8 +30,10 @@ def raced(
     request: pytest.FixtureRequest, title: str, forms: dict[str, Callable[[int], None]], targets: dict[str, float]
 ) -> None:
     """Forms of a step take turns, once each has been captured where it is to be."""
-    for take in forms.values():
+    for form, take in forms.items():
         take(12)
+        why = take.steps.why if hasattr(take, "steps") else ""
+        assert not why or form == "launched", why
     many = {form: (REPEATS, partial(take, REPEATS)) for form, take in forms.items()}
     take_turns(request, title, many, targets=targets, rounds=ROUNDS, cuda=True)
 

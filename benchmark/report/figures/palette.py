@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from benchmark.core.rng import key
 from benchmark.runs.store import write_whole
@@ -118,9 +120,21 @@ def save(figure: Figure, path: Path) -> Path:
     for kind, about in ABOUT.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=about)
-        write_whole(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+        content = in_few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+        write_whole(path.with_name(f"{path.name}.{kind}"), content)
         lay_out_no_more(figure)
     return path.with_name(f"{path.name}.png")
+
+
+def in_few_colours(png: bytes) -> bytes:
+    """The picture in 256 colours, under half as large; the page holds every picture. The PDF beside it keeps all."""
+    with Image.open(io.BytesIO(png)) as image:
+        about, buffer = PngInfo(), io.BytesIO()
+        for name, text in ABOUT["png"].items():
+            about.add_text(name, str(text))
+        few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+        few.save(buffer, "PNG", pnginfo=about, dpi=image.info["dpi"], optimize=True)
+    return buffer.getvalue()
 
 
 def lay_out_no_more(figure: Figure) -> None:
