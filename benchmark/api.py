@@ -30,7 +30,7 @@ from benchmark.report.tidy.groups import by_group, distinct, told_apart
 from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughput_rows
 from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
-from benchmark.runs.command_line import home
+from benchmark.runs.command_line import folder_of, home
 from benchmark.runs.job import run_name
 from benchmark.runs.keywords import checked
 from benchmark.runs.records import last_line
@@ -131,7 +131,7 @@ class Results:
 def results(out: Path | str = "results") -> Results:
     """What an output folder of `compare` or of the command holds. Raises UsageError where it holds no runs, or a
     damaged record."""
-    return Results(home(Path(out)))
+    return Results(folder_of(out, "out"))
 
 
 def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: Any) -> Results:

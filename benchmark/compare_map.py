@@ -43,6 +43,8 @@ from benchmark.training.evaluate import accuracy
 
 Args = flags.CompareMap
 LARGEST_MAP = 2**20
+BATCH = 128
+"""Images that the released rule takes at a time; it leaves out what fills no batch."""
 """Bytes of the published map's file."""
 
 
@@ -152,7 +154,7 @@ def compare(published: Tensor, ours: dict[str, Tensor]) -> pd.DataFrame:
 def run(args: Args) -> None:
     """Raises UsageError where a number is out of its range, a file missing or damaged, or `args.out` cannot be made."""
     in_range("--epochs", args.epochs, 1, 10_000)
-    in_range("--images", args.images, 128, 10_000)
+    in_range("--images", args.images, BATCH, 10_000)
     in_range("--seed", args.seed, 0, MOST_SEED)
     published = published_map(args.data_dir / "sada_sample_map.npy")
     if args.out:
@@ -165,8 +167,9 @@ def run(args: Args) -> None:
     net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
     x, y = (part[: args.images] for part in grey(args.data_dir, train=False))
     images = Images(resized(x).repeat(1, 3, 1, 1), y)
-    clean = accuracy(net, images.to(device))
-    console.print(f"clean accuracy on the {len(images)} images of the maps: {clean:.2f} %")
+    whole = len(images) // BATCH * BATCH
+    clean = accuracy(net, images[:whole].to(device))
+    console.print(f"clean accuracy on the {whole} images of the maps: {clean:.2f} %")
     factors = {"as called": None, "enhanced": released_r_factor(images.unit())}
     ours = {
         name: reference(net, images, seed=args.seed, r_factor=factor).heatmap / 100 for name, factor in factors.items()
@@ -185,7 +188,7 @@ def run(args: Args) -> None:
             f"--epochs {args.epochs} --images {args.images} --seed {args.seed} --out {quoted(str(args.out))}",
             "test accuracy by epoch": scores,
             "clean accuracy": clean,
-            "images": len(images) // 128 * 128,
+            "images": whole,
             "statistics": table.to_dict(),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": machine.device_name(device),

@@ -71,7 +71,7 @@ def prepare(args: Args) -> Comparison:
         jobs = plan(args)
     except UsageError as problem:
         raise plan_file.blamed(args, UsageError(as_typed(str(problem), data_dir(args), args.data_dir))) from problem
-    take_hashes((job.asked.method, job.asked.dataset) for job in jobs)
+    take_hashes(job.asked for job in jobs)
     _warn_of_bf16(args, jobs)
     plan_file.require_same(args, jobs)
     if args.save_plan is not None:

@@ -3,9 +3,11 @@
 The contracts themselves are imported when they are first asked for: they import torch, which takes seconds.
 """
 
+import difflib
 import importlib
 import inspect
 import math
+import sys
 from contextlib import suppress
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -16,7 +18,10 @@ from benchmark.core.settings import names_of
 
 Kind = Literal["method", "dataset"]
 MODULES: dict[Kind, str] = {"method": "benchmark.method", "dataset": "benchmark.data"}
-WANTED = "write `class Method(benchmark.method.Method)` or `class Dataset(benchmark.data.Dataset)`"
+WANTED = (
+    "write `class Method(benchmark.method.Method)` or `class Dataset(benchmark.data.Dataset)`, or register a network "
+    "with `timm.models.register_model`"
+)
 
 
 def _contract(kind: Kind) -> Any:
@@ -29,16 +34,35 @@ def defines(module: ModuleType, kind: Kind) -> bool:
     return isinstance(cls, type) and issubclass(cls, base) and cls is not base
 
 
+def registers(module: ModuleType) -> bool:
+    """Whether a module has registered a network with timm."""
+    timm: Any = sys.modules.get("timm")
+    own = [name for name, made in vars(module).items() if getattr(made, "__module__", "") == module.__name__]
+    return timm is not None and any(map(timm.is_model, own))
+
+
 def breach(kind: Kind, cls: Any) -> str:
     """What a class lacks of its contract that no run could do without; empty where it has it."""
     if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
         return f"passes = {cls.passes!r}: write a number above 0"
+    for name in vars(cls):
+        if (meant := _misspelt(name, cls, _contract(kind))) and not name.startswith("_"):
+            return f"{name}: did you mean '{meant}'? Nothing calls it; begin its name with _ if it is your own"
     hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
     own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
     if lost := [key for key in own if key not in names_of(cls).values()]:
         what = "method" if kind == "method" else "data"
         return f"{', '.join(lost)}: no setting without `@{what}.frozen()` above the class"
     return ""
+
+
+def _misspelt(name: str, cls: Any, base: Any) -> str:
+    """The part of the contract that a name of a class nearly is, and that the class does not have; or empty. A word and
+    its plural are two words: `read` is no `reads`."""
+    parts = [part for part in dir(base) if not part.startswith("_") and part not in vars(cls)]
+    known = name in dir(base) or name in names_of(cls).values() or name in names_of(cls)
+    close = [] if known else difflib.get_close_matches(name, parts, n=1, cutoff=0.85)
+    return next((part for part in close if part.rstrip("s") != name.rstrip("s")), "")
 
 
 def unwritten(kind: Kind, cls: Any) -> str:
@@ -52,7 +76,7 @@ def read(cls: type[Any], key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     adapter: TypeAdapter[Any] = TypeAdapter(_annotation(cls, key))
-    if value == "null":  # none, where the field takes it: a text field would take the word
+    if value in ("null", "None"):  # none, where the field takes it: a text field would take the word
         with suppress(ValidationError):
             return adapter.validate_python(None)
     readings = adapter.validate_strings, adapter.validate_json, lambda text: adapter.validate_python(text.split(","))
@@ -61,6 +85,9 @@ def read(cls: type[Any], key: str, value: Any) -> Any:
             return reading(value)
         except ValidationError:
             continue
+    if value.lower() == "none":
+        with suppress(ValidationError):
+            return adapter.validate_python(None)
     return value
 
 

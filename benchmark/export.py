@@ -1,6 +1,7 @@
 """python -m benchmark.export: loads a network kept by --save-weights, prints its card, evaluates and exports it."""
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from benchmark.core.outcome import Weights
 from benchmark.core.record import Record
 from benchmark.runs import hub, timm_form
 from benchmark.runs.card import card
-from benchmark.runs.command_line import arguments, program, quoted
+from benchmark.runs.command_line import arguments, folder_of, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.places import Folder
 from benchmark.runs.records import read_record
@@ -29,6 +30,7 @@ from benchmark.runs.torch_state import float32, generators_kept, on_the_cpu
 from benchmark.training.evaluate import accuracy
 
 Args = flags.Export
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def load_model(run_dir: Path | str, *, as_timm: bool = False, data_dir: Path | s
     recorded network and classes, or where timm has no such network. A method from a plugin has to be registered first
     (registry.load_plugins).
     """
-    folder = Path(run_dir).expanduser()
+    folder = folder_of(run_dir, "run_dir")
     with float32(), torch.inference_mode(mode=False), on_the_cpu(), generators_kept():  # whatever the caller has set
         net = _load(folder)
         if not as_timm:
@@ -167,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag, text in (("--push-to-hub", args.push_to_hub), ("--license", args.license)):
         if text is not None and not text.strip():
             raise UsageError(f"{flag}: it is empty")
+    if args.license and not LICENCE.fullmatch(args.license):
+        raise UsageError(f"--license {args.license}: the hub writes licences as in mit, apache-2.0 or cc-by-4.0")
     if args.private and not args.push_to_hub:
         raise UsageError("--private says how it is sent; give --push-to-hub OWNER/NAME, too")
     if args.license and not (args.push_to_hub or args.folder):

@@ -88,8 +88,8 @@ class Reproduce:
     For each: ours as mean ± standard deviation in percent, theirs, the difference.
     """
 
-    method: Annotated[tuple[str, ...], arg(metavar="NAME ..."), UNSAID] = ()
-    """Methods. Default: all that have figures under strict."""
+    method: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("all",)
+    """Methods; `all`: those that have figures under strict."""
     out: Folder = Path("results")
     """Output folder of benchmark.run."""
     data_dir: MaybeFolder = None

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ _helpers: set[str] = set()
 def load_plugins(paths: Iterable[Path]) -> None:
     """Imports these plugin files instead of any earlier ones; each is code and runs as the user.
 
-    Raises UsageError where a file cannot be imported or defines neither a method nor a dataset.
+    Raises UsageError where a file cannot be imported or has neither a method nor a dataset nor a network.
     """
     loaded.clear()
     for helper in _helpers:  # it may have been edited since, as the plugin may
@@ -61,12 +62,22 @@ def load_plugins(paths: Iterable[Path]) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as problem:
-            raise UsageError(f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}") from problem
+            told = f"--plugin {given}: importing it raised {type(problem).__name__}: {problem}"
+            raise UsageError(f"{told}{_beside(path, problem)}") from problem
         finally:
             _helpers.update(name for name in sys.modules.keys() - before if own_file(name))
-        if not any(contracts.defines(module, kind) for kind in get_args(contracts.Kind)):
+        if not (
+            contracts.registers(module) or any(contracts.defines(module, each) for each in get_args(contracts.Kind))
+        ):
             raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
         loaded[path] = module
+
+
+def _beside(path: Path, problem: BaseException) -> str:
+    """What to do about a module that is not found though it lies beside the plugin; empty for all else."""
+    name = problem.name or "" if isinstance(problem, ModuleNotFoundError) else ""
+    found = [place for place in (path.parent / f"{name}.py", path.parent / name / "__init__.py") if place.is_file()]
+    return f"; it lies beside the plugin, so set PYTHONPATH={shlex.quote(str(path.parent))}" if name and found else ""
 
 
 def _module_name(path: Path, content: bytes) -> str:

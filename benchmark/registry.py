@@ -175,7 +175,11 @@ def _finders(kind: Kind) -> dict[str, Callable[[], ModuleType]]:
         add(point.name, f"entry point {point.value}", functools.partial(_loaded, point))
     for path, plugin in plugin_files.loaded.items():
         if contracts.defines(plugin, kind):
-            add(path.stem, str(path), functools.partial(plugin_files.loaded.__getitem__, path))
+            add(
+                path.parent.name if path.stem == "__init__" else path.stem,
+                str(path),
+                functools.partial(plugin_files.loaded.__getitem__, path),
+            )
     return {name: load for name, (_, load) in found.items()}
 
 

@@ -21,6 +21,7 @@ from benchmark.runs.command_line import arguments, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.store import Store
 
+ALL = "all"
 SEEDS = (0, 1, 2, 3, 4)
 ROUNDING = 0.06
 """Points within which two printed figures are one, rounded to one decimal or to two."""
@@ -168,10 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     printed = dict.fromkeys(p.method for p in papers.published if p.strict)
+    if not args.method:
+        raise UsageError("--method: name at least one")
     for name in args.method:
-        if name not in printed:
+        if name not in printed and name != ALL:
             raise UsageError(f"--method {name}: no published figure under strict; {did_you_mean(name, printed)}")
-    methods = args.method or tuple(printed)
+    methods = tuple(printed) if ALL in args.method else args.method
     found = figures(store.read_all(), papers, methods)
     todo = commands(found, args)
     if not args.run and not args.out.is_dir():

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from benchmark import registry
 from benchmark.comparison import Comparison, perform, prepare, render, search
+from benchmark.core.errors import UsageError
 from benchmark.report import run_log, terminal
+from benchmark.runs import plan_file
 from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.search import costs_of_trials
@@ -21,7 +23,10 @@ def conduct(args: Args, console: Console) -> int:
     """Returns the exit code: 0 all runs done, 1 some run failed. Raises what `benchmark.comparison` raises."""
     level = logging.ERROR if args.quiet else logging.DEBUG if args.verbose else logging.INFO
     with run_log.shown(console, level):
-        registry.load_plugins(args.plugin)
+        try:
+            registry.load_plugins(args.plugin)
+        except UsageError as problem:
+            raise plan_file.blamed(args, problem) from problem
         comparison = prepare(args)
         if args.dry_run:
             _show_plan(comparison, console)

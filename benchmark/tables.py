@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from benchmark import flags, registry
@@ -126,13 +126,14 @@ def _path(out: Path, name: str) -> Path:
 
 def stale(records: Sequence[Record]) -> Counter[str]:
     """How many runs other code or versions than today's made, by what differs, as far as their method and dataset are
-    known here.
+    known here. A network that a plugin registers has to be known, too, or its runs count as of other code.
 
     It stands in no file: a table says what the records say, whatever has been edited since."""
     methods, datasets = registry.names("method"), registry.names("dataset")
     known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
-    today = {pair: code_of(*pair) for pair in {(r.asked.method, r.asked.dataset) for r in known}}
-    return Counter(why for r in known if (why := outdated(r, today[r.asked.method, r.asked.dataset])))
+    code = cache(code_of)
+    today = [code(r.asked.method, r.asked.dataset, r.asked.recipe.network) for r in known]
+    return Counter(why for r, now in zip(known, today, strict=True) if (why := outdated(r, now)))
 
 
 Args = flags.Tables

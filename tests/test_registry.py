@@ -143,6 +143,36 @@ def test_a_plugin_that_is_none_is_refused(tmp_path: Path, text: str, says: str) 
         registry.load_plugins([plugin(tmp_path, "bad", text)])
 
 
+def test_a_module_beside_a_plugin_that_python_does_not_find_is_told_with_a_fix(tmp_path: Path) -> None:
+    (tmp_path / "beside_of_a_test.py").write_text("")
+    file = plugin(tmp_path, "own", "import beside_of_a_test\n")
+    with pytest.raises(
+        UsageError, match=rf"ModuleNotFoundError: .*; it lies beside the plugin, so set PYTHONPATH={tmp_path}"
+    ):
+        registry.load_plugins([file])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("wrapp", "wrap"), ("expnd", "expand"), ("pases", "passes"), ("set_up", "setup")]
+)
+def test_a_part_of_the_contract_that_is_misspelt_is_told(name: str, meant: str, tmp_path: Path) -> None:
+    """Nothing would call it, and the run would be of another method."""
+    own = f"    {name} = 2.0\n    helper = view = 3.0\n"
+    text = "from benchmark import method\n\n@method.frozen()\nclass Method(method.Method):\n"
+    loss = "    def loss(self, net, x, y, rng, state):\n        return x.sum()\n"
+    with registry.plugins([plugin(tmp_path, "own", text + own + loss)]):
+        with pytest.raises(UsageError, match=f"{name}: did you mean '{meant}'"):
+            registry.find("method", "own")
+    with registry.plugins([plugin(tmp_path, "own", text + own.replace(name, f"_{name}") + loss)]):
+        registry.find("method", "own")
+
+
+def test_a_package_is_called_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "twofold").mkdir()
+    with registry.plugins([plugin(tmp_path / "twofold", "__init__")]):
+        assert "twofold" in registry.names("method")
+
+
 @pytest.mark.parametrize("name", ["all", "everything"])
 def test_a_method_has_no_name_that_stands_for_many(name: str, tmp_path: Path) -> None:
     text = "from benchmark import method\n@method.frozen()\nclass Method(method.Method):\n    loss = None\n"

@@ -76,3 +76,13 @@ def test_the_templates_run(copies: dict[str, Path], files: Path, tmp_path: Path)
     assert main([*words, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     table = (tmp_path / "out" / "tables" / "accuracy.md").read_text(encoding="utf-8")
     assert re.search(r"^\| erase +\| \d", table, flags=re.MULTILINE)
+
+
+def test_the_networks_template_is_a_plugin_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "own_network.py"
+    path.write_text((TEMPLATES / "network.py").read_text(encoding="utf-8"), encoding="utf-8")
+    words = ["--methods", "erm", "--steps", "3", "--evaluations", "1", "--sensitivity-images", "2", "--device", "cpu"]
+    words += ["--plugin", str(path), "--network", "timm:small_net", "--seeds", "0", "--save-weights"]
+    tool("benchmark.run", *words, "--out", tmp_path / "out")
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert "timm:small_net" in tool("benchmark.export", run, "--plugin", path)

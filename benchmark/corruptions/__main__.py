@@ -19,11 +19,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: Args = arguments(Args, argv, program("corruptions"))
     in_range("--side", args.side, 1, 1024)
     in_range("--limit", args.limit, 0, 10_000)
-    if args.image and args.show is None:
-        raise UsageError("--image is the picture for --show; give --show FILE, too")
-    if args.data_dir and not args.drift:
-        raise UsageError("--data-dir is for --drift; give --drift, too")
+    plain = flags.Corruptions()
+    for flag, name, needed in (
+        ("--image", "image", "--show FILE"),
+        ("--side", "side", "--show FILE"),
+        ("--data-dir", "data_dir", "--drift"),
+        ("--dataset", "dataset", "--drift"),
+        ("--limit", "limit", "--drift"),
+    ):
+        asked = args.drift if needed == "--drift" else args.show is not None
+        if getattr(args, name) != getattr(plain, name) and not asked:
+            raise UsageError(f"{flag} is for {needed.split()[0]}; give {needed}, too")
     if args.show is not None:
+        if args.show.exists():
+            raise UsageError(f"--show {args.show}: it is there; name another file, or delete it")
         try:
             corruption_sheet.draw(args.image, args.side).save(args.show)
         except (OSError, ValueError) as problem:

@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         case flags.Verify():
             return verify_all(command)
         case _:
+            if cache.folder().exists() and not cache.folder().is_dir():
+                raise UsageError(f"{cache.folder()}: the cache has to be a folder; set DG_REFEREE_CACHE to another one")
             files, size = cache.clear()
             print(f"{cache.folder()}: deleted {files} files, {_size(size)}")
             return 0

@@ -54,7 +54,7 @@ class Experiment:
     weights: Annotated[str | None, arg(metavar="{scratch,pretrained,FILE}"), UNSAID] = None
     """What networks start from; pretrained is timm's, FILE a .safetensors. Default: the protocol's."""
     plugin: Files = ()
-    """Python files that define a Method or a Dataset, named by their file names. They are run as code."""
+    """Files of a Method or Dataset, named by the file, or of a network for timm. They are run as code."""
     plan: MaybeFile = None
     """A plan file (docs/plans.md): what to run, in TOML. Flags given beside it win over what it says."""
 

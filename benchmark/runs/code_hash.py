@@ -6,6 +6,8 @@ counts by its syntax tree: an edited statement changes the hash; a comment, a do
 
 import ast
 import hashlib
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -53,21 +55,38 @@ def _with_imports(path: Path, found: list[Path]) -> list[Path]:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return found
-    for name in _imported(tree):
-        other = own_file(name)
+    for name in _imported(tree, path):
+        other = own_file(name) or _of_the_project(name)
         if other and other not in found:
             _with_imports(other, found)
     return found
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Names of modules in import statements; what is imported from one may be one itself."""
+def _imported(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Names of modules in the import statements of the file at `path`; what is imported from one may be one itself."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = _package(path).split(".")[: 1 - node.level or None] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _package(path: Path) -> str:
+    """The package of an imported module, by its file."""
+    for module in [*sys.modules.values()]:
+        file = getattr(module, "__file__", None)
+        if file and file.endswith(path.name) and Path(file).resolve() == path.resolve():
+            return str(module.__package__ or "")
+    return ""
+
+
+def _of_the_project(name: str) -> Path | None:
+    """The file of a method or dataset of the project that a plugin builds on: the plugin's own hash has to cover it."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file and re.fullmatch(r"(benchmark\.)?(methods|datasets)\.\w+", name) else None
 
 
 def _shape(node: ast.AST) -> Iterator[str]:

@@ -156,6 +156,14 @@ def home(path: Path) -> Path:
         raise UsageError(f"{path}: {problem} Write the whole path for a folder of that name") from problem
 
 
+def folder_of(given: Path | str, name: str) -> Path:
+    """A folder that a caller from Python gives as `name`. Raises UsageError for an empty one, as from a variable that
+    is not set: it would be the working folder."""
+    if not str(given):
+        raise UsageError(f"{name}: its path is empty")
+    return home(Path(given))
+
+
 def expanded(text: str) -> str:
     """A path, or WORD:PATH, as a text, with the home folder instead of a `~` that begins the path. Raises
     UsageError where there is none."""

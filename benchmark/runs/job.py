@@ -3,17 +3,20 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
+import inspect
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from types import FunctionType
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from benchmark import registry
 from benchmark.core.record import Asked, Record
-from benchmark.plugin_files import require_unedited
+from benchmark.plugin_files import own_file, require_unedited
 from benchmark.runs import machine
 from benchmark.runs.code_hash import code_hash, plugin_hash
 from benchmark.training.loop import Report
@@ -56,7 +59,7 @@ class Job:
     @property
     def code(self) -> str:
         """Hash of the code that this run depends on."""
-        return code_of(self.asked.method, self.asked.dataset)
+        return code_of(self.asked.method, self.asked.dataset, self.asked.recipe.network)
 
     @property
     def options(self) -> Options:
@@ -87,32 +90,45 @@ class Job:
         return outdated(record, self.code)
 
 
-_HASHES: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
-"""Of the files of methods and datasets."""
+_HASHES: WeakKeyDictionary[type[Any] | FunctionType, str] = WeakKeyDictionary()
+"""Of the files of methods, datasets and networks."""
 
 
-def code_of(method: str, dataset: str) -> str:
-    """Hash of the code that a run of this method on this dataset depends on."""
-    return code_hash([_file_hash("method", method), _file_hash("dataset", dataset)])
+def code_of(method: str, dataset: str, network: str) -> str:
+    """Hash of the code that a run of this method on this dataset with this network depends on."""
+    files = [_file_hash("method", method), _file_hash("dataset", dataset)]
+    made = _registered(network)
+    return code_hash([*files, _hash_once(made, Path(made.__code__.co_filename).resolve())] if made else files)
 
 
-def take_hashes(pairs: Iterable[tuple[str, str]]) -> None:
-    """Hashes the files of these methods and datasets now, as they were imported: they may be edited
-    before they are run."""
-    for method, dataset in set(pairs):
-        _file_hash("method", method)
-        _file_hash("dataset", dataset)
+def take_hashes(asked: Iterable[Asked]) -> None:
+    """Hashes the files of these methods, datasets and networks now, as they were imported: they may be edited before
+    they are run."""
+    for names in {(each.method, each.dataset, each.recipe.network) for each in asked}:
+        code_of(*names)
+
+
+def _registered(network: str) -> FunctionType | None:
+    """The function of a user's own file that makes a network of timm; None for a network of timm or of this project."""
+    kind, _, name = network.partition(":")
+    timm: Any = sys.modules.get("timm")  # before it is imported, nobody has registered anything there
+    if kind != "timm" or timm is None or not timm.is_model(name):
+        return None
+    made: FunctionType = inspect.unwrap(timm.model_entrypoint(name))
+    return made if own_file(made.__module__) else None
 
 
 def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
-    """The hash of the file that defines it, as it was when this was first asked for since its import: what is edited
-    meanwhile does not run in this process. A reload makes another class."""
-    found = registry.find(kind, name)
-    if found not in _HASHES:
-        path = registry.source_file(kind, name)
+    return _hash_once(registry.find(kind, name), registry.source_file(kind, name))
+
+
+def _hash_once(made: type[Any] | FunctionType, path: Path) -> str:
+    """The hash of the file that defines a class or function, as it was when this was first asked for since its import:
+    what is edited meanwhile does not run in this process. A reload makes another class."""
+    if made not in _HASHES:
         require_unedited(path)
-        _HASHES[found] = plugin_hash(path)
-    return _HASHES[found]
+        _HASHES[made] = plugin_hash(path)
+    return _HASHES[made]
 
 
 def outdated(record: Record, code: str) -> str:

@@ -25,14 +25,14 @@ from benchmark.runs.card import card
 from benchmark.runs.job import Job
 from benchmark.runs.load import Load
 from benchmark.runs.shared import load_data
-from benchmark.runs.torch_state import as_in_a_new_process, global_generators
+from benchmark.runs.torch_state import as_in_a_new_process, global_generators, seed_global_generators
 from benchmark.training.loop import DivergedError, Report
 from benchmark.training.pipeline import Measured, train_and_measure
 from benchmark.training.progress import Training
 
 DRAWN = (
-    "it was resumed, and something in it, such as dropout, draws from torch's global generator, which no checkpoint "
-    "keeps: undisturbed it would have drawn other numbers"
+    "it was resumed, and something in it, such as dropout, draws from a global generator of torch, NumPy or Python, "
+    "which no checkpoint keeps: undisturbed it would have drawn other numbers"
 )
 NO_MEMORY = re.compile("out of memory|ALLOC_FAILED")
 """How CUDA, Triton and cuBLAS say it; torch's allocator has an error of its own."""
@@ -103,18 +103,21 @@ def _train_and_measure(
     operations = tuple(plain(str(name)) for name in method.operations())
     loaded, classes = read(job)
     if loaded.fingerprint != asked.fingerprint:
-        raise UsageError(f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}")
+        raise UsageError(
+            f"the data changed while the benchmark ran: {asked.fingerprint} is {loaded.fingerprint}. Either its files "
+            "did, or `load` gives other images each time, as with random transforms"
+        )
     loaded = replace(loaded, missing={domain: job.as_typed(why) for domain, why in loaded.missing.items()})
     measured.notes += map(job.as_typed, loaded.warnings)
 
     device, drew = machine.device_of(asked), False
-    torch.manual_seed(asked.seed)  # for what asks no keyed generator, as dropout; a GPU's is seeded with the network
+    seed_global_generators(asked.seed)  # for what asks no keyed one, as dropout; a GPU's is seeded with the network
     first = global_generators(device)
 
     def look_and_report(doing: str, share: float) -> None:
         nonlocal drew
         watched.look()
-        drew = drew or (doing == "evaluating" and not all(map(torch.equal, first, global_generators(device))))
+        drew = drew or (doing == "evaluating" and first != global_generators(device))
         report(doing, share)
 
     train_and_measure(

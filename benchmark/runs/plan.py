@@ -1,5 +1,6 @@
 """From what the user asked to the list of runs: every default written out, every name and number checked."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from benchmark.runs.engines import ray
 from benchmark.runs.job import Job
 from benchmark.runs.repeat import command, parts, spell
 from benchmark.runs.shared import blaming, data_facts
+
+LOGGER = logging.getLogger("benchmark")
 
 
 def plan(args: Args) -> list[Job]:
@@ -125,7 +128,7 @@ def ask(
     recipe = recipe.model_copy(
         update={"network": network, "weights": kind, "batch_size": min(recipe.batch_size, facts.images)}
     )
-    networks.check_size(network, facts.height, facts.width, recipe.batch_size)
+    _check_size(network, facts.height, facts.width, recipe.batch_size)
     if file is not None:
         _check_weights(network, kind, file)
     if recipe.sensitivity_images and facts.height != facts.width:
@@ -162,6 +165,17 @@ def _check_network(name: str) -> None:
         if ":" not in name and timm.is_model(name):
             raise UsageError(f"unknown network '{name}': that of timm is --network timm:{name}") from problem
         raise
+
+
+def _check_size(network: str, height: int, width: int, batch_size: int) -> None:
+    """networks.check_size; raises UsageError also where a network that a plugin has registered cannot be built."""
+    try:
+        networks.check_size(network, height, width, batch_size)
+    except UsageError:
+        raise
+    except Exception as problem:
+        LOGGER.debug("network %s", network, exc_info=True)
+        raise UsageError(f"--network {network}: building it raised {type(problem).__name__}: {problem}") from problem
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.core.durable import write_atomically
 from benchmark.core.errors import UsageError, describe
+from benchmark.core.escaping import one_line
 from benchmark.core.regular_files import content
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import MOST_SEED
@@ -134,7 +135,7 @@ def write(path: Path, args: Args, jobs: Sequence[Job]) -> None:
     lines = [f"{name} = {toml(value)}" for name, value in values.items()]
     ids = "".join(f'    "{job.asked.run_id}",\n' for job in jobs)
     known = "" if args.search else f"{RUN_IDS} = [\n{ids}]\n"  # a search has yet to choose the runs
-    text = f"{HEAD.format(name=path.name)}\n" + "\n".join(lines) + f"\n{known}"
+    text = f"{HEAD.format(name=one_line(path.name))}\n" + "\n".join(lines) + f"\n{known}"
     try:
         if path.exists() and content(path, LIMIT) != text.encode():
             raise UsageError(f"--save-plan {path}: it is there and says otherwise; name another file, or delete it")

@@ -89,6 +89,10 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
     loaded = _unwritten(dataset, settings, source, root)
     for warning in loaded.warnings:
         LOGGER.warning("%s, source %s: %s", dataset, source, warning)
+    with blaming(dataset):
+        classes = registry.make("dataset", dataset, json.loads(settings)).layout(root).classes
+    if len(classes) < 2:
+        raise UsageError(f"dataset '{dataset}': it has one class, {classes[0]}; training needs two or more")
     tested = sum(len(part) for part in loaded.test.values())
     height, width = loaded.train.x.shape[2:]
     missing = tuple(loaded.missing.values())

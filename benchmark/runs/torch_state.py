@@ -1,9 +1,11 @@
 """Settings of torch that hold for a whole process: as in a new one for a while, then as they were."""
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
@@ -63,15 +65,17 @@ OFFSET = 8
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Afterwards torch's global generators are as before. Those of GPUs that were not in use have the CPU's seed, which
-    torch.manual_seed gives to all."""
-    own = torch.get_rng_state()
+    """Afterwards the global generators of torch, NumPy and Python are as before. Those of GPUs that were not in use
+    have the CPU's seed, which torch.manual_seed gives to all."""
+    own, others = torch.get_rng_state(), (np.random.get_state(), random.getstate())  # noqa: NPY002
     used = torch.cuda.is_initialized()
     of_gpus = torch.cuda.get_rng_state_all() if used else []
     try:
         yield
     finally:
         torch.set_rng_state(own)
+        np.random.set_state(others[0])  # noqa: NPY002
+        random.setstate(others[1])
         with suppress(RuntimeError):  # a GPU that this process has lost answers nothing
             if used:
                 torch.cuda.set_rng_state_all(of_gpus)
@@ -79,10 +83,20 @@ def generators_kept() -> Iterator[None]:
                 torch.cuda.manual_seed_all(torch.initial_seed())
 
 
-def global_generators(device: torch.device) -> list[torch.Tensor]:
-    """The state of torch's global generator on the CPU and, where a GPU is used, how many numbers that one's has given
-    since it was seeded, which it is whenever a network is built: others after every draw."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)[OFFSET:]] if on_gpu(device) else [])]
+def seed_global_generators(seed: int) -> None:
+    """Seeds those of torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the one that libraries of image transforms draw from
+    random.seed(seed)
+
+
+def global_generators(device: torch.device) -> list[bytes]:
+    """The states of the global generators of torch on the CPU, NumPy and Python and, where a GPU is used, how many
+    numbers that one's has given since it was seeded, as it is whenever a network is built: others after every draw."""
+    numpys: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
+    others = numpys["state"]["key"].tobytes(), numpys["state"]["pos"], random.getstate()
+    states = [torch.get_rng_state().numpy().tobytes(), repr(others).encode()]
+    return [*states, *([torch.cuda.get_rng_state(device)[OFFSET:].numpy().tobytes()] if on_gpu(device) else [])]
 
 
 @contextmanager

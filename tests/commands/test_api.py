@@ -221,6 +221,14 @@ def test_a_home_folder_of_nobody_is_named() -> None:
         api.results("~nobody-of-this-name/results")
 
 
+def test_an_empty_path_is_not_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="out: its path is empty"):
+        api.results("")
+    with pytest.raises(UsageError, match="run_dir: its path is empty"):
+        benchmark.load_model("")
+
+
 def test_names_are_found_lazily() -> None:
     assert benchmark.compare is api.compare
     assert benchmark.results is api.results

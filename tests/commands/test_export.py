@@ -229,6 +229,15 @@ def test_an_empty_text_is_refused(flag: str, kept: Path, tmp_path: Path, capsys:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("licence", ["MIT", "m it: [x", "-x"])
+def test_a_licence_that_the_hub_does_not_write_is_refused(
+    licence: str, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(kept), "--folder", str(tmp_path / "new"), f"--license={licence}"]) == 2
+    assert "the hub writes licences as in mit, apache-2.0 or cc-by-4.0" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_dataset_that_states_no_licence_has_a_card_too(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("licence", "citation"):
         monkeypatch.delattr(registry.find("dataset", "minidigits"), name)

@@ -249,6 +249,11 @@ def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str], 
     assert "did you mean" in capsys.readouterr().err
 
 
+def test_no_method_is_not_all_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert reproduce.main(["--method", "--out", str(tmp_path), "--run"]) == 2
+    assert capsys.readouterr().err == "error: --method: name at least one\n"
+
+
 def test_only_the_methods_asked_for_are_reported_and_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,11 @@
 """The corruptions: independence of the batch, any size, bad input, the drawn numbers, and the sheet."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 from torch import Tensor
 
@@ -182,11 +185,26 @@ def on_a_cut(x: Tensor, name: str, severity: int, drawn: dict[str, Tensor]) -> f
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["--image", "x.png"], "give --show FILE, too"), (["--data-dir", "x"], "give --drift, too")],
+    [
+        (["--image", "x.png"], "--image is for --show; give --show FILE, too"),
+        (["--side", "8"], "--side is for --show; give --show FILE, too"),
+        (["--data-dir", "x"], "--data-dir is for --drift; give --drift, too"),
+        (["--limit", "5"], "--limit is for --drift; give --drift, too"),
+        (["--dataset", "cifar100c", "--show", "x.png"], "--dataset is for --drift; give --drift, too"),
+    ],
 )
 def test_a_flag_of_another_task_is_refused(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_picture_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "mine.png"
+    Image.new("RGB", (40, 40)).save(picture)
+    before = picture.read_bytes()
+    assert main(["--show", str(picture), "--image", str(picture), "--side", "8"]) == 2
+    assert "mine.png: it is there; name another file, or delete it" in capsys.readouterr().err
+    assert picture.read_bytes() == before
 
 
 def test_zoom_blur_alone_has_values_on_a_cut() -> None:

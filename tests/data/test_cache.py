@@ -304,6 +304,15 @@ def test_clear_cache_deletes_its_own_files_only(root: Path, cache: Path, capsys:
     assert len(Dataset.decoded_parts) == 8
 
 
+def test_a_file_in_the_place_of_the_cache_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("DG_REFEREE_CACHE", str(tmp_path / "file"))
+    assert data_cli.main(["clear-cache"]) == 2
+    assert "the cache has to be a folder" in capsys.readouterr().err
+
+
 # Fingerprints
 
 

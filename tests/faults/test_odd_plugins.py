@@ -27,6 +27,7 @@ class Method(method.Method):
     weight: float = 1
     mode: Mode = Mode.A
     note: str | None = "none yet"
+    limit: float | None = 2.0
 
     def loss(self, net, x, y, rng, state):
         return cross_entropy(net(x), y)
@@ -56,16 +57,17 @@ def test_settings_are_of_their_field_s_type_and_commands_repeat_them(tmp_path: P
     file = tmp_path / "fields.py"
     file.write_text(FIELDS)
     rows = ["fields", "fields:weight=1", "fields:mode=b,note=null"]
+    rows += ["fields:mode=b,note=None", "fields:limit=none"]
     assert call(words(tmp_path, tmp_path / "out", "--methods", *rows, *QUICK, plugins=[file])).code == 0
     found = done(tmp_path / "out")
-    assert set(found) == {"fields", "mode=b,note=null"}  # 1 and 1.0 are one row, and one run
-    assert found["fields"].asked.settings == {"weight": 1.0, "mode": "a", "note": "none yet"}
-    assert found["mode=b,note=null"].asked.settings == {"weight": 1.0, "mode": "b", "note": None}
+    assert set(found) == {"fields", "mode=b,note=null", "limit=null"}  # 1 and 1.0 are one row, and one run
+    assert found["fields"].asked.settings == {"weight": 1.0, "mode": "a", "note": "none yet", "limit": 2.0}
+    assert found["mode=b,note=null"].asked.settings == {"weight": 1.0, "mode": "b", "note": None, "limit": 2.0}
     assert "--methods fields:mode=b,note=null " in found["mode=b,note=null"].ran.command
     file.write_text(FIELDS.replace("= 1\n", "= 1.0\n"))
     assert call(words(tmp_path, tmp_path / "out", "--methods", *rows, *QUICK, plugins=[file])).code == 0
     table = pd.read_csv(tmp_path / "out" / "tables" / "accuracy.csv")
-    assert len(table.groupby("run_id")) == 2  # the text is another; the runs are the same, done again
+    assert len(table.groupby("run_id")) == 3  # the text is another; the runs are the same, done again
 
 
 def test_a_setting_given_twice_is_refused(tmp_path: Path) -> None:
@@ -96,6 +98,26 @@ def test_what_a_dataset_raises_names_its_file(tmp_path: Path, does: str, named: 
     assert ended.err.startswith(f"error: {file}: dataset 'odd'")
     assert named in ended.err
     assert ("--set odd.size=N" in ended.err) == ("memory" in named)
+
+
+def test_a_dataset_of_one_class_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(DATASET.format(does="return Images(torch.rand(8, 3, 8, 8), torch.zeros(8).long())"))
+    file.write_text(file.read_text().replace('("a", "b"), (', '("a",), ('))
+    ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
+    assert ended.code == 2
+    assert ended.err == "error: dataset 'odd': it has one class, a; training needs two or more\n"
+
+
+def test_a_network_that_cannot_be_built_is_told_before_any_run(tmp_path: Path) -> None:
+    """One that a plugin registers with timm may raise anything."""
+    file = tmp_path / "own.py"
+    own = "@timm.models.register_model\ndef broken_of_a_test(**more):\n    raise KeyError('boo')\n"
+    file.write_text(f"import timm\n{FIELDS}\n\n{own}")
+    asked = [*SMALL, "--network", "timm:broken_of_a_test", "--methods", "erm"]
+    ended = call([*words(tmp_path, tmp_path / "out", plugins=[file]), *asked[2:], *QUICK])
+    assert ended.code == 2
+    assert ended.err.endswith("error: --network timm:broken_of_a_test: building it raised KeyError: 'boo'\n")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from benchmark import tables
 from benchmark.core.record import Record, Trial
@@ -524,6 +525,21 @@ def test_recalled_numbers_widen_no_published_range(monkeypatch: pytest.MonkeyPat
     both = paper.published_numbers().model_copy(update={"published": [known, recalled]})
     monkeypatch.setattr(paper, "published_numbers", lambda: both)
     assert paper.like_ours([run], "mean") == [known.accuracy["mean"]]
+
+
+def test_means_that_differ_by_rounding_alone_are_one_rank_of_the_correlation() -> None:
+    """Three seeds of the same accuracies in another order have means that differ in the last bit."""
+    reached = {"erm": (10.1, 10.2, 10.3), "augmix": (10.3, 10.2, 10.1), "gud": (15.0,) * 3, "mada": (19.0,) * 3}
+    made = [record(method, seed, value) for method, values in reached.items() for seed, value in enumerate(values)]
+    maps = {run.run_id: error_map(run) for run in made}
+    for number, method in enumerate(("augmix", "erm", "mada", "gud")):
+        for run in (run for run in made if run.asked.method == method):
+            maps[run.run_id].error[:] = 0.1 * (number + 1)
+    frame = correlation_rows(accuracy_rows(made), sensitivity_rows(made, maps))
+    (found,) = frame[(frame["target"] == "shifted") & (frame["band"] == "mean")].to_dict("records")
+    assert (found["n"], found["over"]) == (4, "methods")
+    ranks = spearmanr([1, 2, 3, 4], [3.5, 3.5, 1, 2])  # of augmix, erm, mada, gud: error under waves, in the target
+    assert found["spearman"] == pytest.approx(ranks.statistic, abs=1e-12)
 
 
 def test_variants_are_no_points_of_the_correlation_of_sensitivity_with_error() -> None:

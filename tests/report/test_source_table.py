@@ -224,6 +224,12 @@ def test_the_files_are_written_and_checked(tmp_path: Path) -> None:
     assert tables.check(store) == ["sources.md"]
 
 
+def test_trace_leads_from_a_cell_without_a_number_to_the_runs_that_failed(tmp_path: Path) -> None:
+    good, bad = record("erm", 0), failed("gud", 0)
+    text = trace(fill(tmp_path, [good, bad]), "accuracy:gud:mean")
+    assert f"gud, mean: failed  <- {bad.run_id}" in text
+
+
 def test_trace_leads_from_a_mean_to_the_runs_of_all_sources(tmp_path: Path) -> None:
     store = fill(tmp_path, RUNS)
     text = trace(store, "sources:augmix:mean")

@@ -110,6 +110,13 @@ def test_ranks_by_hand_with_ties() -> None:
     assert found.blocks == 2
 
 
+def test_means_that_differ_by_rounding_alone_share_a_rank() -> None:
+    """749 of 2,500 images right, counted in two ways."""
+    found = stats.average_ranks([{"a": 29.959999999999997, "b": 29.96, "c": 30.0}] * 2)
+    assert found is not None
+    assert found.mean == {"a": 2.5, "b": 2.5, "c": 1.0}
+
+
 @pytest.mark.parametrize(("k", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
 def test_the_critical_difference_uses_demsars_table(k: int, q: float) -> None:
     """Demsar, JMLR 7 (2006), table 5a, alpha = 0.05."""

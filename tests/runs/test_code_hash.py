@@ -88,7 +88,9 @@ def test_what_is_hashed_is_what_a_number_can_depend_on() -> None:
 
 
 def test_a_run_depends_on_its_method_and_on_its_dataset() -> None:
-    found = {code_of(method, dataset) for method in ("erm", "augmix") for dataset in ("minidigits", "digits")}
+    found = {
+        code_of(method, dataset, "mini_convnet") for method in ("erm", "augmix") for dataset in ("minidigits", "digits")
+    }
     assert len(found) == 4
 
 
@@ -123,6 +125,36 @@ def test_what_a_plugin_imports_from_beside_it_counts(tmp_path: Path, monkeypatch
     (tmp_path / "own_helper.py").write_text("from deep_helper import STRENGTH\nSTRENGTH += 1\n")
     found.append(plugin_hash(path))
     assert len(set(found)) == 3
+
+
+def test_what_a_package_imports_from_within_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    inner = tmp_path / "relpkg" / "inner"
+    inner.mkdir(parents=True)
+    for package in (inner.parent, inner):
+        (package / "__init__.py").write_text("")
+    for file in (inner.parent / "above.py", inner / "ops.py"):
+        file.write_text("STRENGTH = 0\n")
+    path = inner / "own.py"
+    path.write_text("from . import ops\nfrom .ops import STRENGTH\nfrom ..above import STRENGTH as MORE\n")
+    importlib.import_module("relpkg.inner.own")
+    try:
+        found = [plugin_hash(path)]
+        for file in (inner.parent / "above.py", inner / "ops.py"):
+            file.write_text("STRENGTH = 1\n")
+            found.append(plugin_hash(path))
+    finally:
+        for name in [name for name in sys.modules if name.startswith("relpkg")]:
+            del sys.modules[name]
+    assert len(set(found)) == 3
+
+
+def test_a_method_of_the_project_that_a_plugin_builds_on_counts(tmp_path: Path) -> None:
+    path = tmp_path / "own_method.py"
+    path.write_text("from benchmark.methods.randconv import Method as RandConv\n")
+    randconv = registry.source_file("method", "randconv")
+    importlib.import_module("benchmark.methods.randconv")
+    assert code_hash._with_imports(path, []) == [path, randconv]
 
 
 def test_packages_do_not_count_wherever_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import importlib
+import random
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -123,6 +125,31 @@ def test_dropout_in_a_network_goes_by_the_seed_and_a_resumed_run_says_that_it_di
     assert DRAWN in made("resumed").warnings
 
 
+def test_what_draws_from_python_or_numpy_goes_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libraries of image transforms do; the caller's generators are as before."""
+    build = networks.build
+
+    def drawing(*args: Any, **more: Any) -> nn.Module:
+        net = build(*args, **more)
+        net.register_forward_pre_hook(lambda net, x: x[0] * random.random() * np.random.rand())  # noqa: NPY002
+        return net
+
+    monkeypatch.setattr(networks, "build", drawing)
+    found = []
+    for folder in ("one", "again"):
+        (tmp_path / folder).mkdir()
+        random.seed(folder)
+        np.random.seed(len(folder))  # noqa: NPY002
+        before = random.getstate(), str(np.random.get_state())  # noqa: NPY002
+        found.append(perform(a_job(tmp_path), tmp_path / folder, mock.Mock(), inputs))
+        assert (random.getstate(), str(np.random.get_state())) == before  # noqa: NPY002
+    assert found[0].curve[-1]["loss"] == found[1].curve[-1]["loss"]
+    with pytest.raises(KeyboardInterrupt):
+        perform(a_job(tmp_path, checkpoint_seconds=0.0), tmp_path / "one", leave, inputs)
+    made = perform(a_job(tmp_path, checkpoint_seconds=0.0), tmp_path / "one", mock.Mock(), inputs).record
+    assert DRAWN in made.warnings
+
+
 @pytest.mark.parametrize("then", [1, 3])
 def test_a_run_that_is_taken_up_has_the_threads_that_it_began_with(
     then: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,16 +245,29 @@ def test_an_account_of_how_a_run_began_lies_beside_its_checkpoint_alone(tmp_path
 def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_path: Path) -> None:
     path = plugin(tmp_path, "edited", "pass")
     with registry.plugins([path]):
-        before = jobs.code_of("edited", "minidigits")
+        before = jobs.code_of("edited", "minidigits", "mini_convnet")
         path.write_text(path.read_text() + "\nANOTHER = 1\n")
-        assert jobs.code_of("edited", "minidigits") == before
+        assert jobs.code_of("edited", "minidigits", "mini_convnet") == before
         path.unlink()
-        assert jobs.code_of("edited", "minidigits") == before
+        assert jobs.code_of("edited", "minidigits", "mini_convnet") == before
         path = plugin(tmp_path, "edited", "1 + 1")
     with registry.plugins([path]):
-        assert jobs.code_of("edited", "minidigits") != before
+        assert jobs.code_of("edited", "minidigits", "mini_convnet") != before
     with registry.plugins([path]):
-        assert jobs.code_of("edited", "minidigits") != before
+        assert jobs.code_of("edited", "minidigits", "mini_convnet") != before
+
+
+@pytest.mark.filterwarnings("ignore:Overwriting")
+def test_a_network_that_a_plugin_registers_is_part_of_the_code(tmp_path: Path) -> None:
+    network = "\n\n@timm.models.register_model\ndef mine_of_a_test(**more):\n    return timm.create_model('test_vit')\n"
+    plain, found = jobs.code_of("erm", "minidigits", "timm:test_vit"), []
+    assert plain == jobs.code_of("erm", "minidigits", "mini_convnet")
+    for more in ("", "\nANOTHER = 1\n"):
+        path = plugin(tmp_path, "registers")
+        path.write_text("import timm\n" + path.read_text() + network + more)
+        with registry.plugins([path]):
+            found.append(jobs.code_of("erm", "minidigits", "timm:mine_of_a_test"))
+    assert len({plain, *found}) == 3
 
 
 def test_code_that_was_edited_before_its_hash_was_taken_is_refused(tmp_path: Path) -> None:
@@ -236,7 +276,7 @@ def test_code_that_was_edited_before_its_hash_was_taken_is_refused(tmp_path: Pat
     with registry.plugins([path]):
         path.write_text(path.read_text() + "\nANOTHER = 1\n")
         with pytest.raises(UsageError, match=r"edited\.py: it was edited after it was loaded; start again"):
-            jobs.code_of("edited", "minidigits")
+            jobs.code_of("edited", "minidigits", "mini_convnet")
 
 
 def test_code_that_is_reloaded_has_the_hash_of_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,19 @@ def test_flags_beside_a_plan_may_make_other_runs_than_it_was_written_for(tmp_pat
         plan_file.require_same(args, jobs[1:])
 
 
+@pytest.mark.parametrize("name", ["a\nb.toml", "b\x7fb.toml"])
+def test_a_plan_of_any_name_can_be_read(name: str, tmp_path: Path) -> None:
+    args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=tmp_path / name)
+    comparison.prepare(args)
+    assert plan_file.read(tmp_path / name)["methods"] == ("erm",)
+
+
+def test_a_missing_plugin_of_a_plan_is_told_with_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text("methods = ['erm']\nplugin = ['nope.py']\n")
+    assert run.main(["--plan", str(tmp_path / "plan.toml"), "--dry-run", "--out", str(tmp_path / "out")]) == 2
+    assert re.fullmatch(r"error: .*plan\.toml: plugin .*nope\.py: no such file\n", capsys.readouterr().err)
+
+
 def test_a_pipe_in_the_place_of_a_plan_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "plan.toml")
     args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=tmp_path / "plan.toml")

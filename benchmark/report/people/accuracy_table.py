@@ -66,7 +66,7 @@ def _line(
     cells["optimism"] = Cell("–") if once else over(_optimism)
     means = {r.run_id: v for r in done if (v := measures(r).get("mean")) is not None}
     found = estimate([*means.values()]) if means else None
-    cells["mean, 95 %"] = Cell(interval(found.low, found.high) if found else why, tuple(means))
+    cells["mean, 95 %"] = Cell(interval(found.low, found.high), tuple(means)) if found else why
     seeds = "n"
     while seeds in each:  # a domain of that name
         seeds += " (seeds)"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.core.record import Record
 from benchmark.report.people.accuracy_table import MANY, Rows
-from benchmark.report.people.cells import Line, Summary, count, ids, spread, why_empty
+from benchmark.report.people.cells import Cell, Line, Summary, count, ids, spread, why_empty
 from benchmark.report.tidy.calibration import Quantity, calibrated
 from benchmark.report.tidy.stats import supported_best
 from benchmark.report.tidy.targets import columns, measures, reached
@@ -57,8 +57,8 @@ def _best(rows: Rows, found: Mapping[str, Mapping[str, float]], name: str) -> st
     return supported_best(values) if values and all(values.values()) else None
 
 
-def _why(runs: Sequence[Record], name: str) -> str:
-    """The text for no value: a dash, or what the accuracy table says where that has none either."""
+def _why(runs: Sequence[Record], name: str) -> Cell | str:
+    """The cell for no value: a dash, or what the accuracy table says where that has none either."""
     scored = {"source val"}
     for r in (r for r in runs if r.accuracy):
         scored |= measures(r).keys() | reached(r, r.asked.recipe.selection).keys()

@@ -69,10 +69,11 @@ class Summary:
         return pd.DataFrame(rows)
 
 
-def spread(values: Mapping[str, float], why: str, digits: int = 1, *, bold: bool = False) -> Cell:
-    """mean ± sample standard deviation of values by run id; one value has no spread. why: the text for no value."""
+def spread(values: Mapping[str, float], why: "Cell | str", digits: int = 1, *, bold: bool = False) -> Cell:
+    """mean ± sample standard deviation of values by run id; one value has no spread. why: the cell, or its text, for no
+    value."""
     if not values:
-        return Cell(why)
+        return why if isinstance(why, Cell) else Cell(why)
     found = estimate([*values.values()])
     sd = "" if found.sd is None else f" ± {found.sd:.{digits}f}"
     return Cell(f"{found.mean:.{digits}f}{sd}", tuple(values), bold=bold)
@@ -88,12 +89,12 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.4f}" if f"{p:.3f}" == f"{ALPHA:.3f}" else f"{p:.3f}"
 
 
-def why_empty(runs: Sequence[Record]) -> str:
-    """Why a row has no number: not run, failed or diverged, or the data is missing."""
+def why_empty(runs: Sequence[Record]) -> Cell:
+    """Why a row has no number: not run, failed or diverged, or the data is missing; it leads to these runs."""
     ended = dict.fromkeys(record.status for record in runs if record.accuracy is None)
     if not runs:
-        return "not run"
-    return "data missing" if any(record.accuracy for record in runs) else ", ".join(ended)
+        return Cell("not run")
+    return Cell("data missing" if any(record.accuracy for record in runs) else ", ".join(ended), ids(runs))
 
 
 def count(runs: Sequence[Record], good: Sequence[Record]) -> Cell:

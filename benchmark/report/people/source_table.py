@@ -84,7 +84,7 @@ def _why(campaign: Campaign, row: str, without: Sequence[str], seed: int | None 
     found: dict[str, list[str]] = {}
     for source in without:
         runs = [r for r in campaign.sources[source].get(row, []) if seed is None or r.asked.seed == seed]
-        found.setdefault(why_empty(runs), []).append(source)
+        found.setdefault(why_empty(runs).text, []).append(source)
     if len(without) == len(campaign.sources) and len(found) == 1:
         (why,) = found
         return f"{why} from {'any' if why == 'not run' else 'every'} source"

@@ -11,6 +11,7 @@ from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.core.timing import SHARES
 from benchmark.report.tidy.groups import EARLIER, describe_group, name_of, shared, table
+from benchmark.report.tidy.stats import DIGITS
 from benchmark.runs import machine
 from benchmark.sensitivity.map import SensitivityMap, band_target_correlation, summaries
 
@@ -76,12 +77,22 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
     more = [runs.assign(band=name, error_rate=runs[column]) for name, column in BY_RUN.items()]
     sensitivity = pd.concat([sensitivity, *more]) if len(runs) else sensitivity
     parts = [
-        band_target_correlation(sensitivity, part).assign(group=group)
+        band_target_correlation(*_points(part, sensitivity), over="runs").assign(over="methods", group=group)
         for group, part in accuracy.groupby("group")
         if part["run_id"].isin(sensitivity["run_id"]).any()
     ]
     columns = "dataset protocol source target band over n pearson pearson_p spearman spearman_p group"
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns.split())
+
+
+def _points(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Maps and accuracies as band_target_correlation takes them, with one run of each method in each target: its means
+    over seeds. Means that differ by rounding alone are equal here, or they would have two ranks."""
+    by = ["dataset", "protocol", "source", "target", "method"]
+    both = accuracy.merge(sensitivity[["run_id", "band", "error_rate"]], on="run_id")
+    means = both.groupby([*by, "band"], as_index=False)[["error_rate", "accuracy"]].mean().round(DIGITS)
+    means["run_id"] = means[by].agg("/".join, axis=1)
+    return means, means[["run_id", *by, "accuracy"]].drop_duplicates("run_id")
 
 
 def _beside(record: Record) -> tuple[str, str, str, int]:

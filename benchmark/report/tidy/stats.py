@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 
 ALPHA = 0.05
+DIGITS = 9
+"""Of percents, after the point: means that differ beyond them differ by rounding alone, and share a rank."""
 LEAST_SEEDS = 3
 """Common seeds below which a pair is not judged: it has no p and no interval, and makes those of others no wider."""
 ENOUGH_SEEDS = 5
@@ -187,7 +189,8 @@ def average_ranks(blocks: Sequence[Mapping[str, float]]) -> Ranks | None:
     rows = sorted(set.intersection(*(set(block) for block in blocks))) if blocks else []
     if len(rows) < 2 or len(blocks) < 2:
         return None
-    ranked = stats.rankdata([[-block[row] for row in rows] for block in blocks], axis=1).mean(axis=0)
+    exact = [[-round(block[row], DIGITS) for row in rows] for block in blocks]
+    ranked = stats.rankdata(exact, axis=1).mean(axis=0)
     k = len(rows)
     width = _studentised_range(k) / 2**0.5 * (k * (k + 1) / (6 * len(blocks))) ** 0.5
     return Ranks(dict(zip(rows, ranked.tolist(), strict=True)), width, len(blocks))

@@ -22,6 +22,7 @@ from benchmark.runs.begun import as_it_began
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome, inputs, perform, record_of, told
+from benchmark.runs.torch_state import seed_global_generators
 from benchmark.training import signals
 from benchmark.training.loop import Report
 from benchmark.training.pipeline import train_along
@@ -113,8 +114,8 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     try:
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)
-        # By the run's seed, as that of the first process, but other dropout than there.
-        torch.manual_seed(key(job.asked.seed, "global", rank))
+        # By the run's seed, as those of the first process, but on a CPU other dropout than there.
+        seed_global_generators(key(job.asked.seed, "global", rank))
         with as_it_began(job, folder, write=False):  # as the process that performs the run
             train_along(job.asked, method, loaded, folder=folder, options=job.options)
     except BaseException as problem:  # noqa: BLE001 - whatever a method raises is this run's result
