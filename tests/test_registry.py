@@ -160,11 +160,13 @@ def test_a_part_of_the_contract_that_is_misspelt_is_told(name: str, meant: str, 
     own = f"    {name} = 2.0\n    helper = view = 3.0\n"
     text = "from benchmark import method\n\n@method.frozen()\nclass Method(method.Method):\n"
     loss = "    def loss(self, net, x, y, rng, state):\n        return x.sum()\n"
-    with registry.plugins([plugin(tmp_path, "own", text + own + loss)]):
-        with pytest.raises(UsageError, match=f"{name}: did you mean '{meant}'"):
-            registry.find("method", "own")
+    with (
+        registry.plugins([plugin(tmp_path, "own", text + own + loss)]),
+        pytest.raises(UsageError, match=f"{name}: did you mean '{meant}'"),
+    ):
+        registry.make("method", "own", {})
     with registry.plugins([plugin(tmp_path, "own", text + own.replace(name, f"_{name}") + loss)]):
-        registry.find("method", "own")
+        registry.make("method", "own", {})
 
 
 def test_a_package_is_called_by_its_folder(tmp_path: Path) -> None:
