@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import tyro
 
+from benchmark.runs import machine
 from benchmark.runs.args import Args, check_numbers
 from tests.conftest import ROOT
 from tests.gpu import __main__ as gpu
@@ -185,6 +186,18 @@ def test_a_stage_without_time_or_files_is_told(tmp_path: Path) -> None:
     assert (state, line.verdict) == ("exit 3", "fail")
     assert "log.txt" in line.figure
     assert "junit.xml" in line.notes[0]
+
+
+@pytest.mark.parametrize(("said", "told"), [("3 MiB", False), ("3 MiB\n40960 MiB", True), ("", False)])
+def test_a_card_that_others_use_is_told(
+    said: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "_said_by_gpus", lambda _: said)
+    good = stage(tmp_path / "good", lambda stage, ended: [stage.line("7", "pass")], ">= 7", "pass")
+    assert gpu.bench([good], tmp_path / "a.json", limit=100) == 0
+    assert ("something else holds 40960 MiB" in capsys.readouterr().out) is told
+    used = [int(line.split()[0]) for line in said.splitlines()]
+    assert json.loads((tmp_path / "a.json").read_text())["used_mib_before"] == used
 
 
 def test_the_table_the_json_and_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # imported once a GPU is there: a machine without one may lack what they need, too
     from tests.gpu.stages import Line, Stage
 
+BUSY = 1000
+"""MiB in use on a GPU that nothing of ours runs on: a desktop takes some hundreds."""
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT, LEAST, GRACE = 510.0, 10.0, 15.0
 """Seconds: for all stages, nine minutes less a reserve; that a stage needs to be begun; in which a stage that is cut
@@ -102,6 +104,9 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     from benchmark.runs import machine
 
     began, told, lines = monotonic(), [], []
+    used = [int(line) for line in machine._said_by_gpus("memory.used").replace(" MiB", "").split() if line.isdecimal()]
+    if max(used, default=0) > BUSY:
+        say(f"something else holds {max(used)} MiB of a GPU here: if it computes meanwhile, ratios and times are noise")
     for number, stage in enumerate(chosen, 1):
         start = monotonic()
         say(f"[{number}/{len(chosen)}] {stage.folder.name}: {stage.target} ... ", end="")
@@ -112,7 +117,14 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     device, total = machine.choose_device("auto"), round(monotonic() - began, 1)
     name, described = machine.device_name(device), machine.describe(device)
     rows = [asdict(line) for line in lines]
-    made = {"device": name, "seconds": total, "stages": told, "lines": rows, "machine": described}
+    made = {
+        "device": name,
+        "seconds": total,
+        "used_mib_before": used,
+        "stages": told,
+        "lines": rows,
+        "machine": described,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     versions = ", ".join(f"{kind} {described['packages'].get(kind)}" for kind in ("torch", "triton"))
