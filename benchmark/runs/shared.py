@@ -42,10 +42,14 @@ class Facts:
 
 @contextmanager
 def blaming(dataset: str) -> Iterator[None]:
-    """Raises UsageError for what a dataset, maybe a plugin, raises within, but OSError and KeyboardInterrupt."""
+    """Raises UsageError for what a dataset, maybe a plugin, raises within, but OSError and KeyboardInterrupt. A
+    plugin has its own name there, not that of its module."""
     try:
         yield
-    except (UsageError, OSError, KeyboardInterrupt):
+    except UsageError as problem:
+        module = registry.find("dataset", dataset).__module__
+        raise UsageError(str(problem).replace(module, dataset)) from problem
+    except (OSError, KeyboardInterrupt):
         raise
     except BaseException as problem:
         LOGGER.debug("dataset %s", dataset, exc_info=True)

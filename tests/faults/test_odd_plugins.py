@@ -100,6 +100,21 @@ def test_what_a_dataset_raises_names_its_file(tmp_path: Path, does: str, named: 
     assert ("--set odd.size=N" in ended.err) == ("memory" in named)
 
 
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        ("return 255 * torch.rand(8, 3, 8, 8), torch.zeros(8).long()", "odd: load() gives tuple"),
+        ("return Images(255 * torch.rand(8, 3, 8, 8), torch.zeros(8).long())", "odd/here/train: "),
+    ],
+)
+def test_what_is_wrong_with_a_dataset_s_images_names_it(does: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(DATASET.format(does=does))
+    ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: {says}")
+
+
 def test_a_dataset_of_one_class_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "odd.py"
     file.write_text(DATASET.format(does="return Images(torch.rand(8, 3, 8, 8), torch.zeros(8).long())"))
