@@ -30,7 +30,7 @@ def explained(kept: str = "") -> Callable[[Callable[Words, int]], Callable[Words
                 print(f"error: {problem}", file=sys.stderr)
                 return 2
             except OSError as problem:  # a full disk, a folder that may not be read
-                print(f"error: {describe(problem)}{kept and '; '}{kept}", file=sys.stderr)
+                print(f"error: {describe(problem)}{_fix(problem)}{kept and '; '}{kept}", file=sys.stderr)
                 return 2
             except KeyboardInterrupt as problem:
                 print(f"interrupted{kept and ': '}{kept}", file=sys.stderr)
@@ -39,6 +39,11 @@ def explained(kept: str = "") -> Callable[[Callable[Words, int]], Callable[Words
         return explaining
 
     return decorate
+
+
+def _fix(problem: OSError) -> str:
+    in_the_way = isinstance(problem, FileExistsError | NotADirectoryError)
+    return "; a file lies where a folder has to be, so move it away or name another folder" if in_the_way else ""
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

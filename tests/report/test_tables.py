@@ -459,3 +459,12 @@ def test_parquet_holds_what_the_csv_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("published", FOLDERS, ids=lambda folder: folder.name)
 def test_published_results_agree_with_their_records(published: Path) -> None:
     assert tables.check(Store(published)) == []
+
+
+def test_a_file_where_the_tables_go_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, [record("erm", 0)])
+    shutil.rmtree(tmp_path / "tables", ignore_errors=True)
+    (tmp_path / "tables").write_text("mine")
+    assert tables.main(["--out", str(tmp_path)]) == 2
+    assert "tables: File exists; a file lies where a folder has to be" in capsys.readouterr().err
+    assert (tmp_path / "tables").read_text() == "mine"
