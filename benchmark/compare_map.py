@@ -43,9 +43,9 @@ from benchmark.training.evaluate import accuracy
 
 Args = flags.CompareMap
 LARGEST_MAP = 2**20
+"""Bytes of the published map's file."""
 BATCH = 128
 """Images that the released rule takes at a time; it leaves out what fills no batch."""
-"""Bytes of the published map's file."""
 
 
 def grey(data_dir: Path, train: bool) -> tuple[Tensor, Tensor]:

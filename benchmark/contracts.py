@@ -8,6 +8,7 @@ import importlib
 import inspect
 import math
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -34,11 +35,10 @@ def defines(module: ModuleType, kind: Kind) -> bool:
     return isinstance(cls, type) and issubclass(cls, base) and cls is not base
 
 
-def registers(module: ModuleType) -> bool:
-    """Whether a module has registered a network with timm."""
+def registers(modules: Collection[str]) -> bool:
+    """Whether one of these modules has registered a network with timm."""
     timm: Any = sys.modules.get("timm")
-    own = [name for name, made in vars(module).items() if getattr(made, "__module__", "") == module.__name__]
-    return timm is not None and any(map(timm.is_model, own))
+    return timm is not None and any(timm.model_entrypoint(name).__module__ in modules for name in timm.list_models())
 
 
 def breach(kind: Kind, cls: Any) -> str:
@@ -46,8 +46,8 @@ def breach(kind: Kind, cls: Any) -> str:
     if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
         return f"passes = {cls.passes!r}: write a number above 0"
     for name in vars(cls):
-        if (meant := _misspelt(name, cls, _contract(kind))) and not name.startswith("_"):
-            return f"{name}: did you mean '{meant}'? Nothing calls it; begin its name with _ if it is your own"
+        if not name.startswith("_") and (meant := _misspelt(name, cls, _contract(kind))):
+            return f"{name}: did you mean '{meant}'? The class does not use it. If it is your own, call it _{name}"
     hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
     own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
     if lost := [key for key in own if key not in names_of(cls).values()]:
@@ -57,10 +57,13 @@ def breach(kind: Kind, cls: Any) -> str:
 
 
 def _misspelt(name: str, cls: Any, base: Any) -> str:
-    """The part of the contract that a name of a class nearly is, and that the class does not have; or empty. A word and
-    its plural are two words: `read` is no `reads`."""
-    parts = [part for part in dir(base) if not part.startswith("_") and part not in vars(cls)]
-    known = name in dir(base) or name in names_of(cls).values() or name in names_of(cls)
+    """The part of the contract that a name of a class nearly is, and that the class does not have; or empty. Names that
+    the class uses itself are its own. A word and its plural are two words: `read` is no `reads`."""
+    contract = {*dir(base), *inspect.get_annotations(base), "licence", "citation"}
+    functions = [getattr(value, "__func__", value) for value in vars(cls).values()]
+    used = {each for made in functions if inspect.isfunction(made) for each in made.__code__.co_names}
+    parts = [part for part in sorted(contract) if not part.startswith("_") and part not in vars(cls)]
+    known = name in contract | used | {*names_of(cls)} | {*names_of(cls).values()}
     close = [] if known else difflib.get_close_matches(name, parts, n=1, cutoff=0.85)
     return next((part for part in close if part.rstrip("s") != name.rstrip("s")), "")
 

@@ -18,6 +18,7 @@ from benchmark import contracts
 from benchmark.core import regular_files
 from benchmark.core.errors import UsageError
 
+KINDS: tuple[contracts.Kind, ...] = get_args(contracts.Kind)
 OURS = {"benchmark", "methods", "datasets"}
 """The packages of this project."""
 LIMIT = 2**24
@@ -66,10 +67,9 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"{told}{_beside(path, problem)}") from problem
         finally:
             _helpers.update(name for name in sys.modules.keys() - before if own_file(name))
-        if not (
-            contracts.registers(module) or any(contracts.defines(module, each) for each in get_args(contracts.Kind))
-        ):
-            raise UsageError(f"--plugin {given}: it defines neither a Method nor a Dataset; {contracts.WANTED}")
+        new = {name, *sys.modules.keys() - before}
+        if not contracts.registers(new) and not any(contracts.defines(module, kind) for kind in KINDS):
+            raise UsageError(f"--plugin {given}: it has no Method, Dataset or network; {contracts.WANTED}")
         loaded[path] = module
 
 

@@ -169,11 +169,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: Args = arguments(Args, argv, program("reproduce"))
     papers, store = paper.published_numbers(), Store(args.out)
     printed = dict.fromkeys(p.method for p in papers.published if p.strict)
+    allowed = [*printed, ALL]
     if not args.method:
         raise UsageError("--method: name at least one")
     for name in args.method:
-        if name not in printed and name != ALL:
-            raise UsageError(f"--method {name}: no published figure under strict; {did_you_mean(name, printed)}")
+        if name not in allowed:
+            raise UsageError(f"--method {name}: no published figure under strict; {did_you_mean(name, allowed)}")
     methods = tuple(printed) if ALL in args.method else args.method
     found = figures(store.read_all(), papers, methods)
     todo = commands(found, args)

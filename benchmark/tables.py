@@ -5,6 +5,7 @@ and compare byte for byte (Parquet files by content, because their bytes change 
 leads from a run to its cells and from a cell to its runs. `check` and `stale` return nothing where all is well.
 """
 
+import importlib
 import os
 import re
 import sys
@@ -126,14 +127,21 @@ def _path(out: Path, name: str) -> Path:
 
 def stale(records: Sequence[Record]) -> Counter[str]:
     """How many runs other code or versions than today's made, by what differs, as far as their method and dataset are
-    known here. A network that a plugin registers has to be known, too, or its runs count as of other code.
+    known here.
 
     It stands in no file: a table says what the records say, whatever has been edited since."""
     methods, datasets = registry.names("method"), registry.names("dataset")
     known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
     code = cache(code_of)
     today = [code(r.asked.method, r.asked.dataset, r.asked.recipe.network) for r in known]
-    return Counter(why for r, now in zip(known, today, strict=True) if (why := outdated(r, now)))
+    made = [(r, why) for r, now in zip(known, today, strict=True) if (why := outdated(r, now))]
+    return Counter(why for r, why in made if _is_known(r.asked.recipe.network))
+
+
+def _is_known(network: str) -> bool:
+    """Whether a network is there: one of timm, or of a plugin that is loaded."""
+    kind, _, name = network.partition(":")
+    return kind != "timm" or bool(importlib.import_module("timm").is_model(name))
 
 
 Args = flags.Tables

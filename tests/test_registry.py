@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import re
+import shlex
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -134,8 +136,8 @@ def test_a_name_found_twice_is_an_error(tmp_path: Path) -> None:
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         ("raise SystemExit(3)", "SystemExit"),
         ("def broken(:", "SyntaxError"),
-        ("x = 1", "defines neither a Method nor a Dataset"),
-        ("class Method: pass", "defines neither a Method nor a Dataset"),
+        ("x = 1", "has no Method, Dataset or network"),
+        ("class Method: pass", "has no Method, Dataset or network"),
     ],
 )
 def test_a_plugin_that_is_none_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -146,9 +148,8 @@ def test_a_plugin_that_is_none_is_refused(tmp_path: Path, text: str, says: str) 
 def test_a_module_beside_a_plugin_that_python_does_not_find_is_told_with_a_fix(tmp_path: Path) -> None:
     (tmp_path / "beside_of_a_test.py").write_text("")
     file = plugin(tmp_path, "own", "import beside_of_a_test\n")
-    with pytest.raises(
-        UsageError, match=rf"ModuleNotFoundError: .*; it lies beside the plugin, so set PYTHONPATH={tmp_path}"
-    ):
+    fix = f"; it lies beside the plugin, so set PYTHONPATH={shlex.quote(str(tmp_path))}"
+    with pytest.raises(UsageError, match=f"ModuleNotFoundError: .*{re.escape(fix)}$"):
         registry.load_plugins([file])
 
 
@@ -159,7 +160,8 @@ def test_a_part_of_the_contract_that_is_misspelt_is_told(name: str, meant: str, 
     """Nothing would call it, and the run would be of another method."""
     own = f"    {name} = 2.0\n    helper = view = 3.0\n"
     text = "from benchmark import method\n\n@method.frozen()\nclass Method(method.Method):\n"
-    loss = "    def loss(self, net, x, y, rng, state):\n        return x.sum()\n"
+    loss = "    def loss2(self):\n        return 2\n\n"
+    loss += "    def loss(self, net, x, y, rng, state):\n        return x.sum() * self.loss2()\n"
     with (
         registry.plugins([plugin(tmp_path, "own", text + own + loss)]),
         pytest.raises(UsageError, match=f"{name}: did you mean '{meant}'"),

@@ -13,23 +13,21 @@ from benchmark.runs.ending import explained, leave
 Args = flags.Corruptions
 
 
+def _require(task: str, asked: bool, args: Args, names: Sequence[str]) -> None:
+    """Raises UsageError where one of these flags is other than by default and its task is not asked for."""
+    for name in names:
+        if not asked and getattr(args, name) != getattr(Args(), name):
+            raise UsageError(f"--{name.replace('_', '-')} is for {task}; give that, too")
+
+
 @explained()
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 2 bad usage."""
     args: Args = arguments(Args, argv, program("corruptions"))
     in_range("--side", args.side, 1, 1024)
     in_range("--limit", args.limit, 0, 10_000)
-    plain = flags.Corruptions()
-    for flag, name, needed in (
-        ("--image", "image", "--show FILE"),
-        ("--side", "side", "--show FILE"),
-        ("--data-dir", "data_dir", "--drift"),
-        ("--dataset", "dataset", "--drift"),
-        ("--limit", "limit", "--drift"),
-    ):
-        asked = args.drift if needed == "--drift" else args.show is not None
-        if getattr(args, name) != getattr(plain, name) and not asked:
-            raise UsageError(f"{flag} is for {needed.split()[0]}; give {needed}, too")
+    _require("--show FILE", args.show is not None, args, ("image", "side"))
+    _require("--drift", args.drift, args, ("data_dir", "dataset", "limit"))
     if args.show is not None:
         if args.show.exists():
             raise UsageError(f"--show {args.show}: it is there; name another file, or delete it")

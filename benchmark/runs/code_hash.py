@@ -64,11 +64,13 @@ def _with_imports(path: Path, found: list[Path]) -> list[Path]:
 
 def _imported(tree: ast.AST, path: Path) -> Iterator[str]:
     """Names of modules in the import statements of the file at `path`; what is imported from one may be one itself."""
+    package: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = _package(path).split(".")[: 1 - node.level or None] if node.level else []
+            package = package or (_package(path).split(".") if node.level else [])
+            above = package[: 1 - node.level or None] if node.level else []
             module = ".".join([*above, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
@@ -84,9 +86,11 @@ def _package(path: Path) -> str:
 
 
 def _of_the_project(name: str) -> Path | None:
-    """The file of a method or dataset of the project that a plugin builds on: the plugin's own hash has to cover it."""
-    file = getattr(sys.modules.get(name), "__file__", None)
-    return Path(file) if file and re.fullmatch(r"(benchmark\.)?(methods|datasets)\.\w+", name) else None
+    """The file of a method or dataset of the project that a plugin builds on: the plugin's own hash has to cover it,
+    whether it has been imported yet or not."""
+    found = re.fullmatch(r"benchmark\.(methods|datasets)\.(\w+)", name)
+    path = PACKAGE.parent / found[1] / f"{found[2]}.py" if found else None
+    return path if path and path.is_file() else None
 
 
 def _shape(node: ast.AST) -> Iterator[str]:

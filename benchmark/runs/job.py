@@ -3,14 +3,12 @@
 An empty text from `outdated` means that the record is from today's code and packages.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import FunctionType
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
@@ -90,15 +88,16 @@ class Job:
         return outdated(record, self.code)
 
 
-_HASHES: WeakKeyDictionary[type[Any] | FunctionType, str] = WeakKeyDictionary()
+_HASHES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """Of the files of methods, datasets and networks."""
 
 
 def code_of(method: str, dataset: str, network: str) -> str:
     """Hash of the code that a run of this method on this dataset with this network depends on."""
     files = [_file_hash("method", method), _file_hash("dataset", dataset)]
-    made = _registered(network)
-    return code_hash([*files, _hash_once(made, Path(made.__code__.co_filename).resolve())] if made else files)
+    if registered := _registered(network):
+        files.append(_hash_once(*registered))
+    return code_hash(files)
 
 
 def take_hashes(asked: Iterable[Asked]) -> None:
@@ -108,21 +107,23 @@ def take_hashes(asked: Iterable[Asked]) -> None:
         code_of(*names)
 
 
-def _registered(network: str) -> FunctionType | None:
-    """The function of a user's own file that makes a network of timm; None for a network of timm or of this project."""
+def _registered(network: str) -> tuple[Any, Path] | None:
+    """What a user's own file has registered with timm by this name, and the file; None for a network of timm or of this
+    project."""
     kind, _, name = network.partition(":")
     timm: Any = sys.modules.get("timm")  # before it is imported, nobody has registered anything there
     if kind != "timm" or timm is None or not timm.is_model(name):
         return None
-    made: FunctionType = inspect.unwrap(timm.model_entrypoint(name))
-    return made if own_file(made.__module__) else None
+    made = timm.model_entrypoint(name)
+    path = own_file(made.__module__)
+    return (made, path) if path else None
 
 
 def _file_hash(kind: Literal["method", "dataset"], name: str) -> str:
     return _hash_once(registry.find(kind, name), registry.source_file(kind, name))
 
 
-def _hash_once(made: type[Any] | FunctionType, path: Path) -> str:
+def _hash_once(made: Any, path: Path) -> str:
     """The hash of the file that defines a class or function, as it was when this was first asked for since its import:
     what is edited meanwhile does not run in this process. A reload makes another class."""
     if made not in _HASHES:

@@ -103,7 +103,7 @@ def _too_old() -> str:
 def shareable(device: torch.device) -> bool:
     """Whether a GPU has room for two runs, and takes more than one process at a time."""
     roomy = torch.cuda.get_device_properties(device).total_memory >= 15 * 2**30  # cards sold as of 16 GB
-    return roomy and "Exclusive" not in _said_by_gpus("compute_mode")
+    return roomy and "Exclusive" not in said_by_gpus("compute_mode")
 
 
 def fit_attacks(device: torch.device) -> None:
@@ -146,14 +146,14 @@ def describe(device: torch.device) -> dict[str, Any]:
             "memory_mib": properties.total_memory // 2**20,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "driver": _first(_said_by_gpus("driver_version")),
+            "driver": _first(said_by_gpus("driver_version")),
             # The older name of it cannot be read where a method has set the newer one.
             "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
         }
     return described
 
 
-def _said_by_gpus(what: str) -> str:
+def said_by_gpus(what: str) -> str:
     """A line for each GPU of this machine; empty where nvidia-smi does not answer."""
     return _output("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader") or ""
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ def blaming(dataset: str) -> Iterator[None]:
     try:
         yield
     except UsageError as problem:
-        module = registry.find("dataset", dataset).__module__
-        raise UsageError(str(problem).replace(module, dataset)) from problem
+        named = re.sub(r"^dg_referee_plugin_\w+(?=[/:])", dataset, str(problem))
+        raise type(problem)(named) from problem
     except (OSError, KeyboardInterrupt):
         raise
     except BaseException as problem:
@@ -93,10 +94,8 @@ def _facts(dataset: str, settings: str, source: str, root: Path | None) -> Facts
     loaded = _unwritten(dataset, settings, source, root)
     for warning in loaded.warnings:
         LOGGER.warning("%s, source %s: %s", dataset, source, warning)
-    with blaming(dataset):
-        classes = registry.make("dataset", dataset, json.loads(settings)).layout(root).classes
-    if len(classes) < 2:
-        raise UsageError(f"dataset '{dataset}': it has one class, {classes[0]}; training needs two or more")
+    if loaded.classes < 2:
+        raise UsageError(f"dataset '{dataset}': it has one class; training needs two or more")
     tested = sum(len(part) for part in loaded.test.values())
     height, width = loaded.train.x.shape[2:]
     missing = tuple(loaded.missing.values())

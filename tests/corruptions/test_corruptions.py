@@ -186,11 +186,11 @@ def on_a_cut(x: Tensor, name: str, severity: int, drawn: dict[str, Tensor]) -> f
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--image", "x.png"], "--image is for --show; give --show FILE, too"),
-        (["--side", "8"], "--side is for --show; give --show FILE, too"),
-        (["--data-dir", "x"], "--data-dir is for --drift; give --drift, too"),
-        (["--limit", "5"], "--limit is for --drift; give --drift, too"),
-        (["--dataset", "cifar100c", "--show", "x.png"], "--dataset is for --drift; give --drift, too"),
+        (["--image", "x.png"], "--image is for --show FILE; give that, too"),
+        (["--side", "8"], "--side is for --show FILE; give that, too"),
+        (["--data-dir", "x"], "--data-dir is for --drift; give that, too"),
+        (["--limit", "5"], "--limit is for --drift; give that, too"),
+        (["--dataset", "cifar100c", "--show", "x.png"], "--dataset is for --drift; give that, too"),
     ],
 )
 def test_a_flag_of_another_task_is_refused(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,7 +121,7 @@ def test_a_dataset_of_one_class_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('("a", "b"), (', '("a",), ('))
     ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
     assert ended.code == 2
-    assert ended.err == "error: dataset 'odd': it has one class, a; training needs two or more\n"
+    assert ended.err == "error: dataset 'odd': it has one class; training needs two or more\n"
 
 
 def test_a_network_that_cannot_be_built_is_told_before_any_run(tmp_path: Path) -> None:

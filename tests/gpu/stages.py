@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-import torch
-
+from benchmark.runs import machine
 from benchmark.runs.store import Store
 from tests.conftest import DATA_DIR
 
@@ -113,9 +112,9 @@ def stages(out: Path) -> list[Stage]:
 
 
 def room() -> int:
-    """How many processes of tests the GPU's free memory holds, at a gigabyte each: a context takes half of that."""
-    free, _ = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
-    return max(1, free // 2**30)
+    """How many processes of tests the GPUs' free memory holds, at a gigabyte each: a context takes half of that."""
+    free = [int(line) for line in machine.said_by_gpus("memory.free").replace(" MiB", "").split() if line.isdecimal()]
+    return max(1, min(free, default=2**20) // 1024)
 
 
 def has_digits() -> bool:

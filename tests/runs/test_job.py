@@ -258,8 +258,9 @@ def test_a_record_has_the_code_that_ran_though_the_file_is_edited_meanwhile(tmp_
 
 
 @pytest.mark.filterwarnings("ignore:Overwriting")
-def test_a_network_that_a_plugin_registers_is_part_of_the_code(tmp_path: Path) -> None:
-    network = "\n\n@timm.models.register_model\ndef mine_of_a_test(**more):\n    return timm.create_model('test_vit')\n"
+@pytest.mark.parametrize("made", ["def mine_of_a_test(**more):", "class mine_of_a_test:"])
+def test_a_network_that_a_plugin_registers_is_part_of_the_code(made: str, tmp_path: Path) -> None:
+    network = f"\n\n@timm.models.register_model\n{made}\n    pass\n"
     plain, found = jobs.code_of("erm", "minidigits", "timm:test_vit"), []
     assert plain == jobs.code_of("erm", "minidigits", "mini_convnet")
     for more in ("", "\nANOTHER = 1\n"):

@@ -19,6 +19,13 @@ class Cell:
     source: str = ""
     """For a number of somebody else: where it was read."""
     bold: bool = False
+    empty: bool = False
+    """Whether its text says why there is no number."""
+
+    @property
+    def gap(self) -> bool:
+        """Whether no number stands there: the page shows that."""
+        return self.empty or not (self.runs or self.source)
 
     def __post_init__(self) -> None:
         if any(letter.isdigit() for letter in self.text) and not self.runs and not self.source:
@@ -94,7 +101,7 @@ def why_empty(runs: Sequence[Record]) -> Cell:
     ended = dict.fromkeys(record.status for record in runs if record.accuracy is None)
     if not runs:
         return Cell("not run")
-    return Cell("data missing" if any(record.accuracy for record in runs) else ", ".join(ended), ids(runs))
+    return Cell("data missing" if any(record.accuracy for record in runs) else ", ".join(ended), ids(runs), empty=True)
 
 
 def count(runs: Sequence[Record], good: Sequence[Record]) -> Cell:

@@ -74,9 +74,7 @@ def _against_erm(campaign: Campaign, pair: Pair | None) -> dict[str, Cell]:
 def _gap(campaign: Campaign, row: str) -> Cell:
     """Why a row has no complete seed, by the sources from which it has no value at all."""
     without = [source for source in campaign.sources if not campaign.reached(row, source)]
-    text = _why(campaign, row, without) or "no seed from every source"
-    # a name may hold a digit, and a cell without runs must not
-    return Cell(text, ids(campaign.rows[row]) if any(letter.isdigit() for letter in text) else ())
+    return Cell(_why(campaign, row, without) or "no seed from every source", ids(campaign.rows[row]), empty=True)
 
 
 def _why(campaign: Campaign, row: str, without: Sequence[str], seed: int | None = None) -> str:

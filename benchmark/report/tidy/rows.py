@@ -87,7 +87,8 @@ def correlation_rows(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> pd.Da
 
 def _points(accuracy: pd.DataFrame, sensitivity: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Maps and accuracies as band_target_correlation takes them, with one run of each method in each target: its means
-    over seeds. Means that differ by rounding alone are equal here, or they would have two ranks."""
+    over seeds, which it would take itself. Means that differ by rounding alone are equal here, or they would have two
+    ranks there; rounded in that function, every record would be of other code."""
     by = ["dataset", "protocol", "source", "target", "method"]
     both = accuracy.merge(sensitivity[["run_id", "band", "error_rate"]], on="run_id")
     means = both.groupby([*by, "band"], as_index=False)[["error_rate", "accuracy"]].mean().round(DIGITS)
