@@ -13,7 +13,12 @@ from docs.site.published import PUBLISHED, markdown, over_seeds, records
 
 CLEAN = "clean_statistics"
 """docs/findings/clean_statistics.py: RandConv, tested with BatchNorm statistics of source images."""
-FORMS = ("ERM", "augmix", *(f"{views}, {weight}" for views in study.WEIGHED[:2] for weight in (0.025, 10)))
+FORMS = (
+    "ERM",
+    "augmix",
+    *(f"{views}, {weight}" for views in study.WEIGHED[:2] for weight in (0.025, 10)),
+    f"{study.WEIGHED[2]}, 0.025",
+)
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
 """What the forms train on, and what they are tested on."""
 CHANGES = [change for change in study.CHANGES if {*change[1:]} <= {*FORMS}]
