@@ -157,7 +157,6 @@ def run(args: Args) -> None:
     in_range("--images", args.images, BATCH, 10_000)
     in_range("--seed", args.seed, 0, MOST_SEED)
     published = published_map(args.data_dir / "sada_sample_map.npy")
-    x, y = (part[: args.images] for part in grey(args.data_dir, train=False))
     if args.out:
         try:
             prove_writable(args.out)
@@ -166,6 +165,7 @@ def run(args: Args) -> None:
     device = machine.choose_device("auto")
     console = Console()
     net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
+    x, y = (part[: args.images] for part in grey(args.data_dir, train=False))
     images = Images(resized(x).repeat(1, 3, 1, 1), y)
     whole = len(images) // BATCH * BATCH
     clean = accuracy(net, images[:whole].to(device))

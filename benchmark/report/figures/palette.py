@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmark.core.rng import key
+from benchmark.data.image_files import open_image
 from benchmark.runs.store import write_whole
 
 WIDTH = 3.4
@@ -128,7 +129,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 def in_few_colours(png: bytes) -> bytes:
     """The picture in 256 colours, under half as large; the page holds every picture. The PDF beside it keeps all."""
-    with Image.open(io.BytesIO(png)) as image:
+    with open_image(io.BytesIO(png), formats=("PNG",)) as image:
         about, buffer = PngInfo(), io.BytesIO()
         for name, text in ABOUT["png"].items():
             about.add_text(name, str(text))
