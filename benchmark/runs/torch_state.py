@@ -1,5 +1,6 @@
 """Settings of torch that hold for a whole process: as in a new one for a while, then as they were."""
 
+import pickle
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -93,9 +94,8 @@ def seed_global_generators(seed: int) -> None:
 def global_generators(device: torch.device) -> list[bytes]:
     """The states of the global generators of torch on the CPU, NumPy and Python and, where a GPU is used, how many
     numbers that one's has given since it was seeded, as it is whenever a network is built: others after every draw."""
-    numpys: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
-    others = numpys["state"]["key"].tobytes(), numpys["state"]["pos"], random.getstate()
-    states = [torch.get_rng_state().numpy().tobytes(), repr(others).encode()]
+    others = pickle.dumps((np.random.get_state(legacy=False), random.getstate()))  # noqa: NPY002
+    states = [torch.get_rng_state().numpy().tobytes(), others]
     return [*states, *([torch.cuda.get_rng_state(device)[OFFSET:].numpy().tobytes()] if on_gpu(device) else [])]
 
 
