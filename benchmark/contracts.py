@@ -45,9 +45,8 @@ def breach(kind: Kind, cls: Any) -> str:
     """What a class lacks of its contract that no run could do without; empty where it has it."""
     if kind == "method" and not (isinstance(cls.passes, int | float) and 0 < cls.passes < math.inf):
         return f"passes = {cls.passes!r}: write a number above 0"
-    for name in vars(cls):
-        if not name.startswith("_") and (meant := _misspelt(name, cls, _contract(kind))):
-            return f"{name}: did you mean '{meant}'? The class does not use it. If it is your own, call it _{name}"
+    if misspelt := _misspelt(cls, _contract(kind)):
+        return misspelt
     hints = {key: str(hint) for key, hint in inspect.get_annotations(cls).items()}
     own = [key for key, hint in hints.items() if "ClassVar" not in hint and not key.startswith("_")]
     if lost := [key for key in own if key not in names_of(cls).values()]:
@@ -56,16 +55,19 @@ def breach(kind: Kind, cls: Any) -> str:
     return ""
 
 
-def _misspelt(name: str, cls: Any, base: Any) -> str:
-    """The part of the contract that a name of a class nearly is, and that the class does not have; or empty. Names that
-    the class uses itself are its own. A word and its plural are two words: `read` is no `reads`."""
+def _misspelt(cls: Any, base: Any) -> str:
+    """Names the first name of a class that nearly is a part of the contract, which the class does not have; or empty.
+    Names that the class uses itself are its own. A word and its plural are two words: `read` is no `reads`."""
     contract = {*dir(base), *inspect.get_annotations(base), "licence", "citation"}
     functions = [getattr(value, "__func__", value) for value in vars(cls).values()]
     used = {each for made in functions if inspect.isfunction(made) for each in made.__code__.co_names}
     parts = [part for part in sorted(contract) if not part.startswith("_") and part not in vars(cls)]
-    known = name in contract | used | {*names_of(cls)} | {*names_of(cls).values()}
-    close = [] if known else difflib.get_close_matches(name, parts, n=1, cutoff=0.85)
-    return next((part for part in close if part.rstrip("s") != name.rstrip("s")), "")
+    known = contract | used | {*names_of(cls)} | {*names_of(cls).values()}
+    for name in (name for name in vars(cls) if not name.startswith("_") and name not in known):
+        for meant in difflib.get_close_matches(name, parts, n=1, cutoff=0.85):
+            if meant.rstrip("s") != name.rstrip("s"):
+                return f"{name}: did you mean '{meant}'? The class does not use it. If it is your own, call it _{name}"
+    return ""
 
 
 def unwritten(kind: Kind, cls: Any) -> str:

@@ -67,8 +67,8 @@ def load_plugins(paths: Iterable[Path]) -> None:
             raise UsageError(f"{told}{_beside(path, problem)}") from problem
         finally:
             _helpers.update(name for name in sys.modules.keys() - before if own_file(name))
-        new = {name, *sys.modules.keys() - before}
-        if not contracts.registers(new) and not any(contracts.defines(module, kind) for kind in KINDS):
+        plain = any(contracts.defines(module, kind) for kind in KINDS)
+        if not plain and not contracts.registers({name, *sys.modules.keys() - before}):
             raise UsageError(f"--plugin {given}: it has no Method, Dataset or network; {contracts.WANTED}")
         loaded[path] = module
 

@@ -158,6 +158,12 @@ def said_by_gpus(what: str) -> str:
     return _output("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader") or ""
 
 
+def memory_of_gpus(what: Literal["used", "free"]) -> list[int]:
+    """MiB of each GPU of this machine; empty where nvidia-smi does not answer."""
+    said = said_by_gpus(f"memory.{what}").replace(" MiB", "").split()
+    return [int(amount) for amount in said if amount.isdecimal()]
+
+
 def _first(lines: str) -> str:
     """The first line: all GPUs of a machine have one driver."""
     return lines.partition("\n")[0]

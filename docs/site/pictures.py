@@ -15,10 +15,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from benchmark.core.record import Record
 from benchmark.report.figures import gains, learning_curves
+from benchmark.report.figures.palette import in_few_colours
 from benchmark.report.tidy import comparisons, groups
 from benchmark.report.tidy.campaigns import campaigns
 from benchmark.training.artifacts import strips
@@ -103,10 +103,8 @@ def screenshot() -> bytes:
 
 def save(image: Image.Image, path: Path, made_from: str) -> None:
     """With few colours, and what it was made from."""
-    note = PngInfo()
-    note.add_text("records", made_from)
     path.parent.mkdir(exist_ok=True)
-    image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, pnginfo=note, optimize=True)
+    path.write_bytes(in_few_colours(image, {"records": made_from}))
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from benchmark import networks
 from benchmark.core.record import Record
 from benchmark.runs.store import Store
-from tests.faults.harness import SMALL, call, plugin, words
+from tests.faults.harness import SMALL, Ended, call, plugin, words
 
 QUICK = ["--seeds", "0", "--steps", "2"]
 FIELDS = """
@@ -47,6 +47,13 @@ class Dataset(data.Dataset):
     def load(self, domain, split, root):
         {does}
 """
+
+
+def tried(folder: Path, text: str) -> Ended:
+    """How a command ended that runs a dataset of this text."""
+    file = folder / "odd.py"
+    file.write_text(text)
+    return call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(folder / "out")])
 
 
 def done(out: Path) -> dict[str, Record]:
@@ -91,11 +98,9 @@ def test_a_setting_given_twice_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_dataset_raises_names_its_file(tmp_path: Path, does: str, named: str) -> None:
-    file = tmp_path / "odd.py"
-    file.write_text(DATASET.format(does=does))
-    ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
+    ended = tried(tmp_path, DATASET.format(does=does))
     assert ended.code == 2
-    assert ended.err.startswith(f"error: {file}: dataset 'odd'")
+    assert ended.err.startswith(f"error: {tmp_path / 'odd.py'}: dataset 'odd'")
     assert named in ended.err
     assert ("--set odd.size=N" in ended.err) == ("memory" in named)
 
@@ -108,18 +113,14 @@ def test_what_a_dataset_raises_names_its_file(tmp_path: Path, does: str, named: 
     ],
 )
 def test_what_is_wrong_with_a_dataset_s_images_names_it(does: str, says: str, tmp_path: Path) -> None:
-    file = tmp_path / "odd.py"
-    file.write_text(DATASET.format(does=does))
-    ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
+    ended = tried(tmp_path, DATASET.format(does=does))
     assert ended.code == 2
     assert ended.err.startswith(f"error: {says}")
 
 
 def test_a_dataset_of_one_class_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "odd.py"
-    file.write_text(DATASET.format(does="return Images(torch.rand(8, 3, 8, 8), torch.zeros(8).long())"))
-    file.write_text(file.read_text().replace('("a", "b"), (', '("a",), ('))
-    ended = call([*SMALL[2:], "--datasets", "odd", "--plugin", str(file), *QUICK, "--out", str(tmp_path / "out")])
+    text = DATASET.format(does="return Images(torch.rand(8, 3, 8, 8), torch.zeros(8).long())")
+    ended = tried(tmp_path, text.replace('("a", "b"), (', '("a",), ('))
     assert ended.code == 2
     assert ended.err == "error: dataset 'odd': it has one class; training needs two or more\n"
 

@@ -104,7 +104,7 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     from benchmark.runs import machine
 
     began, told, lines = monotonic(), [], []
-    used = [int(line) for line in machine.said_by_gpus("memory.used").replace(" MiB", "").split() if line.isdecimal()]
+    used = machine.memory_of_gpus("used")
     if max(used, default=0) > BUSY:
         say(f"something else holds {max(used)} MiB of a GPU here: if it computes meanwhile, ratios and times are noise")
     for number, stage in enumerate(chosen, 1):

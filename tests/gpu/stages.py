@@ -113,8 +113,7 @@ def stages(out: Path) -> list[Stage]:
 
 def room() -> int:
     """How many processes of tests the GPUs' free memory holds, at a gigabyte each: a context takes half of that."""
-    free = [int(line) for line in machine.said_by_gpus("memory.free").replace(" MiB", "").split() if line.isdecimal()]
-    return max(1, min(free, default=2**20) // 1024)
+    return max(1, min(machine.memory_of_gpus("free"), default=2**20) // 1024)
 
 
 def has_digits() -> bool:

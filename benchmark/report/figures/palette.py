@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -121,20 +121,23 @@ def save(figure: Figure, path: Path) -> Path:
     for kind, about in ABOUT.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=about)
-        content = in_few_colours(buffer.getvalue()) if kind == "png" else buffer.getvalue()
+        content = buffer.getvalue()
+        if kind == "png":
+            with open_image(io.BytesIO(content), formats=("PNG",)) as image:
+                content = in_few_colours(image, about, dpi=image.info["dpi"])
         write_whole(path.with_name(f"{path.name}.{kind}"), content)
         lay_out_no_more(figure)
     return path.with_name(f"{path.name}.png")
 
 
-def in_few_colours(png: bytes) -> bytes:
-    """The picture in 256 colours, under half as large; the page holds every picture. The PDF beside it keeps all."""
-    with open_image(io.BytesIO(png), formats=("PNG",)) as image:
-        about, buffer = PngInfo(), io.BytesIO()
-        for name, text in ABOUT["png"].items():
-            about.add_text(name, str(text))
-        few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
-        few.save(buffer, "PNG", pnginfo=about, dpi=image.info["dpi"], optimize=True)
+def in_few_colours(image: Image.Image, about: Mapping[str, str | None], **more: Any) -> bytes:
+    """A picture as a PNG of 256 colours, under half as large; the page holds every figure, and the PDF beside it keeps
+    all colours. about: its texts by name. more: for Pillow, such as dpi."""
+    note, buffer = PngInfo(), io.BytesIO()
+    for name, text in about.items():
+        note.add_text(name, str(text))
+    few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    few.save(buffer, "PNG", pnginfo=note, optimize=True, **more)
     return buffer.getvalue()
 
 
