@@ -32,7 +32,7 @@ from benchmark.core.regular_files import content
 from benchmark.core.rng import key
 from benchmark.data import readers
 from benchmark.report.figures.sensitivity_maps import side_by_side
-from benchmark.runs import machine
+from benchmark.runs import gpus, machine
 from benchmark.runs.command_line import MOST_SEED, arguments, in_range, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.store import prove_writable
@@ -162,7 +162,7 @@ def run(args: Args) -> None:
             prove_writable(args.out)
         except OSError as problem:
             raise UsageError(f"--out {describe(problem)}") from problem
-    device = machine.choose_device("auto")
+    device = gpus.choose_device("auto")
     console = Console()
     net, scores = train(args.data_dir, args.epochs, args.seed, device, console)
     x, y = (part[: args.images] for part in grey(args.data_dir, train=False))

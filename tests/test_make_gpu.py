@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tyro
 
-from benchmark.runs import machine
+from benchmark.runs import gpus
 from benchmark.runs.args import Args, check_numbers
 from tests.conftest import ROOT
 from tests.gpu import __main__ as gpu
@@ -192,7 +192,7 @@ def test_a_stage_without_time_or_files_is_told(tmp_path: Path) -> None:
 def test_a_card_that_others_use_is_told(
     said: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "said_by_gpus", lambda _: said)
+    monkeypatch.setattr(gpus, "said", lambda _: said)
     good = stage(tmp_path / "good", lambda stage, ended: [stage.line("7", "pass")], ">= 7", "pass")
     assert gpu.bench([good], tmp_path / "a.json", limit=100) == 0
     assert ("something else holds 40960 MiB" in capsys.readouterr().out) is told

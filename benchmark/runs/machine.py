@@ -1,33 +1,25 @@
-"""What a run ran on: versions, processor, GPU, and the commit."""
+"""What a run ran on: versions, processor, and the commit."""
 
 import importlib.metadata
-import logging
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from benchmark.core import peak_memory
 from benchmark.core.devices import on_gpu, whole
-from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Recipe
 from benchmark.core.record import Asked
-from benchmark.ops.attacks import pixel
-from benchmark.runs import arithmetic, load
+from benchmark.runs import arithmetic, gpus, load
+from benchmark.runs.programs import output
 
-LOGGER = logging.getLogger("benchmark")
-CHUNK_PIXELS = pixel.GPU_CHUNK_PIXELS
 PACKAGE = Path(__file__).resolve().parents[1]
-SECONDS = 10.0
-"""How long git and nvidia-smi may take to answer."""
 PACKAGES = (
     "torch",
     "torchvision",
@@ -71,49 +63,6 @@ def threads(recipe: Recipe) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """auto is CUDA where there is a device that torch was built for. Raises UsageError where CUDA is asked for and no
-    such device is there."""
-    if name == "cpu":
-        return whole("cpu")
-    there = torch.cuda.is_available()
-    why = _too_old() if there else "torch sees no CUDA device here"
-    if not why:
-        return whole("cuda")
-    if name == "cuda":
-        raise UsageError(f"--device cuda: {why}; use --device cpu")
-    if there:
-        LOGGER.warning("%s: the CPU is taken", why)
-    return whole("cpu")
-
-
-def _too_old() -> str:
-    """Why torch has no code for the GPU here, one of a model older than all that it was built for; empty if it has."""
-    models = [int(digits) for name in torch.cuda.get_arch_list() if (digits := name.rpartition("_")[2]).isdecimal()]
-    major, minor = torch.cuda.get_device_capability()
-    if not models or 10 * major + minor >= min(models):
-        return ""
-    oldest = f"{min(models) // 10}.{min(models) % 10}"
-    return (
-        f"this torch needs a GPU of compute capability {oldest} or newer, and {torch.cuda.get_device_name()} has "
-        f"{major}.{minor}"
-    )
-
-
-def shareable(device: torch.device) -> bool:
-    """Whether a GPU has room for two runs, and takes more than one process at a time."""
-    roomy = torch.cuda.get_device_properties(device).total_memory >= 15 * 2**30  # cards sold as of 16 GB
-    return roomy and "Exclusive" not in said_by_gpus("compute_mode")
-
-
-def fit_attacks(device: torch.device) -> None:
-    """Attacks of pixels in chunks that leave room on a GPU of less than 64 GiB: there 4,096 images of CIFAR take 22.
-    Edited in pixel.py, all records would be of other code."""
-    if on_gpu(device):
-        share = torch.cuda.get_device_properties(device).total_memory / (64 * 2**30)
-        pixel.GPU_CHUNK_PIXELS = int(CHUNK_PIXELS * min(1.0, share))
-
-
 def device_of(asked: Asked) -> torch.device:
     """What a run computes on, here: the processor where no GPU is. A run that was lost may have had one elsewhere."""
     return whole(asked.device if torch.cuda.is_available() else "cpu")
@@ -139,34 +88,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": _versions(),
     }
     if on_gpu(device):
-        properties = torch.cuda.get_device_properties(device)
-        described["gpu"] = {
-            "name": properties.name,
-            "multiprocessors": properties.multi_processor_count,
-            "memory_mib": properties.total_memory // 2**20,
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-            "driver": _first(said_by_gpus("driver_version")),
-            # The older name of it cannot be read where a method has set the newer one.
-            "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
-        }
+        described["gpu"] = gpus.describe(device)
     return described
-
-
-def said_by_gpus(what: str) -> str:
-    """A line for each GPU of this machine; empty where nvidia-smi does not answer."""
-    return _output("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader") or ""
-
-
-def memory_of_gpus(what: Literal["used", "free"]) -> list[int]:
-    """MiB of each GPU of this machine; empty where nvidia-smi does not answer."""
-    said = said_by_gpus(f"memory.{what}").replace(" MiB", "").split()
-    return [int(amount) for amount in said if amount.isdecimal()]
-
-
-def _first(lines: str) -> str:
-    """The first line: all GPUs of a machine have one driver."""
-    return lines.partition("\n")[0]
 
 
 def find_peak_memory() -> None:
@@ -191,7 +114,7 @@ def comparable(machine: dict[str, Any], name: str) -> str:
     parts += [name for name in ("deterministic", "launch") if machine.get(name)]
     parts += [f"{machine['processes']} processes"] if machine.get("processes", 1) > 1 else []
     parts += [value if name == "cpu" else f"{name}={value}" for name, value in machine.get("arithmetic", {}).items()]
-    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {_first(gpu['driver'])}"] if gpu else []))
+    return ", ".join(parts + ([f"CUDA {gpu['cuda']}", f"driver {gpus.first_line(gpu['driver'])}"] if gpu else []))
 
 
 def other_versions(machine: dict[str, Any]) -> str:
@@ -220,8 +143,8 @@ def git_state() -> tuple[str | None, bool | None]:
     where git does not say."""
     if not (PACKAGE.parent / ".git").exists():
         return None, None
-    commit = _output("git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD")
-    changed = _output("git", "-C", str(PACKAGE.parent), "status", "--porcelain", "--untracked-files=no")
+    commit = output("git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD")
+    changed = output("git", "-C", str(PACKAGE.parent), "status", "--porcelain", "--untracked-files=no")
     return commit or None, bool(changed) if commit and changed is not None else None
 
 
@@ -244,17 +167,3 @@ def _processor() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def _output(*command: str) -> str | None:
-    """Standard output of a command, or None where it is absent, fails or takes too long."""
-    program = shutil.which(command[0])
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603
-            [program, *command[1:]], capture_output=True, text=True, check=False, timeout=SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -19,7 +19,7 @@ from benchmark.core.outcome import Ran
 from benchmark.core.peak_memory import peak_memory_mib
 from benchmark.core.record import Asked, Record, Status
 from benchmark.method import Method
-from benchmark.runs import load, machine
+from benchmark.runs import gpus, load, machine
 from benchmark.runs.begun import as_it_began
 from benchmark.runs.card import card
 from benchmark.runs.job import Job
@@ -63,7 +63,7 @@ def perform(job: Job, folder: Path, report: Report, read: Callable[[Job], Inputs
     Raises StoppedError.
     """
     machine.find_peak_memory()
-    machine.fit_attacks(machine.device_of(job.asked))
+    gpus.fit_attacks(machine.device_of(job.asked))
     clock, measured = monotonic(), Measured(notes=[*job.notes])
     status: Status = "done"
     with Load() as watched, as_in_a_new_process(), as_it_began(job, folder) as began:  # the record says: what threads

@@ -16,7 +16,7 @@ from benchmark.core.devices import on_gpu
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Asked
 from benchmark.networks import precision, weights
-from benchmark.runs import machine
+from benchmark.runs import gpus
 from benchmark.runs.args import Args, check_numbers, trial_of
 from benchmark.runs.engines import ray
 from benchmark.runs.job import Job
@@ -91,7 +91,7 @@ def at_a_time(args: Args, device: torch.device, runs: int) -> int:
     """How many of so many runs this machine does at a time: as asked for, or what its device takes."""
     if args.jobs is None:
         alone = args.engine != "local" or args.nproc > 1 or not on_gpu(device) or runs < GPU_MANY
-        return 1 if alone or not machine.shareable(device) else GPU_JOBS
+        return 1 if alone or not gpus.shareable(device) else GPU_JOBS
     return min(args.jobs, runs)
 
 
@@ -228,7 +228,7 @@ def _device(args: Args) -> torch.device:
     if args.engine == "ray":
         device = ray.choose_device(args.device, args.ray_address)
     else:
-        device = machine.choose_device(args.device)
+        device = gpus.choose_device(args.device)
     if args.engine == "local" or not on_gpu(device):  # a cluster's GPUs are not here to be asked
         precision.check(args.precision, device)
     if on_gpu(device) and args.nproc > 1 and args.nproc > torch.cuda.device_count():

@@ -1,6 +1,6 @@
 """`make published`: pictures of README.md and docs/, from the records of results/published, in docs/images.
 
-chart.png: what each method gains over ERM, in each comparison that README speaks of. page.png: the head of the page, as
+chart.png: what each method gains over ERM on PACS and on digits. page.png: the head of the page, as
 Chromium on PATH shows it. sada.png: what SADA's loader and its attack make of digits. All hold the hash of the records
 that they were made from; tests/docs/test_site.py asks for new ones when they have changed. A change of looks is for a
 person to notice.
@@ -30,7 +30,6 @@ PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
     ("pacs", "100 steps"): "PACS at 112 px, 100 steps: mean over four sources, three targets each",
     ("digits", "10000 steps"): "MNIST to MNIST-M and USPS, 10,000 steps",
-    ("minidigits", "200 steps"): "embedded digits, 200 steps: mean of three shifted domains",
 }
 """Titles of the chart's panels, by dataset and length."""
 

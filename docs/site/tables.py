@@ -16,12 +16,14 @@ from typing import Any
 import pandas as pd
 
 from benchmark import registry, reproduce, scaling
-from benchmark.report.people.cells import interval
+from benchmark.report.people.cells import interval, p_text
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.table_files import marked_cells
 from benchmark.report.tidy.campaigns import campaigns
+from benchmark.report.tidy.comparisons import difference_rows
 from benchmark.report.tidy.paper import paper_rows, published_numbers
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
+from benchmark.report.tidy.stats import settles
 from benchmark.runs.records import Records
 from docs.site import budget, pacs, study
 from docs.site.published import PUBLISHED, ROOT, everything, markdown, over_seeds, records
@@ -31,16 +33,21 @@ PLACE = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def accuracy(dataset: str, length: str, *, rows: Callable[[str], bool] = lambda row: True) -> str:
-    """Accuracy beside cost. rows: which rows are shown, by name."""
+    """Accuracy, the gain in its mean over ERM, and cost. rows: which rows are shown, by name."""
     shown = summarise([r for r in records(dataset, length) if rows(r.asked.row)], {})
     (found,) = shown["accuracy"]
     cells = marked_cells(found).drop(columns=["worst", *DETAILS, "runs"])
     cost = pd.concat(table.cells for table in shown["throughput"]).set_index("method")  # one for each machine
     assert cost.index.is_unique, "a row was made on two machines: it has no one speed"
-    speed, passes = cost["relative to ERM"], cost["passes/image"]
-    for title, column in (("passes", passes), ("images/s, ERM = 1", speed)):
+    gains = shown["differences"][0].cells.query("versus == 'erm'").set_index("method")
+    for title, column in (
+        ("minus ERM", gains["difference"]),
+        ("95 %, all at once", gains["95 %, all at once"]),
+        ("passes", cost["passes/image"]),
+        ("images/s, ERM = 1", cost["relative to ERM"]),
+    ):
         if set(column) != {"–"}:
-            cells.insert(len(cells.columns) - 1, title, [column[method] for method in cells["method"]])
+            cells.insert(len(cells.columns) - 1, title, [column.get(method, "–") for method in cells["method"]])
     return markdown(cells)
 
 
@@ -83,6 +90,26 @@ def versus(dataset: str, length: str, keep: Callable[[str, str], bool]) -> str:
     return markdown(replace(shown, lines=lines).cells.drop(columns=["more seeds to settle", "runs"]))
 
 
+def claims() -> str:
+    """Differences from ERM that Holm's test finds in the mean over the targets, and whether each one's interval leaves
+    0 out and the networks of the last step differ, too."""
+    lines = []
+    for title, dataset, length in FROM_ONE_SOURCE:
+        rows = difference_rows(records(dataset, length))
+        rows = rows[(rows["target"] == "mean") & (rows["versus"] == "erm")]
+        for row in rows.sort_values("difference", ascending=False).to_dict("records"):
+            if settles(row["p_holm"], row["n"]):
+                all_three = (row["low"] > 0 or row["high"] < 0) and settles(row["p_holm_last"], row["n"])
+                name = f"{row['method']}[{row['variant']}]" if row["variant"] else row["method"]
+                lines.append(
+                    {"targets": title, "method": name, "minus ERM": f"{row['difference']:+.1f}"}
+                    | {"95 %, all at once": interval(row["low"], row["high"])}
+                    | {"p (Holm)": p_text(row["p_holm"]), "p, last step": p_text(row["p_holm_last"])}
+                    | {"holds by all three": "yes" if all_three else "no"}
+                )
+    return markdown(lines)
+
+
 def sources(dataset: str, length: str) -> str:
     """What rows reach over all sources."""
     (shown,) = summarise(records(dataset, length), {})["sources"]
@@ -106,6 +133,7 @@ def map_and_cost(dataset: str, length: str) -> str:
     return markdown(pd.DataFrame(lines, columns=["method", *named, "passes", "images/s, ERM = 1", "n"]))
 
 
+FROM_ONE_SOURCE = (("MNIST-M, USPS", "digits", "10000 steps"), ("embedded digits", "minidigits", "200 steps"))
 BANDS = {"clean_error": "no wave", "low": "low", "mid": "mid", "high": "high", "mean": "all waves"}
 
 
@@ -186,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits": partial(accuracy, "digits", "10000 steps"),
     "digits-paper": partial(beside_paper, "digits", "10000 steps", "He et al., Towards Combating"),
     "strict": strict,
+    "claims": claims,
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import tables
-from benchmark.runs import machine, perform, plan
+from benchmark.runs import perform, plan, programs
 from benchmark.runs.store import Store
 from tests.faults.damage import damaged
 from tests.faults.harness import call, plugin, results, start, state, words
@@ -67,7 +67,7 @@ def test_git_that_does_not_answer_costs_no_run(answer: str, tmp_path: Path, monk
     git.write_text(f'#!/bin/sh\ncase "$*" in *status*) {answer};; *) echo 0123abc;; esac\n')
     git.chmod(0o755)
     monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(machine, "SECONDS", 0.3)
+    monkeypatch.setattr(programs, "SECONDS", 0.3)
     assert call(words(tmp_path, tmp_path / "out", *ERM)).code == 0
     (made,) = Store(tmp_path / "out").read_all()
     assert made.ran.git_dirty is None  # not False: nobody knows

@@ -101,10 +101,10 @@ def table(lines: "Sequence[Line]") -> str:
 
 def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     """Runs the stages, prints the table and keeps it. Returns 0 where every target was reached, else 1."""
-    from benchmark.runs import machine
+    from benchmark.runs import gpus, machine
 
     began, told, lines = monotonic(), [], []
-    used = machine.memory_of_gpus("used")
+    used = gpus.memory("used")
     if max(used, default=0) > BUSY:
         say(f"something else holds {max(used)} MiB of a GPU here: if it computes meanwhile, ratios and times are noise")
     for number, stage in enumerate(chosen, 1):
@@ -114,7 +114,7 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
         lines += found
         told.append({"name": stage.folder.name, "state": state, "seconds": round(monotonic() - start, 1)})
         say(f"{monotonic() - start:.0f} s, {state}")
-    device, total = machine.choose_device("auto"), round(monotonic() - began, 1)
+    device, total = gpus.choose_device("auto"), round(monotonic() - began, 1)
     name, described = machine.device_name(device), machine.describe(device)
     rows = [asdict(line) for line in lines]
     made = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from benchmark.runs import machine
+from benchmark.runs import gpus
 from benchmark.runs.store import Store
 from tests.conftest import DATA_DIR
 
@@ -113,7 +113,7 @@ def stages(out: Path) -> list[Stage]:
 
 def room() -> int:
     """How many processes of tests the GPUs' free memory holds, at a gigabyte each: a context takes half of that."""
-    return max(1, min(machine.memory_of_gpus("free"), default=2**20) // 1024)
+    return max(1, min(gpus.memory("free"), default=2**20) // 1024)
 
 
 def has_digits() -> bool:

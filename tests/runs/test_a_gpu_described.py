@@ -9,7 +9,7 @@ import torch
 
 from benchmark.core.errors import UsageError
 from benchmark.ops.attacks import pixel
-from benchmark.runs import machine, perform, torch_state
+from benchmark.runs import gpus, machine, perform, torch_state
 from tests import handmade
 
 CUDA = torch.device("cuda", 0)
@@ -34,7 +34,7 @@ def with_a_gpu(monkeypatch: pytest.MonkeyPatch, memory: int = 141 * GIB, capabil
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0), (12, 0)])
 def test_a_gpu_that_torch_was_built_for_is_taken(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     with_a_gpu(monkeypatch, capability=capability)
-    assert machine.choose_device("auto") == machine.choose_device("cuda") == CUDA
+    assert gpus.choose_device("auto") == gpus.choose_device("cuda") == CUDA
 
 
 def test_a_gpu_that_is_too_old_for_this_torch_is_not_taken(
@@ -42,10 +42,10 @@ def test_a_gpu_that_is_too_old_for_this_torch_is_not_taken(
 ) -> None:
     with_a_gpu(monkeypatch, capability=(6, 1))
     with caplog.at_level(logging.WARNING):
-        assert machine.choose_device("auto") == torch.device("cpu")
+        assert gpus.choose_device("auto") == torch.device("cpu")
     assert "needs a GPU of compute capability 7.5 or newer, and H200 has 6.1: the CPU is taken" in caplog.text
     with pytest.raises(UsageError, match=r"capability 7\.5 or newer, and H200 has 6\.1; use --device cpu"):
-        machine.choose_device("cuda")
+        gpus.choose_device("cuda")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_two_runs_share_a_gpu_that_has_room_and_lets_them(
     memory: int, mode: str, two: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_a_gpu(monkeypatch, memory * GIB)
-    monkeypatch.setattr(machine, "_output", lambda *_: mode)
-    assert machine.shareable(CUDA) is two
+    monkeypatch.setattr(gpus, "output", lambda *_: mode)
+    assert gpus.shareable(CUDA) is two
 
 
 @pytest.mark.parametrize(("memory", "images"), [(141, 4096), (64, 4096), (24, 1536), (8, 512)])
@@ -65,16 +65,16 @@ def test_an_attack_takes_fewer_images_at_a_time_on_a_smaller_gpu(
     memory: int, images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_a_gpu(monkeypatch, memory * GIB)
-    monkeypatch.setattr(pixel, "GPU_CHUNK_PIXELS", machine.CHUNK_PIXELS)
-    machine.fit_attacks(torch.device("cpu"))
-    assert pixel.GPU_CHUNK_PIXELS == machine.CHUNK_PIXELS
-    machine.fit_attacks(CUDA)
+    monkeypatch.setattr(pixel, "GPU_CHUNK_PIXELS", gpus.CHUNK_PIXELS)
+    gpus.fit_attacks(torch.device("cpu"))
+    assert pixel.GPU_CHUNK_PIXELS == gpus.CHUNK_PIXELS
+    gpus.fit_attacks(CUDA)
     assert images * 32 * 32 == pixel.GPU_CHUNK_PIXELS
 
 
 def test_a_machine_with_four_gpus_has_one_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     with_a_gpu(monkeypatch)
-    monkeypatch.setattr(machine, "_output", lambda *_: "580.159\n580.159")
+    monkeypatch.setattr(gpus, "output", lambda *_: "580.159\n580.159")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
     described = machine.describe(CUDA)
     assert described["gpu"]["driver"] == "580.159"

@@ -18,7 +18,7 @@ from benchmark import registry
 from benchmark.core import standard_streams
 from benchmark.core.devices import on_gpu
 from benchmark.core.rng import key
-from benchmark.runs import machine
+from benchmark.runs import gpus, machine
 from benchmark.runs.begun import as_it_began
 from benchmark.runs.engines import spawn
 from benchmark.runs.job import Job
@@ -105,7 +105,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // job.nproc))
     registry.load_plugins(job.plugins)
-    machine.fit_attacks(machine.device_of(job.asked))
+    gpus.fit_attacks(machine.device_of(job.asked))
     dist.init_process_group(
         "nccl" if cuda else "gloo", init_method=f"file://{meeting}/here", rank=rank, world_size=job.nproc
     )
