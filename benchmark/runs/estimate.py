@@ -130,9 +130,10 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, tr
     """Seconds of a run, from some of its steps; where the method cannot be tried, from its passes."""
     recipe, device = asked.recipe, machine.device_of(asked)
     data = load_data(asked.dataset, asked.dataset_settings, asked.source, job.data_dir)
-    bare = trials.prices(recipe, facts, device)
+    bare: trial.Prices | None = None
     work, wanted = work_of(asked, facts), counts(asked, facts)
     try:
+        bare = trials.prices(recipe, facts, device)
         with as_in_a_new_process():
             tried = trials.tried(asked, facts, data, phases=work.attacked > 0)
             slower = _slower(asked, facts, records, data, trials)

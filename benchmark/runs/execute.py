@@ -28,13 +28,13 @@ def execute(job: Job, report: Report) -> Record | None:
 
 
 def stored(job: Job, outcome: Callable[[Path], Outcome]) -> Record | None:
-    """Stores the outcome of a run, which is asked for with the folder of its checkpoint, unless the run is done by now;
+    """Stores the outcome of a run, which is asked for with the folder of its checkpoint, unless the run is over by now;
     None where another process is doing it. Raises OSError where the store cannot be written."""
     store = Store(job.out)
     try:
         with store.working(job.asked.run_id) as folder:
             earlier = store.read(job.asked.run_id)
-            if earlier and job.settled(earlier):
+            if earlier and job.over(earlier):
                 return earlier
             return settle(store, folder, job, earlier, outcome(folder))
     except BusyError:

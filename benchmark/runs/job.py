@@ -83,6 +83,12 @@ class Job:
         """Whether a record is that of the run done, as today's code does it and with all that is asked for."""
         return record.status == "done" and not self.outdated(record) and not self.lacks(record)
 
+    def over(self, record: Record) -> bool:
+        """Whether the run is done, or another command has ended it since this one was planned: failed or diverged, it
+        would again."""
+        ended = record.status != "done" and record.ran.ended > self.session
+        return self.settled(record) or (ended and not self.outdated(record))
+
     def outdated(self, record: Record) -> str:
         """What made a record that would not make it today: other code or versions; empty where it is as today."""
         return outdated(record, self.code)
@@ -164,13 +170,13 @@ class Listener(Protocol):
 
 
 def seldom(tell: Report, seconds: float) -> Report:
-    """`tell`, which hears nothing more for so many seconds after each time."""
-    told = 0.0
+    """`tell`, which hears nothing more for so many seconds after each time, unless something else is being done."""
+    told, before = 0.0, ""
 
     def report(doing: str, share: float) -> None:
-        nonlocal told
-        if monotonic() - told > seconds:
+        nonlocal told, before
+        if doing != before or monotonic() - told > seconds:
             tell(doing, share)
-            told = monotonic()
+            told, before = monotonic(), doing
 
     return report

@@ -93,7 +93,7 @@ def _flag(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     values = () if value is True else value if isinstance(value, tuple) else (value,)
     texts = [_text(each) for each in values]
-    if any(isinstance(each, str) and each.startswith("-") for each in values):  # by itself it would be a flag
+    if any(text.startswith("-") for text in texts):  # by itself it would be a flag
         return [f"{flag}={text}" for text in texts]
     return [flag, *texts]
 

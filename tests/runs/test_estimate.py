@@ -293,6 +293,17 @@ def test_a_trial_on_a_busy_machine_is_held_against_the_records_of_erm() -> None:
     assert found.steps == pytest.approx(100 * 0.02 / 2)
 
 
+def test_a_pass_that_does_not_fit_into_memory_leaves_the_estimate_to_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(trial, "prices", refuse)
+    monkeypatch.setattr(estimate, "load_data", lambda *_: toy.loaded())
+    like = made("randconv")
+    job = Job(asked=like.asked, command="", session="", out=Path(), data_dir=None)
+    assert estimate.of_run(like.asked, FACTS, [made()], job, estimate.Trials()).steps > 0
+
+
 def test_scoring_costs_forward_passes() -> None:
     now = trial.Tried(step=0.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
     found = by_trial(made(), [], now, trial.Prices(passes=0.5, forward=0.01, wave=0.25))

@@ -11,7 +11,7 @@ import torch
 
 from benchmark import registry, run
 from benchmark.runs import execute, perform, plan
-from benchmark.runs.engines import local, workers
+from benchmark.runs.engines import local, spawn, workers
 from benchmark.runs.job import Job
 from benchmark.runs.store import Store
 from tests import toy
@@ -75,6 +75,25 @@ def test_a_run_that_another_process_has_done_meanwhile_is_not_done_again(
     assert Store(tmp_path).read_all() == [anew if again else done]
 
 
+@pytest.mark.parametrize(
+    ("ended", "again"), [("2026-01-01T10:00:05+00:00", False), ("2026-01-01T09:59:59+00:00", True)]
+)
+def test_a_run_that_has_failed_elsewhere_since_it_was_planned_is_not_tried_again(
+    ended: str, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = record("erm", 0)
+    ran = made.ran.model_copy(update={"ended": ended})
+    (failed,) = fill(tmp_path, [made.model_copy(update={"status": "failed", "accuracy": None, "ran": ran})]).read_all()
+    job = Job(asked=made.asked, command="", session="2026-01-01T10:00:00+00:00", out=tmp_path, data_dir=None)
+    monkeypatch.setattr(Job, "outdated", lambda *_: "")
+    monkeypatch.setattr(execute, "perform", lambda *_: perform.Outcome(made, [], {}))
+    found = execute.execute(job, mock.Mock())
+    assert found is not None
+    assert found.status == ("done" if again else "failed")
+    monkeypatch.setattr(Job, "outdated", lambda *_: "other code")
+    assert not job.over(failed)
+
+
 def test_the_time_of_a_run_begins_with_the_run(tmp_path: Path) -> None:
     """Not with the first that its worker was given."""
     job = Job(asked=toy.asked(), command="", session="", out=tmp_path, data_dir=None)
@@ -96,9 +115,12 @@ def test_a_worker_takes_the_threads_that_are_its_share() -> None:
     def leave(code: int) -> None:
         taken.append(torch.get_num_threads())
 
-    around = {"LOGGER": mock.Mock(), "standard_streams": mock.Mock(), "_die_with_parent": mock.Mock()}
+    around = {"LOGGER": mock.Mock(), "standard_streams": mock.Mock()}
     try:
-        with mock.patch.multiple(workers, leave_at_once=leave, **around):
+        with (
+            mock.patch.multiple(workers, leave_at_once=leave, **around),
+            mock.patch.object(spawn, "die_with_parent"),
+        ):
             workers._work(pipe, (), before + 2, 30)
     finally:
         torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 """One run on two processes: its gradients, its weights and its record are those of one process."""
 
+import os
+import struct
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from benchmark import networks, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.method import Rng, Source
 from benchmark.networks.classifiers import Classifier
-from benchmark.runs.engines import distributed
+from benchmark.runs.engines import distributed, spawn
 from benchmark.runs.job import Job
 from benchmark.runs.perform import Outcome
 from benchmark.runs.store import Store
@@ -137,8 +139,8 @@ def test_a_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("ends", "status"),
     [
-        (["died: process 1 of 2", "done"], "done"),
-        (["died: process 1 of 2", "died: process 0 of 2"], "failed"),
+        (["died: process 1 of 2 (exit code -9)", "done"], "done"),
+        (["died: process 1 of 2 (exit code -9)", "died: process 0 of 2 (exit code -11)"], "failed"),
         (["ValueError: broken"], "failed"),
         (["done"], "done"),
     ],
@@ -149,22 +151,30 @@ def test_a_run_whose_process_died_is_begun_once_more(
     """And one that failed otherwise is not."""
     whole = Outcome(record("erm", 0), [], {})
     job = Job(asked=whole.record.asked, command="", session="", out=tmp_path, data_dir=None, nproc=2)
-    tries = iter([whole if each == "done" else each for each in ends])
-    monkeypatch.setattr(distributed, "_attempt", lambda *_: next(tries))
+    tries, notes = iter([whole if each == "done" else each for each in ends]), list[tuple[str, ...]]()
+
+    def attempt(job: Job, *_: Any) -> Outcome | str:
+        notes.append(job.notes)
+        return next(tries)
+
+    monkeypatch.setattr(distributed, "_attempt", attempt)
     found = distributed.perform_split(job, tmp_path, Mock()).record
     assert found.status == status
     assert found == whole.record or found.error == ends[-1]
     assert list(tries) == []
+    assert notes[0] == ()
+    assert [note.partition(";")[0] for tried in notes[1:] for note in tried] == ends[:-1]  # the record says so
 
 
 @pytest.mark.parametrize(
     ("status", "other", "told"),
     [
-        ("failed", "died", "died: process 1 of 2"),  # the first one fails of it
+        ("failed", "died", "died: process 1 of 2 (exit code -9)"),  # the first one fails of it
+        ("failed", "died speaking", "died: process 1 of 2 (exit code -9)"),
         ("done", "died", "done"),
         ("failed", "ValueError: broken", "failed"),  # it has its own words for that
         ("failed", "trains", "failed"),
-        (None, "died", "died: process 1 of 2"),
+        (None, "died", "died: process 1 of 2 (exit code -9)"),
         (None, "ValueError: broken", "ValueError: broken"),
     ],
 )
@@ -177,14 +187,30 @@ def test_what_the_processes_of_a_run_say_is_one_answer(
     theirs[0].send(("training", 0.5))
     if status:
         theirs[0].send(Outcome(made, [], {}))
-    if other == "died":
+    if other == "died speaking":
+        os.write(theirs[1].fileno(), struct.pack("!i", 1000) + b"the beginning")
+    if other.startswith("died"):
         theirs[1].close()
     elif other != "trains":
         theirs[1].send(other)
     report = Mock()
-    found = distributed._hear([*pipes], report)
+    found = distributed._hear([(pipe, Mock(exitcode=-9)) for pipe in pipes], report)
     assert (found if isinstance(found, str) else found.record.status) == told
     report.assert_called_with("training", 0.5)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_cannot_meet_the_others_says_why(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("standard_streams", "signal", "wait"):
+        monkeypatch.setattr(distributed, name, Mock())
+    monkeypatch.setattr(spawn, "die_with_parent", Mock())
+    monkeypatch.setattr(distributed, "_meet", Mock(side_effect=RuntimeError("no such interface")))
+    job = Job(asked=record("erm", 0).asked, command="", session="", out=tmp_path, data_dir=None, nproc=2)
+    here, theirs = Pipe()
+    distributed._main(rank, job, tmp_path, "", theirs)
+    assert "no such interface" in here.recv()
 
 
 def test_a_method_that_raises_in_two_processes_is_one_failed_record(tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_a_task_needs_nothing_but_what_it_is_given(tmp_path: Path, plugin: Path)
     assert not (tmp_path / "nor here").exists()
 
 
+def test_a_task_calls_a_plugin_that_is_a_package_as_the_driver_does(tmp_path: Path, plugin: Path) -> None:
+    package = tmp_path / "packed" / "__init__.py"
+    package.parent.mkdir()
+    package.write_bytes(plugin.read_bytes())
+    registry.load_plugins([package])
+    (job,) = jobs(tmp_path / "out", methods=("packed",), plugin=(package,))
+    parcel = Parcel(job.code, tmp_path / "not here", {package: package.read_bytes()})
+    assert ray_task.work(job, parcel, ray_task.pack(perform.inputs(job)), Mail()).record.status == "done"
+
+
 def test_a_task_begins_with_the_weights_that_came_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = jobs(tmp_path / "out", methods=("erm",))
     absent = tmp_path / "first.safetensors"

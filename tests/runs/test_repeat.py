@@ -110,6 +110,11 @@ def test_a_domain_whose_name_begins_like_a_flag_is_in_the_command_of_its_run(tmp
     assert again(job) == job
 
 
+def test_a_folder_whose_name_begins_like_a_flag_is_in_the_command_of_its_run() -> None:
+    (job,) = planned(Args(methods=("erm",), seeds=(0,), steps=5, data_dir=Path("-x")))
+    assert "--data-dir=-x" in job.command
+
+
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_what_says_nothing_about_a_run_is_not_in_its_command(name: str) -> None:
     usual = Args(methods=("erm",), seeds=(0, 1), steps=5, device="cpu")

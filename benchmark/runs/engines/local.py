@@ -14,7 +14,7 @@ from benchmark.core.devices import on_gpu
 from benchmark.core.record import Record
 from benchmark.runs.engines.workers import Crew
 from benchmark.runs.execute import execute
-from benchmark.runs.job import Job, Listener
+from benchmark.runs.job import Job, Listener, seldom
 from benchmark.training import signals
 
 LOGGER = logging.getLogger("benchmark")
@@ -46,7 +46,7 @@ def _here(waiting: deque[Job], listener: Listener) -> None:
     while waiting and not signals.asked():
         job = waiting.popleft()
         listener.started(job)
-        record = execute(job, partial(listener.progressed, job))
+        record = execute(job, seldom(partial(listener.progressed, job), 0.2))
         listener.ended(job, record)
         if record and _gpu_is_lost(record):
             LOGGER.warning("after that error this process cannot use its GPU: the other runs have another process")

@@ -122,7 +122,7 @@ class _Driver:
             try:
                 folder = lock.enter_context(store.working(job.asked.run_id)).resolve()
                 earlier = store.read(job.asked.run_id)
-                earlier = earlier if earlier and job.settled(earlier) else None
+                earlier = earlier if earlier and job.over(earlier) else None
             except BusyError:  # its own process will store it
                 folder, earlier = None, None
             if folder and not earlier:

@@ -38,9 +38,10 @@ def work(job: Job, parcel: Parcel, packed: Any, news: Any) -> Outcome:
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        here = {path: Path(name, str(i), path.name) for i, path in enumerate(parcel.files)}
+        # A package is called by its folder.
+        here = {path: Path(name, str(i), path.parent.name, path.name) for i, path in enumerate(parcel.files)}
         for path, content in parcel.files.items():
-            here[path].parent.mkdir()
+            here[path].parent.mkdir(parents=True)
             here[path].write_bytes(content)
         plugins = tuple(here[path] for path in job.plugins)
         job = replace(job, plugins=plugins, weights=here[job.weights] if job.weights else None)

@@ -4,8 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -36,11 +39,38 @@ def stoppable() -> Iterator[None]:
 
 def start(main: Callable[..., None], *given: Any, daemon: bool = False) -> SpawnProcess:
     """Starts a process that calls main(*given), a function of this package. Unlike multiprocessing's own, it does not
-    run the script of this process once more, which may have no `__main__` guard, or be no file at all."""
+    run the script of this process once more, which may have no `__main__` guard, or be no file at all. Ctrl-C does not
+    reach it: this process, which hears it too, says what becomes of it."""
     process = CONTEXT.Process(target=main, args=given, daemon=daemon)
-    with _no_script():
-        process.start()
+    resource_tracker.ensure_running()  # which lets SIGINT through when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from its first import on
+    try:
+        with _no_script():
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
+
+
+def die_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone: killed, it can tell nobody."""
+    threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def heard(pipe: "Connection[Any, Any]") -> Any:
+    """The next message of a process. Raises EOFError where it died: killed, out of memory, segmentation fault; maybe in
+    the middle of a message."""
+    try:
+        return pipe.recv()
+    except OSError as problem:
+        raise EOFError from problem
 
 
 @contextmanager

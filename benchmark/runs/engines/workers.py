@@ -2,10 +2,6 @@
 
 import logging
 import logging.handlers
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -36,13 +32,8 @@ class Worker:
 
     def __init__(self, plugins: tuple[Path, ...], threads: int):
         self.pipe, theirs = spawn.CONTEXT.Pipe()
-        # inherited: Ctrl-C is the parent's, who passes it on
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+        self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
+        theirs.close()
         self.job: Job | None = None
         self.since: float | None = None
         """When it told that it had begun; starting a process is no part of a run."""
@@ -58,11 +49,8 @@ class Worker:
         return monotonic() - self.since if self.since else 0.0
 
     def heard(self) -> Any:
-        """Its next message. Raises EOFError where the process died: killed, out of memory, segmentation fault."""
-        try:
-            message = self.pipe.recv()
-        except OSError as problem:
-            raise EOFError from problem
+        """Its next message. Raises EOFError where the process died."""
+        message = spawn.heard(self.pipe)
         self.since = self.since or monotonic()
         return message
 
@@ -157,7 +145,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
     standard_streams.guard()
     LOGGER.addHandler(_Sent(pipe))  # type: ignore[arg-type]
     LOGGER.setLevel(level)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    spawn.die_with_parent()
     torch.set_num_threads(threads)
 
     def send(doing: str, share: float) -> None:
@@ -178,10 +166,3 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):
         leave_at_once(0)  # all is stored, and the parent waits
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
