@@ -66,7 +66,7 @@ docs: setup
 # All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's pictures.
 published: setup
 	for runs in results/published/runs results/published/*/runs; do \
-	  $(BIN)/python -m benchmark.tables --out $${runs%/runs} --pack || exit; done
+	  $(BIN)/python -m benchmark.tables --out $${runs%/runs} --pack --plugin docs/findings/*.py || exit; done
 	$(BIN)/python -m docs.site.tables
 	$(BIN)/python -m docs.site.pictures
 

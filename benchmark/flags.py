@@ -24,6 +24,8 @@ class Tables:
     """Put each finished run into one file, runs/ID.zip, and go on reading it. One that kept its network stays."""
     trace: Annotated[str | None, arg(metavar="{RUN_ID,TABLE:ROW,TABLE:ROW:COLUMN}"), UNSAID] = None
     """Print a run's record, the command that repeats it and the cells that use it; or the runs behind cells."""
+    plugin: Files = ()
+    """Plugins that the runs were made with: without them nobody can say whether such runs are stale. Run as code."""
 
 
 @dataclass(frozen=True)

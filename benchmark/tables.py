@@ -126,16 +126,34 @@ def _path(out: Path, name: str) -> Path:
 
 
 def stale(records: Sequence[Record]) -> Counter[str]:
-    """How many runs other code or versions than today's made, by what differs, as far as their method and dataset are
-    known here.
+    """How many runs other code or versions than today's made, by what differs, but for those of `unknown` parts.
 
     It stands in no file: a table says what the records say, whatever has been edited since."""
-    methods, datasets = registry.names("method"), registry.names("dataset")
-    known = [r for r in records if r.asked.method in methods and r.asked.dataset in datasets]
-    code = cache(code_of)
-    today = [code(r.asked.method, r.asked.dataset, r.asked.recipe.network) for r in known]
-    made = [(r, why) for r, now in zip(known, today, strict=True) if (why := outdated(r, now))]
-    return Counter(why for r, why in made if _is_known(r.asked.recipe.network))
+    code, unnamed, found = cache(code_of), cache(_unknown), Counter[str]()
+    for record in records:
+        parts = _parts(record)
+        if not unnamed(*parts) and (why := outdated(record, code(*parts))):
+            found[why] += 1
+    return found
+
+
+def unknown(records: Sequence[Record]) -> Counter[str]:
+    """How many runs are of a method, dataset or network that is not here, by its name: what a plugin would bring."""
+    unnamed = cache(_unknown)
+    return Counter(name for record in records if (name := unnamed(*_parts(record))))
+
+
+def _parts(record: Record) -> tuple[str, str, str]:
+    return record.asked.method, record.asked.dataset, record.asked.recipe.network
+
+
+def _unknown(method: str, dataset: str, network: str) -> str:
+    """The first of these that is not here; empty where all are."""
+    if method not in registry.names("method"):
+        return f"method {method}"
+    if dataset not in registry.names("dataset"):
+        return f"dataset {dataset}"
+    return "" if _is_known(network) else f"network {network}"
 
 
 def _is_known(network: str) -> bool:
@@ -151,6 +169,7 @@ Args = flags.Tables
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 tables differ from records, 2 bad usage."""
     args: Args = arguments(Args, argv, program("tables"))
+    registry.load_plugins(args.plugin)
     store = Store(args.out)
     given = [flag for flag in ("trace", "check", "pack") if getattr(args, flag) not in (None, False)]
     if len(given) > 1:
@@ -178,6 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         many = old.total()
         print(f"{many} of them were made by other code or versions than today's; benchmark.run makes them again:")
         print("\n".join(f"  {count} of {many}: {why}" for why, count in old.items()))
+    if strange := unknown(records):
+        names = ", ".join(f"{name} ({count})" for name, count in strange.items())
+        print(f"not known here, so nobody can say whether their runs are of today's code: {names}; give --plugin FILE")
     return 0
 
 

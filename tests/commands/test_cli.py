@@ -184,6 +184,18 @@ def test_changed_code_makes_a_run_stale(tmp_path: Path, capsys: pytest.CaptureFi
     assert "[1/1]" in capsys.readouterr().out
 
 
+def test_tables_are_told_of_the_plugins_that_runs_were_made_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, again = plugin(tmp_path, "apart"), ["--out", str(tmp_path / "out")]
+    assert call(tmp_path / "out", "--methods", "apart", "--plugin", str(path)) == 0
+    assert tables.main([*again, "--plugin", str(path)]) == 0
+    assert "not known here" not in capsys.readouterr().out
+    path.write_text(path.read_text() + "changed = 1\n")
+    assert tables.main([*again, "--plugin", str(path)]) == 0
+    assert "1 of 1: other code" in capsys.readouterr().out
+
+
 def test_another_network_is_recorded_and_stands_apart(tmp_path: Path) -> None:
     args = Args(methods=("erm",), seeds=(0,), steps=2, out=tmp_path)
     (usual,), (other,) = plan(args), plan(replace(args, network="digits_convnet"))

@@ -102,6 +102,7 @@ def test_rows_of_several_devices_are_named_in_every_table_that_pairs_them() -> N
 def test_runs_of_other_code_are_told_and_change_no_table() -> None:
     assert tables.stale([record("erm", 0)]) == {"other code": 1}  # its code hash is made up
     assert tables.stale([record("plugin_of_somebody", 0)]) == {}
+    assert tables.unknown([record("erm", 0), record("plugin_of_somebody", 0)]) == {"method plugin_of_somebody": 1}
 
 
 def test_differences_are_paired_by_seed_and_corrected() -> None:
