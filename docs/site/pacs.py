@@ -16,8 +16,7 @@ CLEAN = "clean_statistics"
 FORMS = (
     "ERM",
     "augmix",
-    *(f"{views}, {weight}" for views in study.WEIGHED[:2] for weight in (0.025, 10)),
-    f"{study.WEIGHED[2]}, 0.025",
+    *(f"{views}, {weight}" for views in study.WEIGHED for weight in (0.025, 10)),
 )
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
 """What the forms train on, and what they are tested on."""
