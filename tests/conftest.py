@@ -18,6 +18,7 @@ from benchmark.core.errors import UsageError
 from benchmark.core.record import Record
 from benchmark.networks.classifiers import Classifier
 from benchmark.runs import load
+from tests import parity
 
 if not torch.cuda.is_available():  # before any kernel is imported: Triton's run in its interpreter, on the CPU
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -35,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("the common suites (tests/methods/test_methods.py, tests/datasets/test_datasets.py)")
     group.addoption("--plugin", action="append", default=[], type=Path, help="test the method or dataset in this file")
     group.addoption("--data-dir", type=Path, help="folder of the files that the datasets under test read")
+    group = parser.getgroup("the parity tests (-k parity)")
+    group.addoption("--parity-log", type=Path, metavar="FILE", help="keep what they compared, and how far apart it was")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except UsageError as problem:
         raise pytest.UsageError(str(problem)) from problem
     GIVEN[:] = [path.resolve() for path in config.getoption("--plugin")]
+    if log := config.getoption("--parity-log"):
+        config.pluginmanager.register(parity.Log(log))
 
 
 def pytest_collection_finish() -> None:

@@ -137,6 +137,34 @@ FROM_ONE_SOURCE = (("MNIST-M, USPS", "digits", "10000 steps"), ("embedded digits
 BANDS = {"clean_error": "no wave", "low": "low", "mid": "mid", "high": "high", "mean": "all waves"}
 
 
+def parity() -> str:
+    """What `pytest --parity-log` kept: the tests of each part, and how far ours was from what they hold it against."""
+    lines = []
+    for test in json.loads((PUBLISHED / "parity.json").read_text(encoding="utf-8"))["tests"]:
+        part = next(name for place, name in PARTS.items() if place in test["file"])
+        cases = f"{test['passed']} of {test['passed'] + test['skipped'] + test['failed']}"
+        apart = "–" if test["largest"] is None else f"{test['largest']:.0e}" if test["largest"] else "0"
+        lines.append(
+            {"part": part, "test": re.sub("^test_|parity_|_parity", "", test["test"]).replace("_", " ")}
+            | {"held against": "the released code's numbers" if test["recorded"] else "its formulas and rules"}
+            | {"cases passed": cases, "largest difference": apart}
+        )
+    return markdown(sorted(lines, key=lambda line: [*PARTS.values()].index(line["part"])))
+
+
+PARTS = {
+    "test_augmix": "AugMix",
+    "test_augmax": "AugMax",
+    "test_dual_norm": "AugMax's norms",
+    "test_gud": "GUD",
+    "test_mada": "M-ADA",
+    "test_randconv": "RandConv",
+    "test_sada": "SADA",
+    "test_sensitivity": "sensitivity map",
+}
+"""Parts of the suite by a piece of their test file's name."""
+
+
 def is_variant(row: str) -> bool:
     return "[" in row and row != "sada[weight_map=none]"
 
@@ -215,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-paper": partial(beside_paper, "digits", "10000 steps", "He et al., Towards Combating"),
     "strict": strict,
     "claims": claims,
+    "parity": parity,
     "field": partial(accuracy, "minidigits", "200 steps", rows=lambda row: not is_variant(row)),
     "quirks": partial(versus, "minidigits", "200 steps", lambda row, other: row.startswith(f"{other}[")),
     **study.TABLES,

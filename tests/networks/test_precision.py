@@ -76,7 +76,7 @@ def step(name: str, net: Classifier, batch: Images, progress: float, kind: Preci
 
 @METHODS
 @pytest.mark.parametrize("progress", [0.0, 0.5])
-def test_bf16_parity_of_a_training_step(name: str, progress: float) -> None:
+def test_bf16_agrees_over_a_training_step(name: str, progress: float) -> None:
     """Eight bits of mantissa: the loss within 1 %, the gradient within 3 % of its norm; and it is not float32."""
     batch = toy.images(32, 5)
     (loss, gradient), (low_loss, low_gradient) = (
@@ -88,7 +88,7 @@ def test_bf16_parity_of_a_training_step(name: str, progress: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["erm", "augmax"])  # augmax: DuBIN instead of BatchNorm
-def test_bf16_parity_with_batch_norm(name: str) -> None:
+def test_bf16_agrees_with_batch_norm(name: str) -> None:
     """A network with BatchNorm that has learnt nothing: here a gradient's direction may differ too."""
     batch, results = toy.images(16, 5), []
     for kind in ("fp32", "bf16"):
