@@ -139,17 +139,19 @@ BANDS = {"clean_error": "no wave", "low": "low", "mid": "mid", "high": "high", "
 
 def parity() -> str:
     """What `pytest --parity-log` kept: the tests of each part, and how far ours was from what they hold it against."""
-    lines = []
+    lines: list[dict[str, str]] = []
     for test in json.loads((PUBLISHED / "parity.json").read_text(encoding="utf-8"))["tests"]:
         part = next(name for place, name in PARTS.items() if place in test["file"])
         cases = f"{test['passed']} of {test['passed'] + test['skipped'] + test['failed']}"
         apart = "–" if test["largest"] is None else f"{test['largest']:.0e}" if test["largest"] else "0"
-        lines.append(
+        line: dict[str, str] = (
             {"part": part, "test": re.sub("^test_|parity_|_parity", "", test["test"]).replace("_", " ")}
             | {"held against": "the released code's numbers" if test["recorded"] else "its formulas and rules"}
             | {"cases passed": cases, "largest difference": apart}
         )
-    return markdown(sorted(lines, key=lambda line: [*PARTS.values()].index(line["part"])))
+        lines.append(line)
+    order = [*PARTS.values()]
+    return markdown(sorted(lines, key=lambda line: order.index(line["part"])))
 
 
 PARTS = {
