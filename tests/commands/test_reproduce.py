@@ -67,6 +67,8 @@ def test_verdicts_at_the_edge_of_the_band() -> None:
     assert verdict([48.3, 48.2, 48.3], published()) == "outside"
     assert verdict([51.3, 51.4, 51.3], published()) == "inside"  # to 51.48
     assert verdict([51.4, 51.5, 51.4], published()) == "mean inside"  # to 51.58
+    assert verdict([48.0, 48.5, 49.0], published()) == "mean inside"  # 1.5 off, at the lower edge
+    assert verdict([48.6, 48.5, 48.6], published()) == "mean inside"  # from 48.42
     assert verdict([30.0, 60.0, 61.0], published()) == "mean inside"
     assert verdict([60.0, 60.0, 60.0], published()) == "mean outside"  # a spread of nothing has no interval
     assert verdict([50.0, 50.0, 50.0], published()) == "mean inside"
@@ -159,6 +161,11 @@ def test_a_figure_that_two_papers_print_is_one() -> None:
     one, two = reproduce.figures([], papers(*rows), ["gud"])
     assert (one.published, two.published) == (50.0, 51.0)
     assert len(one.read) == 2
+
+
+def test_the_mean_stands_before_the_targets() -> None:
+    held = papers(published(accuracy={"svhn": 40.0, "mean": 50.0, "art": 60.0}))
+    assert [figure.target for figure in reproduce.figures([], held, ["gud"])] == ["mean", "art", "svhn"]
 
 
 def test_the_report_names_numbers_sources_and_causes() -> None:
@@ -269,6 +276,7 @@ def test_only_the_methods_asked_for_are_reported_and_run(
     shown = capsys.readouterr().out
     assert ("gud on digits" in shown, "erm on digits" in shown) == (True, False)
     assert ran == ["gud"]
+    assert "to run what is missing" not in shown  # the same command would do nothing more
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

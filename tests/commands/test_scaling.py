@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
 from benchmark import scaling
+from benchmark.core.record import Trial
 from benchmark.runs.store import Store
 from tests.conftest import ROOT
 from tests.handmade import fill, record
@@ -110,3 +112,54 @@ def test_hours_follow_the_seeds_and_the_assumed_rate(
     assert f"| erm      | 3.00    | {each / 60:.1f}" in shown
     assert f"reaches {gflops:g} GFLOP/s (assumed)" in shown
     assert f"{seeds} runs take {seeds * each / 3600:.1f} device-hours" in shown
+
+
+COMMON: dict[str, Any] = {"steps": 150, "batch_size": 32}
+"""What the common protocol says of minidigits."""
+
+
+def test_the_passes_of_a_run_are_the_median_of_its_records() -> None:
+    plain = scaling.seconds("erm", "minidigits", [], 10.0)  # one pass an image
+    made = []
+    for seed, passes in enumerate((2.0, 3.0, 9.0)):
+        run = record("erm", seed, **COMMON)
+        assert run.throughput is not None
+        cost = run.throughput.model_copy(update={"passes_per_image": passes})
+        made.append(run.model_copy(update={"throughput": cost}))
+    assert scaling.seconds("erm", "minidigits", made, 10.0) == pytest.approx(3 * plain)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"protocol": "strict"}, {"trial": Trial(number=0, of=None)}, {"batch_size": 16}, {"variant": "k=3"},
+     {"budget": "passes"}],
+)  # fmt: skip
+def test_records_of_other_terms_say_nothing_of_the_passes(other: dict[str, Any]) -> None:
+    found = scaling.seconds("erm", "minidigits", [record("erm", 0, **COMMON | other)], 10.0)
+    assert found == scaling.seconds("erm", "minidigits", [], 10.0)
+
+
+def test_runs_with_settings_of_a_search_give_no_share() -> None:
+    made = [record("erm", 0, speed=300.0), record("augmix", 0, speed=50.0)]
+    trial = Trial(number=1, of=3)
+    tried = [record("erm", 0, speed=300.0, trial=trial), record("augmix", 0, speed=99.0, trial=trial)]
+    assert scaling.shares_of([*made, *tried]) == scaling.shares_of(made)
+
+
+def test_five_equal_runs_leave_one_of_two_devices_idle_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, [record("erm", 0)])
+    words = ["--out", str(tmp_path), "--methods", "erm", "--datasets", "minidigits", "--devices", "2"]
+    assert scaling.main([*words, "--seeds", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "| 83%" in shown  # five thirds of two
+    assert "from 5 devices on it alone decides" in shown
+
+
+def test_with_enough_devices_no_run_waits_for_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three runs of AugMix take half as long again as three of ERM: five devices have the work, and one run waits."""
+    fill(tmp_path, [record("erm", 0, speed=100.0), record("augmix", 0, speed=200.0)])
+    words = ["--out", str(tmp_path), "--methods", "erm", "augmix", "--datasets", "minidigits", "--devices", "1"]
+    assert scaling.main([*words, "--seeds", "3"]) == 0
+    assert "from 6 devices on it alone decides" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from benchmark.report.people.accuracy_table import lines, notes
 from benchmark.report.people.cells import Cell, p_text
 from benchmark.report.people.summaries import summarise
 from benchmark.report.tidy import paper
-from benchmark.report.tidy.comparisons import cost_rows, difference_rows, rank_rows, rankings
+from benchmark.report.tidy.comparisons import cost_rows, difference_rows, network, rank_rows, rankings
 from benchmark.report.tidy.groups import by_row
 from benchmark.report.tidy.overlap import operations, overlaps
 from benchmark.report.tidy.rows import accuracy_rows, correlation_rows, sensitivity_rows
@@ -63,6 +63,13 @@ def test_a_column_with_a_missing_part_has_no_number() -> None:
     nothing = scored(record("erm", 0), {"fog/1": 80.0, "fog/5": None})
     assert measures(nothing) == {}
     assert lines(by_row([nothing]))[0].cells["mean"].text == "data missing"
+
+
+def test_a_domain_that_is_called_like_the_column_of_the_source_has_one_of_its_own() -> None:
+    made = scored(record("erm", 0), {"same (in-domain)": 40.0, "same": 90.0}, ("same",))
+    (line,) = lines(by_row([made]))
+    assert line.cells["same (in-domain)"].text == "90.0"
+    assert line.cells["same (in-domain) (domain)"].text == "40.0"
 
 
 def test_empty_cells_say_why() -> None:
@@ -131,6 +138,7 @@ def test_variants_are_compared_with_their_method_in_a_family_of_their_own() -> N
     made += [record("gud", seed, 41.0 + seed, variant="eta=2") for seed in range(3)]  # there is no plain gud
     mean = difference_rows(made).query("target == 'mean'")
     assert set(mean["versus"]) == {"erm", "augmix[lam=2]", "augmix"}
+    assert set(mean[mean["versus"] == "erm"]["variant"]) == {"", "lam=1", "lam=2", "eta=2"}
     own = mean[mean["versus"] == "augmix"].set_index("variant")
     assert own["difference"].to_dict() == {"lam=1": 0.0, "lam=2": pytest.approx(31 / 3)}
     assert own["p_holm"]["lam=2"] == pytest.approx(2 * own["p"]["lam=2"])
@@ -183,6 +191,36 @@ def test_ranks_over_datasets_and_targets() -> None:
     assert rank_rows([*none, *again, *made]).equals(both)
     (table,) = summarise([*made, *again], {})["ranks"]
     assert [line.cells["average rank"].text for line in table.lines] == ["1.50", "1.50"]
+
+
+def test_ranks_stand_best_first() -> None:
+    values = {"augmix": 1.0, "erm": 2.0, "gud": 3.0}
+    made = [scored(record(m, 0, dataset=d), {"a": v}) for d in ("minidigits", "digits") for m, v in values.items()]
+    assert rank_rows(made)["method"].tolist() == ["gud", "erm", "augmix"]
+    (table,) = summarise(made, {})["ranks"]
+    assert [line.label for line in table.lines] == ["gud", "erm", "augmix"]
+
+
+def test_of_two_lengths_in_seconds_the_longer_is_ranked() -> None:
+    def run(dataset: str, seconds: float, method: str, value: float) -> Record:
+        made = record(method, 0, dataset=dataset, budget="time", seconds=seconds)
+        return ended(scored(made, {"a": value}), "2026-01-02" if seconds == 60 else "2026-01-01")
+
+    values = {60.0: {"erm": 9.0, "augmix": 1.0}, 120.0: {"erm": 1.0, "augmix": 9.0}}
+    made = [run(d, s, m, v) for d in ("minidigits", "digits") for s, of in values.items() for m, v in of.items()]
+    assert rank_rows(made).set_index("method")["average_rank"].to_dict() == {"augmix": 1.0, "erm": 2.0}
+
+
+def test_more_seeds_make_no_comparison_wider() -> None:
+    wide = [scored(record(m, 0, dataset=d), {"a": v}) for d in ("minidigits", "digits")
+            for m, v in (("erm", 1.0), ("augmix", 2.0), ("gud", 3.0))]  # fmt: skip
+    narrow = [scored(record(m, seed, lr=0.5), {"a": v}) for m, v in (("erm", 9.0), ("augmix", 1.0)) for seed in (0, 1)]
+    assert rank_rows([*wide, *narrow]).equals(rank_rows(wide))
+
+
+def test_a_network_is_named_with_its_precision_where_that_is_another() -> None:
+    named = [network(record("erm", 0, precision=kind)) for kind in ("fp32", "bf16")]
+    assert named == ["mini_convnet", "mini_convnet in bf16"]
 
 
 def test_searched_comparisons_are_ranked_apart_from_those_at_default_settings() -> None:
@@ -275,6 +313,34 @@ def test_costs_of_all_budgets_stand_side_by_side() -> None:
     assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]
 
 
+def test_lengths_of_one_budget_stand_from_the_shortest() -> None:
+    made = [record("erm", 0, 50.0, budget="time", seconds=seconds) for seconds in (60.0, 120.0, 9.0)]
+    (shown,) = summarise(made, {})["cost"]
+    assert [name for name in shown.lines[0].cells if "accuracy" in name] == [
+        "9 s: accuracy", "60 s: accuracy", "120 s: accuracy",
+    ]  # fmt: skip
+
+
+def test_a_row_that_is_longer_than_itself_is_not_the_dearest() -> None:
+    made = [record("erm", 0), record("erm", 0, steps=16)]
+    assert made[1].throughput is not None
+    made[1] = made[1].model_copy(update={"throughput": made[1].throughput.model_copy(update={"train_seconds": 4.0})})
+    (shown,) = summarise(made, {})["cost"]
+    assert shown.footnotes == []
+
+
+def test_where_the_last_network_is_asked_for_its_p_stands_once() -> None:
+    made = [record(method, seed, selection="last") for method in ("erm", "augmix") for seed in (0, 1)]
+    (shown,) = summarise(made, {})["differences"]
+    assert all("p, last step" not in line.cells for line in shown.lines)
+
+
+def test_more_than_eight_targets_come_after_mean_and_worst() -> None:
+    for count, first in ((8, "t0"), (9, "mean")):
+        (line,) = lines(by_row([scored(record("erm", 0), {f"t{i}": 50.0 for i in range(count)})]))
+        assert next(iter(line.cells)) == first
+
+
 def test_a_seed_with_and_without_a_map_costs_once() -> None:
     made = [record("erm", seed, value, sensitivity_images=n) for n in (0, 16) for seed, value in ((0, 50.0), (1, 54.0))]
     (shown,) = summarise(made, {})["cost"]
@@ -317,6 +383,15 @@ def test_overlaps_follow_the_settings() -> None:
     assert touched == {"augmix": {"contrast": ["contrast"], "sharpness": ["zoom_blur"]}}
     coloured = overlaps([record("augmix", 0, settings={"ops": ["color"]})], ["brightness", "contrast", "saturate"])
     assert coloured == {"augmix": {"color": ["saturate"]}}  # Pillow's Color blends with grey
+
+
+def test_overlaps_are_those_of_the_operations_that_the_record_holds() -> None:
+    """Not of those that the method has today."""
+    run = record("augmix", 0, settings={"ops": "all"}).model_copy(update={"operations": ("brightness", "sharpness")})
+    corruptions = ["brightness", "contrast", "gaussian_blur"]
+    assert overlaps([run], corruptions) == {
+        "augmix": {"brightness": ["brightness"], "sharpness": ["gaussian_blur"]},
+    }
 
 
 def test_an_overlap_is_flagged_and_left_out_of_one_mean_for_all_rows() -> None:
@@ -556,3 +631,18 @@ def test_variants_are_no_points_of_the_correlation_of_sensitivity_with_error() -
 
     assert found([*plain, variant]) == found(plain)
     assert len(found(plain)) == 1
+
+
+def test_the_correlation_is_of_the_accuracies_that_are_reported() -> None:
+    """Not of those of the last step's network as well."""
+    plain = [record(method, 0, value) for method, value in (("erm", 50.0), ("augmix", 60.0), ("gud", 75.0))]
+    turned = [with_last(run, "shifted", value) for run, value in zip(plain, (90.0, 10.0, 40.0), strict=True)]
+    maps = {run.run_id: error_map(run) for run in plain}
+    for number, run in enumerate(plain):
+        maps[run.run_id].error[0, 0] = 0.1 * number
+    one, other = (
+        correlation_rows(accuracy_rows(made), sensitivity_rows(made, maps)).query("target == 'shifted'")
+        for made in (plain, turned)
+    )
+    assert one["pearson"].notna().any()
+    assert one["pearson"].tolist() == pytest.approx(other["pearson"].tolist(), nan_ok=True)

@@ -96,6 +96,8 @@ def test_rows_of_other_runs() -> None:
     rows = corruption_rows(partial[partial["target"] != "fog/2"])
     assert rows["value"].isna().all()
     assert rows["missing"].str.endswith("missing: fog/2").all()
+    absent = partial.assign(accuracy=partial["accuracy"].where(partial["target"] != "fog/2"))
+    assert corruption_rows(absent)["missing"].str.endswith("missing: fog/2").all()
 
 
 def test_the_table_is_written_only_where_there_is_something_in_it() -> None:

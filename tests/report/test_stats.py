@@ -22,7 +22,7 @@ def test_an_estimate_by_hand() -> None:
 
 def test_one_value_has_no_spread_and_equal_values_no_interval() -> None:
     assert stats.estimate([5.0]) == stats.Estimate(1, 5.0, None, None, None)
-    for values in ([5.0, 5.0], [0.1 + 0.2, 0.3, 0.3]):
+    for values in ([5.0, 5.0], [0.1 + 0.2, 0.3, 0.3], [0.0, 5.5e-17, 0.0]):
         found = stats.estimate(values)
         assert (found.sd, found.low, found.standard_error) == (0.0, None, None)
         assert stats.p_value(found) is None
@@ -71,6 +71,8 @@ def test_seeds_to_settle_by_hand() -> None:
     assert stats.seeds_to_settle(difference(1.1)) == 3
     # t(0.9875, m-1) / sqrt(m) at m = 7, 8: 1.122, 1.004
     assert stats.seeds_to_settle(difference(1.1), family=2) == 5
+    # t(0.975, m-1) / sqrt(m) at m = 50, 51: 0.2842, 0.2813
+    assert [stats.seeds_to_settle(difference(mean)) for mean in (0.2845, 0.283)] == [47, None]  # of fifty at most
     assert stats.seeds_to_settle(difference(0.1)) is None  # some 390 seeds
 
 
@@ -163,6 +165,12 @@ def test_bold_needs_the_best_to_beat_every_other() -> None:
     assert stats.supported_best({"a": clear["a"]}) is None
     equal = {"a": {0: 2.0, 1: 3.0}, "b": {0: 1.0, 1: 2.0}}  # the same difference twice has no spread to judge by
     assert stats.supported_best(equal) is None
+
+
+def test_bold_needs_a_seed_in_common_with_every_other() -> None:
+    clear = {"a": dict(enumerate((60.0, 61.1, 60.4, 60.2, 60.9))), "b": dict(enumerate((50.0, 51.0, 50.6, 50.1, 50.8)))}
+    assert stats.supported_best(clear) == "a"
+    assert stats.supported_best(clear | {"apart": {9: 1.0}}) is None
 
 
 def test_a_row_that_leads_by_its_further_seeds_alone_is_not_bold() -> None:

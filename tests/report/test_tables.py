@@ -64,6 +64,7 @@ def test_every_run_is_a_row_failed_and_missing_ones_too() -> None:
     }
     value = [row for row in found if row["method"] == "erm" and row["seed"] == "1" and row["target"] == "shifted"]
     assert {row["selection"]: float(row["accuracy"]) for row in value} == {"source-val": 54, "last": 53, "oracle": 56}
+    assert {row["target"] for row in found if row["in_domain"] == "True"} == {"same"}
 
 
 def test_summary_cells() -> None:
@@ -96,7 +97,8 @@ def test_sensitivities_are_recomputed_from_the_maps() -> None:
     assert bands["mean"] == pytest.approx((5 * 0.5 + 59 * 0.1) / 64)
     assert bands["low"] == pytest.approx(0.5)  # radius up to 4/3: zero frequency and its four neighbours
     assert (bands["mid"], bands["high"], bands["clean_error"]) == pytest.approx((0.1, 0.1, 0.1))
-    assert {row["band"]: row["standard_error"] for row in found}["mean"] == "0.01"
+    errors = {row["band"]: row["standard_error"] for row in found}
+    assert errors == dict.fromkeys(bands, "") | {"mean": "0.01"}
     for row in found:  # of the whole map
         assert float(row["area_above_clean_error_rate"]) == pytest.approx(5 * 0.4 / 64)
         assert float(row["half_maximum_radius_cycles_per_image"]) == pytest.approx(1)  # rings: 0.5, 0.3, 0.1
@@ -207,6 +209,19 @@ def test_a_run_alone_among_runs_that_shared_a_gpu_keeps_its_numbers() -> None:
     assert cells["steady images/s"] == "200 [150, 250]"
     assert cells["sharing"] == "1 or 2"
     assert cells["share of bare passes"] == "0.31"  # 125 images/s without set-up, of 400
+    assert cells["share of matrix rate"] == "0.25"  # of 0.4 GFLOP each, of 200 GFLOP/s
+
+
+def test_the_peak_is_that_of_any_run_and_a_share_the_mean_of_all() -> None:
+    def run(seed: int, peak: float, share: float) -> Record:
+        made = record("erm", seed)
+        assert made.throughput is not None
+        changed = {"peak_memory_mib": peak, "shares": {**made.throughput.shares, "augment": share}}
+        return made.model_copy(update={"throughput": made.throughput.model_copy(update=changed)})
+
+    (shown,) = summarise([run(0, 700.0, 0.1), run(1, 500.0, 0.5)], {})["throughput"]
+    (cells,) = shown.cells.to_dict("records")
+    assert (cells["peak MiB"], cells["augment share"]) == ("700", "0.30")
 
 
 def test_runs_that_shared_a_gpu_have_no_seconds_beside_their_accuracy() -> None:

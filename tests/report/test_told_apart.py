@@ -142,6 +142,13 @@ def test_sources_of_one_campaign_have_the_names_of_all() -> None:
     assert rows(art, photo) == ["cutout[default side=8]", "cutout[default side=16]"]
 
 
+def test_what_searches_chose_from_two_sources_is_one_row() -> None:
+    chosen = {"art": 8, "photo": 16}
+    made = [record("cutout", 0, trial=Trial(number=1, of=3), settings={"side": side}, source=source)
+            for source, side in chosen.items()]  # fmt: skip
+    assert rows(*made) == ["cutout"] * 2
+
+
 def test_what_was_told_apart_stays_as_it_is() -> None:
     once = told_apart([*ERM, *OLD, *NEW])
     assert told_apart(once) == once

@@ -11,6 +11,7 @@ from benchmark import registry
 from benchmark.core.errors import UsageError
 from benchmark.core.record import Asked, Record
 from benchmark.core.timing import SHARES
+from benchmark.core.work import Work
 from benchmark.runs import counts, estimate, machine, trial
 from benchmark.runs.job import Job
 from benchmark.runs.shared import Facts
@@ -116,10 +117,10 @@ def test_the_nearest_length_on_this_machine_tells_most() -> None:
     "changes",
     [
         *({"network": "digits_convnet"}, {"batch_size": 8}, {"source": "shifted"}),
-        *({"precision": "bf16"}, {"dataset_settings": {"size": 9}}),
+        *({"precision": "bf16"}, {"dataset_settings": {"size": 9}}, {"settings": {"k": 3}}),
     ],
 )
-def test_other_networks_batches_precisions_and_images_tell_nothing(changes: dict[str, object]) -> None:
+def test_other_networks_batches_precisions_images_and_settings_tell_nothing(changes: dict[str, object]) -> None:
     assert estimate.nearest(made().asked, [made(**changes)]) == []  # type: ignore[arg-type]
 
 
@@ -255,10 +256,10 @@ def test_runs_that_differ_in_scoring_or_map_have_prices_of_their_own(
         asked = known.asked.model_copy(update={"recipe": known.asked.recipe.model_copy(update=changes)})
         return Job(asked=asked, command="", session="", out=tmp_path, data_dir=None)
 
-    jobs = [job(evaluations=3), job(evaluations=6), job(sensitivity_images=50)]
-    plain, more, mapped = estimate.estimate(jobs, Store(tmp_path)).values()
+    jobs = [job(evaluations=3), job(evaluations=6), job(sensitivity_images=50), job(selection="source-val-views")]
+    plain, more, mapped, viewed = estimate.estimate(jobs, Store(tmp_path)).values()
     assert more - plain == pytest.approx(3)
-    assert mapped > plain
+    assert min(mapped, viewed) > plain
 
 
 def test_what_a_method_adds_to_its_pool_belongs_to_the_phases() -> None:
@@ -308,3 +309,89 @@ def test_scoring_costs_forward_passes() -> None:
     now = trial.Tried(step=0.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
     found = by_trial(made(), [], now, trial.Prices(passes=0.5, forward=0.01, wave=0.25))
     assert found.scoring == pytest.approx(3 * 300 * 0.01)
+
+
+def working(monkeypatch: pytest.MonkeyPatch, **counted: Any) -> None:
+    """From now on ERM says that it does this beside one loss a step."""
+    monkeypatch.setattr(registry.find("method", "erm"), "work", lambda *_: Work(**counted))
+
+
+def test_all_that_a_method_says_it_does_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 steps of 16 images in passes, the phases leave 100; there are 100 images for validation."""
+    working(monkeypatch, attacked=28.0, encoded=50, encoded_later=30, mapped=1000)
+    found = counts.counts(toy.asked(budget="passes", sensitivity_images=300), FACTS)
+    assert (found.setup, found.steps, found.phases) == pytest.approx((514 * 100 / 3 + 50, 100, 28 + 10))
+    assert found.closing == 514 * 100
+
+
+def test_a_method_is_asked_for_its_work_in_the_steps_that_its_passes_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = registry.find("method", "randconv")  # three passes a step
+    monkeypatch.setattr(method, "work", lambda self, steps, images: Work(attacked=steps))
+    assert counts.work_of(toy.asked("randconv", budget="passes", steps=300), FACTS).attacked == 100
+    assert counts.work_of(toy.asked("randconv", steps=300), FACTS).attacked == 300
+
+
+def test_a_map_of_large_images_has_no_more_frequencies() -> None:
+    assert counts.frequencies(replace(FACTS, height=224, width=224)) == counts.frequencies(FACTS) == 514
+
+
+def test_threads_tell_nothing_of_a_run_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "device_of", lambda _: torch.device("cuda"))
+    near, far = made(steps=100, threads=2, device="cuda"), made(steps=2000, device="cuda")
+    assert estimate.nearest(made(steps=100, device="cuda").asked, [far, near]) == [near]
+
+
+def test_every_length_tells_as_much_of_a_budget_in_seconds() -> None:
+    asked = made().asked.model_copy(update={"budget": "time", "seconds": 60.0})
+    known = [made(steps=100), made(steps=2000)]
+    assert estimate.nearest(asked, known) == known
+
+
+def test_phases_that_no_record_has_cost_their_passes_at_the_price_of_its_steps() -> None:
+    """gud's first phase comes after 50 steps; in 10 ms steps of 16 images a pass takes 0.625 ms."""
+    settings = registry.make("method", "gud", {"phases": 4, "interval": 50}).settings()
+    short = made("gud", steps=40, settings=settings)
+    found = said(short, [short], steps=1000)
+    assert found.phases == pytest.approx(counts.counts(made("gud", 1000, settings=settings).asked, FACTS).phases / 1600)
+
+
+FREE = trial.Prices(0.0, 0.0, 0.0)
+
+
+def test_a_map_costs_waves_and_the_end_of_a_run_a_moment() -> None:
+    now = trial.Tried(step=0.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
+    found = by_trial(made(sensitivity_images=50), [], now, trial.Prices(passes=0.0, forward=0.01, wave=0.25))
+    assert found.closing == pytest.approx(514 * 50 * 0.25 + estimate.CLOSING)
+
+
+def test_a_trial_is_scaled_to_the_passes_of_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that it took may be cheaper ones."""
+    working(monkeypatch, per_image=3.0)
+    now = trial.Tried(step=0.02, per_image=1.0, setup=0.0, attack=0.0, pool=64)
+    assert by_trial(made(), [], now, FREE).steps == pytest.approx(100 * 0.06)
+
+
+def test_an_autoencoder_is_priced_by_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 of them take 6.4 s in the trial."""
+    now = trial.Tried(step=0.0, per_image=1.0, setup=6.4, attack=0.5, pool=64)
+    assert by_trial(made(), [], now, FREE).setup == pytest.approx(6.4)  # of whatever kind
+    monkeypatch.setattr(
+        registry.find("method", "erm"),
+        "work",
+        lambda _, steps, images: Work(attacked=8.0, encoded=images, encoded_later=50),
+    )
+    found = by_trial(made(), [], now, FREE)
+    assert (found.setup, found.phases) == pytest.approx((100, 8 * 0.5 + 50 * 0.1))
+
+
+def test_a_batch_of_another_size_has_prices_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "prices", lambda recipe, *_: trial.Prices(1 / recipe.batch_size, 0.0, 0.0))
+    trials, device = estimate.Trials(), torch.device("cpu")
+    found = [trials.prices(toy.asked(batch_size=size).recipe, FACTS, device).passes for size in (16, 32)]
+    assert found == [1 / 16, 1 / 32]
+
+
+def test_views_for_the_record_cost_a_step() -> None:
+    """Beside writing it and 1500 bare passes, at 10 ms for 16 images."""
+    known = made(sensitivity_images=0)
+    assert said(known, [known]).closing == pytest.approx(0.2 + 1500 * 0.01 / 16 + 0.01)

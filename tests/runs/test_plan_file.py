@@ -15,8 +15,10 @@ from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Terms
 from benchmark.runs import plan_file
 from benchmark.runs.args import Args
+from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.records import Records
+from tests.commands.test_sizes import folder
 from tests.conftest import ROOT
 from tests.faults.harness import call, light, plugin
 
@@ -112,6 +114,13 @@ def test_a_written_plan_plans_the_same_runs(
     assert not written.keys() & set(plan_file.BESIDE)
 
 
+def test_a_plan_of_datasets_with_other_sources_plans_the_same_runs(tmp_path: Path) -> None:
+    own, path = folder(tmp_path / "own", 32, 32), tmp_path / "plan.toml"
+    args = Args(dry_run=True, device="cpu", methods=("erm",), seeds=(0,), save_plan=path, data_dir=own)
+    asked = [job.asked.run_id for job in comparison.prepare(replace(args, datasets=("minidigits", "folder"))).jobs]
+    assert planned(path, own) == asked
+
+
 def test_a_plan_in_a_linked_folder_finds_its_files(tmp_path: Path) -> None:
     (tmp_path / "real/deep").mkdir(parents=True)
     (tmp_path / "plans").symlink_to(tmp_path / "real/deep")
@@ -198,6 +207,7 @@ def test_another_budget_beside_a_plan_takes_no_seconds(tmp_path: Path) -> None:
     for budget, *words in (["steps"], ["passes"], ["time", "--seconds", "2"], ["steps", "--seconds", "2"]):
         args = run.parse(["--plan", str(path), "--budget", budget, *words])
         assert (args.budget, args.seconds) == (budget, 2.0 if words else None)
+        assert ("seconds" in plan_file.changed(args)) == bool(words)
     assert run.parse(["--plan", str(path)]).seconds == 1
 
 
@@ -227,6 +237,19 @@ def test_flags_beside_a_plan_may_make_other_runs_than_it_was_written_for(tmp_pat
     plan_file.require_same(replace(args, steps=3), plan(replace(args, steps=3)))
     with pytest.raises(UsageError, match="it was written for 3 runs, and 0 of the 2"):
         plan_file.require_same(args, jobs[1:])
+
+
+@pytest.mark.parametrize(("written", "here"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_plan_is_of_the_same_runs_wherever_they_compute(written: str, here: str, tmp_path: Path) -> None:
+    path, asked = tmp_path / "plan.toml", Args(methods=("erm",), device="cpu")
+
+    def on(device: str) -> list[Job]:
+        return [replace(job, asked=job.asked.model_copy(update={"device": device})) for job in plan(asked)]
+
+    plan_file.write(path, asked, on(written))
+    args = Args(**plan_file.read(path), plan=path, device="cpu")
+    assert not plan_file.changed(args)
+    plan_file.require_same(args, on(here))
 
 
 @pytest.mark.parametrize("name", ["a\nb.toml", "b\x7fb.toml"])

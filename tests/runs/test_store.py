@@ -148,6 +148,20 @@ def test_a_run_that_was_cut_off_while_it_was_written_is_whole_or_not_there(
     assert [path.name for path in store.runs.iterdir() if path.name.startswith(".partial")] == []
 
 
+def test_a_run_that_was_cut_off_while_it_was_replaced_keeps_the_first_record(tmp_path: Path) -> None:
+    store, run_id = stored(tmp_path)
+    (store.runs / run_id).rename(store.runs / f".old-{run_id}")
+    assert store.ids() == []
+    store.prepare()
+    assert store.read_all() == [record("erm", 0)]
+
+
+def test_a_run_that_is_about_to_be_put_in_its_place_is_not_there_yet(tmp_path: Path) -> None:
+    store, run_id = stored(tmp_path)
+    (store.runs / run_id).rename(store.runs / f".partial-{run_id}")
+    assert store.read_all() == []
+
+
 def test_a_finished_run_keeps_no_checkpoint(tmp_path: Path) -> None:
     store, made = Store(tmp_path), record("erm", 0)
     store.prepare()

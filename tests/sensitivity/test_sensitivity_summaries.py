@@ -13,6 +13,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 from benchmark import compare_map, networks
@@ -161,6 +162,34 @@ def test_the_picture_of_each_row_has_the_scale_of_all(monkeypatch: pytest.Monkey
 # --- the comparison with the published map
 
 
+def test_the_comparison_trains_by_the_released_recipe_and_keeps_the_first_of_the_best_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator, build = torch.Generator().manual_seed(0), networks.build
+    grey = torch.randint(1, 256, (260, 28, 28), generator=generator, dtype=torch.uint8), torch.zeros(260).long()
+    rates, tested, scores = [], [], iter([10.0, 30.0, 30.0, 20.0])
+
+    class Watched(torch.optim.SGD):
+        def step(self, *_: Any) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    def accuracy(net: nn.Module, images: Images) -> float:
+        tested.append((images.x, {name: value.clone() for name, value in net.state_dict().items()}))
+        return next(scores)
+
+    monkeypatch.setattr(compare_map, "grey", lambda data_dir, train: grey)
+    monkeypatch.setattr(networks, "build", lambda name, *of: build("mini_convnet", *of))
+    monkeypatch.setattr(torch.optim, "SGD", Watched)
+    monkeypatch.setattr(compare_map, "accuracy", accuracy)
+    net, found = compare_map.train(Path(), 4, 0, torch.device("cpu"), Console(quiet=True))
+    assert found == [10.0, 30.0, 30.0, 20.0]
+    assert rates == pytest.approx([0.01, 0.005 * (1 + 0.5**0.5), 0.005, 0.005 * (1 - 0.5**0.5)])  # of one batch each
+    assert all(torch.equal(value, tested[1][1][name]) for name, value in net.state_dict().items())
+    assert torch.equal(tested[0][0][:, :1, 2:-2, 2:-2], grey[0][:, None])  # padded, not resized
+    assert not tested[0][0][:, :, :2].any()
+
+
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """A folder of the published map, and no training: what the maps are asked for, each a ramp up to 10 % without a
@@ -191,6 +220,15 @@ def test_the_map_as_called_has_waves_of_one_norm_and_both_have_the_seed(
     found = json.loads((tmp_path / "out" / "record.json").read_text())["statistics"]
     assert (found["as called"]["max"], found["enhanced"]["max"]) == pytest.approx((0.1, 0.3))
     assert np.load(tmp_path / "out" / "maps.npy").max(axis=(1, 2)).tolist() == pytest.approx([0.1, 0.3])
+
+
+@pytest.mark.usefixtures("untrained")
+def test_the_clean_accuracy_is_of_the_images_of_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey, accuracy = (torch.zeros(200, 28, 28, dtype=torch.uint8), torch.zeros(200).long()), Mock(return_value=50.0)
+    monkeypatch.setattr(compare_map, "grey", lambda data_dir, train: grey)
+    monkeypatch.setattr(compare_map, "accuracy", accuracy)
+    assert compare_map.main(["--data-dir", str(tmp_path), "--images", "150"]) == 0
+    assert len(accuracy.call_args.args[1]) == 128  # a batch; the others fill none
 
 
 def test_a_folder_that_takes_no_files_is_found_before_the_training(
@@ -270,7 +308,10 @@ def test_comparison_names_the_file_that_is_missing(tmp_path: Path, capsys: pytes
     assert "train-images-idx3-ubyte cannot be read: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"hi\n", np.zeros((32, 32)), np.zeros((31, 31), int), np.full((31, 31), 2.0)])
+@pytest.mark.parametrize(
+    "content",
+    [b"hi\n", np.zeros((32, 32)), np.zeros((31, 31), int), np.full((31, 31), 2.0), np.full((31, 31), -0.1)],
+)
 def test_comparison_reads_the_published_map_before_it_trains(
     content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
