@@ -144,14 +144,14 @@ def parity() -> str:
         part = next(name for place, name in PARTS.items() if place in test["file"])
         cases = f"{test['passed']} of {test['passed'] + test['skipped'] + test['failed']}"
         apart = "–" if test["largest"] is None else f"{test['largest']:.0e}" if test["largest"] else "0"
-        line: dict[str, str] = (
+        lines.append(
             {"part": part, "test": re.sub("^test_|parity_|_parity", "", test["test"]).replace("_", " ")}
             | {"held against": "the released code's numbers" if test["recorded"] else "its formulas and rules"}
             | {"cases passed": cases, "largest difference": apart}
         )
-        lines.append(line)
     order = [*PARTS.values()]
-    return markdown(sorted(lines, key=lambda line: order.index(line["part"])))
+    lines.sort(key=lambda each: order.index(each["part"]))
+    return markdown(lines)
 
 
 PARTS = {

@@ -327,6 +327,17 @@ def test_check_finds_an_edited_a_missing_and_no_other_table(tmp_path: Path, caps
     assert "accuracy.csv: differs" in capsys.readouterr().out
 
 
+def test_a_folder_may_do_without_latex_but_not_without_a_piece_of_it(tmp_path: Path) -> None:
+    store = fill(tmp_path, RUNS)
+    tables.write(store, store.read_all())
+    first, *others = sorted((tmp_path / "tables").glob("*.tex"))
+    first.unlink()
+    assert tables.check(store) == [first.name]
+    for other in others:
+        other.unlink()
+    assert tables.check(store) == []
+
+
 @pytest.mark.usefixtures("without_pictures")
 def test_tables_are_written_again_where_a_run_was_replaced_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
