@@ -189,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             "\n".join(f"{_path(args.out, name)}: differs from the run records" for name in wrong)
             or "tables agree with the run records"
+            + ("" if any(args.out.glob("tables/*.tex")) else "; LaTeX is left out")
         )
         return 1 if wrong else 0
     with store.in_turn(partial(print, file=sys.stderr)):

@@ -1,10 +1,12 @@
 """`pytest -k parity --parity-log FILE`: which parity tests ran, and how far ours was from what it was held against."""
 
+import ast
+import hashlib
 import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,8 @@ class Log:
         def comparing(ours: Any, theirs: Any, *rest: Any, **more: Any) -> Any:
             equal = compare(ours, theirs, *rest, **more)
             if equal is not False:
-                self.differences[_key(item.nodeid)].append(_largest(ours, theirs))
+                with suppress(Exception):  # whatever else is compared so: the test itself judges it
+                    self.differences[_key(item.nodeid)].append(_largest(ours, theirs))
             return equal
 
         return comparing
@@ -55,14 +58,15 @@ class Log:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
-            self.found[_key(report.nodeid)][report.outcome] += report.when != "teardown"
+            self.found[_key(report.nodeid)][report.outcome] += 1
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         from benchmark.runs import machine  # imports kernels, which conftest.py has to prepare for
 
         ran = {_key(item.nodeid) for item in session.items}
         tests = [
-            {"file": file, "test": test, **outcomes, "largest": max(self.differences[file, test], default=None)}
+            {"file": file, "test": test, "source": source(session.config.rootpath / file, test), **outcomes}
+            | {"largest": max(self.differences[file, test], default=None)}
             for (file, test), outcomes in self.found.items()
             if (file, test) in ran
         ]
@@ -77,6 +81,14 @@ class Log:
             "tests": tests,
         }
         self.path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def source(file: Path, test: str) -> str:
+    """Hash of a test function's lines."""
+    text = file.read_text(encoding="utf-8")
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    lines = next(ast.get_source_segment(text, node) for node in functions if node.name == test)
+    return hashlib.sha256(str(lines).encode()).hexdigest()[:12]
 
 
 def _key(nodeid: str) -> tuple[str, str]:

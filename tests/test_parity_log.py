@@ -8,24 +8,26 @@ import sys
 from pathlib import Path
 
 from docs.site.published import PUBLISHED
+from tests import parity
 from tests.conftest import ROOT
 
 FOLDERS = ("methods", "ops", "networks", "sensitivity")
 
 
-def parity_tests() -> set[tuple[str, str]]:
-    """File and name of all tests that `-k parity` takes."""
+def parity_tests() -> set[tuple[str, str, str]]:
+    """File, name and hash of all tests that `-k parity` takes."""
     found = set()
     for path in (path for folder in FOLDERS for path in (ROOT / "tests" / folder).glob("test_*.py")):
         names = [node.name for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.FunctionDef)]
         file = path.relative_to(ROOT).as_posix()
-        found |= {(file, name) for name in names if name.startswith("test_") and "parity" in f"{path.stem} {name}"}
+        taken = [name for name in names if name.startswith("test_") and "parity" in f"{path.stem} {name}"]
+        found |= {(file, name, parity.source(path, name)) for name in taken}
     return found
 
 
 def test_the_kept_log_is_of_all_parity_tests_and_all_passed() -> None:
     log = json.loads((PUBLISHED / "parity.json").read_text(encoding="utf-8"))
-    assert {(test["file"], test["test"]) for test in log["tests"]} == parity_tests()
+    assert {(test["file"], test["test"], test["source"]) for test in log["tests"]} == parity_tests()
     assert [test["test"] for test in log["tests"] if test["failed"] or test["skipped"] or not test["passed"]] == []
     assert log["git_dirty"] is False
 

@@ -84,10 +84,10 @@ class Job:
         return record.status == "done" and not self.outdated(record) and not self.lacks(record)
 
     def over(self, record: Record) -> bool:
-        """Whether the run is done, or another command has ended it since this one was planned: failed or diverged, it
-        would again."""
-        ended = record.status != "done" and record.ran.ended > self.session
-        return self.settled(record) or (ended and not self.outdated(record))
+        """Whether the run is done, or has diverged in another command since this one was planned: it would again. A run
+        that failed may have lacked time or memory there."""
+        diverged = record.status == "diverged" and record.ran.ended > self.session
+        return self.settled(record) or (diverged and not self.outdated(record) and not self.lacks(record))
 
     def outdated(self, record: Record) -> str:
         """What made a record that would not make it today: other code or versions; empty where it is as today."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from benchmark import protocols, registry
@@ -100,5 +101,7 @@ def _flag(name: str, value: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     """A value in as few characters as give it back."""
+    if isinstance(value, Path):
+        return f"./{value}" if str(value).startswith("-") else str(value)
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if not isinstance(value, float) or float(short) == value else repr(value)

@@ -40,8 +40,8 @@ def records() -> list[Record]:
 
 
 def hashed(found: Sequence[Record]) -> str:
-    """The hash of all records."""
-    made = hashlib.sha256()
+    """The hash of all records, and of the chart's panels."""
+    made = hashlib.sha256(repr(PANELS).encode())
     for record in found:
         made.update(record.model_dump_json().encode())
     return made.hexdigest()

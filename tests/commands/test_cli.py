@@ -191,6 +191,8 @@ def test_tables_are_told_of_the_plugins_that_runs_were_made_with(
     assert call(tmp_path / "out", "--methods", "apart", "--plugin", str(path)) == 0
     assert tables.main([*again, "--plugin", str(path)]) == 0
     assert "not known here" not in capsys.readouterr().out
+    assert tables.main(again) == 0
+    assert "method apart (1); give --plugin FILE" in capsys.readouterr().out
     path.write_text(path.read_text() + "changed = 1\n")
     assert tables.main([*again, "--plugin", str(path)]) == 0
     assert "1 of 1: other code" in capsys.readouterr().out

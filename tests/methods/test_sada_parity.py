@@ -8,11 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.ops.attacks.spectrum import (
-    Draws,
-    Trace,
-    attack_spectrum,
-)
+from benchmark import networks
+from benchmark.ops.attacks.spectrum import Draws, Trace, attack_spectrum
 from tests.conftest import Golden, golden_cases, golden_net
 from tests.methods.sada_cases import DTYPES, PLAIN, make, unit_images
 
@@ -111,10 +108,9 @@ def test_parity_odd_size_and_map_layout(golden: Any, dtype: torch.dtype) -> None
     assert torch.allclose(trace["image"][-1][:1, :1], theirs, rtol=0, atol=1e-5)
 
 
-def test_parity_weight_none_is_a_map_of_ones(golden: Any) -> None:
-    arrays = golden("sada_attack")
-    x, y = unit_images(arrays, "images_u16"), torch.from_numpy(arrays["labels"]).long()
-    net, plain = golden_net(arrays), Draws(None, None)
+def test_parity_weight_none_is_a_map_of_ones() -> None:
+    x, y = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    net, plain = networks.build("digits_convnet", 10, seed=0), Draws(None, None)
     config = make(**PLAIN)
     without = attack_spectrum(net, x, y, plain, config)
     assert torch.equal(without, attack_spectrum(net, x, y, plain, config, weight=torch.ones(x.shape[-2:])))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmark import registry, run
+from benchmark.core.record import Status
 from benchmark.runs import execute, perform, plan
 from benchmark.runs.engines import local, spawn, workers
 from benchmark.runs.job import Job
@@ -76,22 +77,28 @@ def test_a_run_that_another_process_has_done_meanwhile_is_not_done_again(
 
 
 @pytest.mark.parametrize(
-    ("ended", "again"), [("2026-01-01T10:00:05+00:00", False), ("2026-01-01T09:59:59+00:00", True)]
+    ("status", "ended", "again"),
+    [
+        ("diverged", "2026-01-01T10:00:05+00:00", False),
+        ("diverged", "2026-01-01T09:59:59+00:00", True),
+        ("failed", "2026-01-01T10:00:05+00:00", True),
+    ],
 )
-def test_a_run_that_has_failed_elsewhere_since_it_was_planned_is_not_tried_again(
-    ended: str, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_has_diverged_elsewhere_since_it_was_planned_is_not_tried_again(
+    status: Status, ended: str, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = record("erm", 0)
     ran = made.ran.model_copy(update={"ended": ended})
-    (failed,) = fill(tmp_path, [made.model_copy(update={"status": "failed", "accuracy": None, "ran": ran})]).read_all()
+    (earlier,) = fill(tmp_path, [made.model_copy(update={"status": status, "accuracy": None, "ran": ran})]).read_all()
     job = Job(asked=made.asked, command="", session="2026-01-01T10:00:00+00:00", out=tmp_path, data_dir=None)
     monkeypatch.setattr(Job, "outdated", lambda *_: "")
     monkeypatch.setattr(execute, "perform", lambda *_: perform.Outcome(made, [], {}))
     found = execute.execute(job, mock.Mock())
     assert found is not None
-    assert found.status == ("done" if again else "failed")
+    assert found.status == ("done" if again else status)
+    assert not replace(job, launch=True).over(earlier)
     monkeypatch.setattr(Job, "outdated", lambda *_: "other code")
-    assert not job.over(failed)
+    assert not job.over(earlier)
 
 
 def test_the_time_of_a_run_begins_with_the_run(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def linger(said: Path) -> None:
     said.with_suffix(".new").write_text(f"{os.getpid()} {blocked}", encoding="utf-8")
     said.with_suffix(".new").rename(said)
     time.sleep(60)
+    said.with_suffix(".outlived").touch()
 
 
 SCRIPT = """
@@ -48,3 +49,4 @@ def test_a_process_ends_with_the_one_that_started_it_and_hears_no_ctrl_c(tmp_pat
     parent.wait()
     while runs(int(pid)):
         time.sleep(0.1)
+    assert not (tmp_path / "said.outlived").exists()

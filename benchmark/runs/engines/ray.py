@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -133,7 +133,8 @@ class _Driver:
 
     def submit(self, flight: _Flight) -> None:
         """Hands a run to Ray."""
-        job, asked = flight.job, flight.job.asked
+        asked, plugins = flight.job.asked, tuple(_whole(path) for path in flight.job.plugins)
+        job = replace(flight.job, plugins=plugins, weights=_whole(flight.job.weights) if flight.job.weights else None)
         key = asked.dataset, json.dumps(asked.dataset_settings, sort_keys=True), asked.source
         if key not in self.data:
             self.data[key] = self.ray.put(pack(inputs(job)))
@@ -202,3 +203,8 @@ class _Driver:
             self.news.shutdown(force=True)
         for flight in self.flights.values():
             flight.lock.close()
+
+
+def _whole(path: Path) -> Path:
+    """A path whose folder has its name: a plugin that is a package is called by it."""
+    return path.parent.resolve() / path.name
