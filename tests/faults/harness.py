@@ -4,6 +4,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -155,6 +156,8 @@ def start(arguments: list[str], log: Path) -> BaseProcess:
 
 
 def _main(arguments: list[str], log: Path) -> None:
+    # A worker's start blocks it, and may have started the server that this process is forked from.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)

@@ -1,7 +1,6 @@
 """Does what every run and its worker do first, so that processes forked from one that has done so begin at once."""
 
 import gc
-import signal
 
 import torch._dynamo
 
@@ -16,7 +15,6 @@ from benchmark.training import floors
 
 __all__ = ["benchmark", "tests", "torch"]
 
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a worker's start blocks it, and may have started this
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # OpenMP's other threads would be missing after a fork
 load(registry.make("dataset", "minidigits", {}), "uci", None)  # it keeps the images

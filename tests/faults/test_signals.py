@@ -101,7 +101,8 @@ def test_a_run_in_other_processes_keeps_its_steps_too(tmp_path: Path, flag: str,
 
 
 def test_a_step_that_hangs_does_not_hold_up_ctrl_c_and_a_second_one_ends_at_once(tmp_path: Path) -> None:
-    path = plugin(tmp_path, "hanging", f"open({str(tmp_path / 'there')!r}, 'w'); time.sleep(1000)")
+    hang = "[time.sleep(0.1) for _ in range(10_000)]"  # a signal just before one long sleep would wait for its end
+    path = plugin(tmp_path, "hanging", f"open({str(tmp_path / 'there')!r}, 'w'); {hang}")
     command = words(tmp_path, tmp_path / "out", "--methods", "hanging", *SLOW, plugins=[path])
     for times, least, most, codes in ((1, 2.9, PROMPT, {130}), (2, 0, PROMPT - 5, {-signal.SIGINT})):
         (tmp_path / "there").unlink(missing_ok=True)
@@ -155,10 +156,11 @@ def test_a_run_that_hangs_is_ended_and_says_so(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_be_started_leaves_signals_as_they_were(
     before: set[signal.Signals], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(_: object) -> None:
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(spawn, "start", refuse)
+    monkeypatch.setattr(spawn.CONTEXT.Process, "start", refuse)
     old = signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         with pytest.raises(OSError, match="temporarily"):

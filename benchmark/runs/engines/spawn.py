@@ -42,9 +42,10 @@ def start(main: Callable[..., None], *given: Any, daemon: bool = False) -> Spawn
     run the script of this process once more, which may have no `__main__` guard, or be no file at all. Ctrl-C does not
     reach it: this process, which hears it too, says what becomes of it."""
     process = CONTEXT.Process(target=main, args=given, daemon=daemon)
-    resource_tracker.ensure_running()  # which lets SIGINT through when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from its first import on
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        resource_tracker.ensure_running()  # which lets SIGINT through when it starts
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, from the process's first import on
         with _no_script():
             process.start()
     finally:
