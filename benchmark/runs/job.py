@@ -169,7 +169,7 @@ class Listener(Protocol):
     def ended(self, job: Job, record: Record | None) -> None: ...
 
 
-def seldom(tell: Report, seconds: float) -> Report:
+def seldom(tell: Report, seconds: float = 0.2) -> Report:
     """`tell`, which hears nothing more for so many seconds after each time, unless something else is being done."""
     told, before = 0.0, ""
 

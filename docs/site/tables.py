@@ -19,8 +19,8 @@ from benchmark import registry, reproduce, scaling
 from benchmark.report.people.cells import interval, p_text
 from benchmark.report.people.summaries import DETAILS, summarise
 from benchmark.report.table_files import marked_cells
+from benchmark.report.tidy import comparisons, groups
 from benchmark.report.tidy.campaigns import campaigns
-from benchmark.report.tidy.comparisons import difference_rows
 from benchmark.report.tidy.paper import paper_rows, published_numbers
 from benchmark.report.tidy.rows import sensitivity_rows, throughput_rows
 from benchmark.report.tidy.stats import settles
@@ -95,17 +95,17 @@ def claims() -> str:
     and the networks of the last step gain, too."""
     lines = []
     for title, dataset, length in FROM_ONE_SOURCE:
-        rows = difference_rows(records(dataset, length))
-        rows = rows[(rows["target"] == "mean") & (rows["versus"] == "erm") & (rows["difference"] > 0)]
-        for row in rows.sort_values("difference", ascending=False).to_dict("records"):
-            if settles(row["p_holm"], row["n"]):
-                all_three = row["low"] > 0 and settles(row["p_holm_last"], row["n"])
-                name = f"{row['method']}[{row['variant']}]" if row["variant"] else row["method"]
+        rows = groups.by_row(records(dataset, length))
+        judged = comparisons.pairs(comparisons.seeds_of(rows, "mean"), comparisons.seeds_of(rows, "mean", "last"))
+        gains = [(pair, p_last) for pair, p_last in judged if pair.versus == "erm" and pair.difference.mean > 0]
+        for pair, p_last in sorted(gains, key=lambda found: -found[0].difference.mean):
+            n, p = pair.difference.n, pair.p_holm
+            if p is not None and p_last is not None and pair.interval and settles(p, n):
+                low, high = pair.interval
                 lines.append(
-                    {"targets": title, "method": name, "minus ERM": f"{row['difference']:+.1f}"}
-                    | {"95 %, all at once": interval(row["low"], row["high"])}
-                    | {"p (Holm)": p_text(row["p_holm"]), "p, last step": p_text(row["p_holm_last"])}
-                    | {"holds by all three": "yes" if all_three else "no"}
+                    {"targets": title, "method": pair.row, "minus ERM": f"{pair.difference.mean:+.1f}"}
+                    | {"95 %, all at once": interval(low, high), "p (Holm)": p_text(p), "p, last step": p_text(p_last)}
+                    | {"holds by all three": "yes" if low > 0 and settles(p_last, n) else "no"}
                 )
     return markdown(lines)
 

@@ -114,7 +114,7 @@ def _main(rank: int, job: Job, folder: Path, meeting: str, pipe: "Connection[Any
         _meet(rank, job, meeting)
         if rank == 0:
             with suppress(signals.StoppedError), spawn.stoppable():
-                pipe.send(perform(job, folder, seldom(lambda *said: pipe.send(said), 0.2)))
+                pipe.send(perform(job, folder, seldom(lambda *said: pipe.send(said))))
             return
         method = registry.make("method", job.asked.method, job.asked.settings)
         loaded, _ = inputs(job)

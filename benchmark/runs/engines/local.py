@@ -46,7 +46,7 @@ def _here(waiting: deque[Job], listener: Listener) -> None:
     while waiting and not signals.asked():
         job = waiting.popleft()
         listener.started(job)
-        record = execute(job, seldom(partial(listener.progressed, job), 0.2))
+        record = execute(job, seldom(partial(listener.progressed, job)))
         listener.ended(job, record)
         if record and _gpu_is_lost(record):
             LOGGER.warning("after that error this process cannot use its GPU: the other runs have another process")

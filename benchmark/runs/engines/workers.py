@@ -32,8 +32,10 @@ class Worker:
 
     def __init__(self, plugins: tuple[Path, ...], threads: int):
         self.pipe, theirs = spawn.CONTEXT.Pipe()
-        self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
-        theirs.close()
+        try:
+            self.process = spawn.start(_work, theirs, plugins, threads, LOGGER.getEffectiveLevel(), daemon=True)
+        finally:
+            theirs.close()
         self.job: Job | None = None
         self.since: float | None = None
         """When it told that it had begun; starting a process is no part of a run."""
@@ -161,7 +163,7 @@ def _work(pipe: "Connection[Any, Any]", plugins: tuple[Path, ...], threads: int,
                 while True:
                     job = pipe.recv()
                     pipe.send(("beginning", 0.0))
-                    pipe.send(execute(job, seldom(send, 0.2)))
+                    pipe.send(execute(job, seldom(send)))
             except (UsageError, OSError) as problem:  # the store cannot be read or written, or the parent is gone
                 pipe.send(problem)
     except (EOFError, OSError, KeyboardInterrupt):
