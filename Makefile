@@ -66,7 +66,8 @@ docs: setup
 # All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's pictures.
 published: setup
 	for runs in results/published/runs results/published/*/runs; do \
-	  $(BIN)/python -m benchmark.tables --out $${runs%/runs} --pack --plugin docs/findings/*.py || exit; done
+	  case $$runs in */mnist_m/*) views=;; *) views=--first-views;; esac; \
+	  $(BIN)/python -m benchmark.tables --out $${runs%/runs} --pack $$views --plugin docs/findings/*.py || exit; done
 	$(BIN)/python -m docs.site.tables
 	$(BIN)/python -m docs.site.pictures
 

@@ -22,6 +22,8 @@ class Tables:
     """Write nothing; compare tables (Parquet by content) and page with the records. Exit code 1 where they differ."""
     pack: Flag = False
     """Put each finished run into one file, runs/ID.zip, and go on reading it. One that kept its network stays."""
+    first_views: Flag = False
+    """With --pack: only the first seed of each row keeps its picture of views. Figures show no other."""
     trace: Annotated[str | None, arg(metavar="{RUN_ID,TABLE:ROW,TABLE:ROW:COLUMN}"), UNSAID] = None
     """Print a run's record, the command that repeats it and the cells that use it; or the runs behind cells."""
     plugin: Files = ()

@@ -109,7 +109,9 @@ class Method:
     replayable: ClassVar[bool] = False
     """Whether a training step may be captured once and replayed, as GPUs do it fastest (benchmark.training.steps). Say
     so where `loss` is a function of tensors, of `rng.generator` and of `kind`: it keeps no count, reads no clock, and
-    never waits for the device (`.item()`, `if tensor:`). Without it steps are launched, with the same numbers."""
+    never waits for the device (`.item()`, `if tensor:`), and makes no tensor of Python's numbers or on the CPU for the
+    device, whose memory a replay would read when it is gone: `setup` makes those. Without it steps are launched, with
+    the same numbers."""
     alone: ClassVar[Mapping[str, Any] | None] = None
     """Settings that benchmark.augmentation fixes, so that `views` needs no `setup` and gives one view. None, here or in
     `uncoupled`: the method cannot be used there."""

@@ -25,11 +25,12 @@ from benchmark.report import page, table_files
 from benchmark.report.all_tables import SOMETIMES, render
 from benchmark.report.figures.palette import NAMES
 from benchmark.report.provenance import trace
+from benchmark.report.tidy import groups
 from benchmark.runs.command_line import arguments, program, quoted
 from benchmark.runs.ending import explained, leave
 from benchmark.runs.job import code_of, outdated
 from benchmark.runs.places import LIMIT
-from benchmark.runs.records import TRIED
+from benchmark.runs.records import TRIED, VIEWS
 from benchmark.runs.store import Store, write_whole
 
 
@@ -114,13 +115,17 @@ def _other_runs(store: Store, records: Sequence[Record]) -> list[str]:
     return [] if shown == {record.run_id for record in records} else ["../index.html"]
 
 
-def pack(store: Store) -> int:
-    """Packs all finished runs and trials, but those that somebody makes anew, and counts them. Raises UsageError."""
+def pack(store: Store, first_views: bool = False) -> int:
+    """Packs all finished runs and trials, but those that somebody makes anew, and counts them. first_views: of each row
+    the first seed that has a picture of views keeps it alone; no figure shows another. Raises UsageError."""
     count = 0
     for each in (store, Store(store.out / TRIED)):
+        records = [record for record in groups.told_apart(each.read_all()) if each.place(record.run_id).has(VIEWS)]
+        rows = (groups.by_row(runs) for runs in groups.by_group(records).values())
+        shown = {runs[0].run_id for found in rows for runs in found.values()}
         for run_id in each.ids():
             with suppress(locks.BusyError):
-                count += each.pack(run_id)
+                count += each.pack(run_id, views=not first_views or run_id in shown)
     return count
 
 
@@ -177,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = [flag for flag in ("trace", "check", "pack") if getattr(args, flag) not in (None, False)]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
+    if args.first_views and not args.pack:
+        raise UsageError("--first-views: it says what --pack keeps; give both")
     if not store.runs.is_dir():
         raise UsageError(
             f"--out {args.out}: no runs there; `{program('run')} --out {quoted(str(args.out))}` makes some"
@@ -194,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if wrong else 0
     with store.in_turn(partial(print, file=sys.stderr)):
         if args.pack:
-            print(f"{pack(store)} runs packed, trials of searches included, each into one file")
+            print(f"{pack(store, args.first_views)} runs packed, trials of searches included, each into one file")
         records, shown = write_all(store)
         print(f"{len(records)} runs -> {args.out / 'tables'}, {shown}")
     if old := stale(records):

@@ -57,6 +57,17 @@ def test_a_python_without_torch_says_so_too() -> None:
     assert done.stderr == f"{gpu.NEEDS}; {sys.executable} has no torch\n"
 
 
+def test_a_torch_whose_libraries_are_damaged_is_told_of_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so.13: cannot open\\nshared object file')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    told = "torch cannot be imported: libcudart.so.13: cannot open shared object file"
+    assert done.stderr == f"{gpu.NEEDS}; {told}\n"
+
+
 @pytest.mark.parametrize("digits", [True, False])
 def test_the_stages_use_flags_and_files_that_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: bool

@@ -20,7 +20,7 @@ from benchmark.core.locks import BusyError, held, in_turn
 from benchmark.core.record import Record
 from benchmark.core.regular_files import content, is_plain, remove
 from benchmark.runs import places
-from benchmark.runs.places import Folder, packed, smaller
+from benchmark.runs.places import Folder, Place, packed, smaller
 from benchmark.runs.records import BEGUN, CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
 from benchmark.training import checkpoints
 
@@ -170,28 +170,32 @@ class Store(Records):
             write_whole(folder / name, written)
         self._place(record.run_id)
 
-    def pack(self, run_id: str) -> bool:
-        """Puts a finished run's folder into one file, with a smaller picture of its views. False for one that is packed
-        already, that keeps its network, which is large, or that has other files in it, which are somebody's. Raises
-        UsageError where it is damaged, BusyError."""
+    def pack(self, run_id: str, views: bool = True) -> bool:
+        """Puts a finished run into one file, with a smaller picture of its views or, without `views`, with none. False
+        where nothing is left to do, and for a folder that keeps its network, which is large, or has other files in it,
+        which are somebody's. Raises UsageError where the run is damaged, BusyError."""
         folder = self.runs / run_id
-        if not isinstance(self.place(run_id), Folder):
+        if not _can_shrink(self.place(run_id), views):
             return False
         with held(self.runs / f".lock-{run_id}"):  # until then another process may take the folder away
             place = self.place(run_id)
-            if not isinstance(place, Folder) or {*os.listdir(folder)} - {*FILES, SUMS} or place.has(WEIGHTS):
+            loose = isinstance(place, Folder)
+            if not _can_shrink(place, views):
+                return False
+            if loose and ({*os.listdir(folder)} - {*FILES, SUMS} or place.has(WEIGHTS)):
                 return False
             self.read(run_id)
-            files = {name: self._content(place, name) for name in FILES if place.has(name)}
+            files = {name: self._content(place, name) for name in FILES if place.has(name) and (views or name != VIEWS)}
             if VIEWS in files:
                 files[VIEWS] = smaller(files[VIEWS])
             write_whole(self.runs / f"{run_id}.zip", packed(_with_sums(files)))
             sync_folder(self.runs)
-            old = self.runs / f".old-{run_id}"
-            with suppress(OSError):
+            if loose:
+                old = self.runs / f".old-{run_id}"
+                with suppress(OSError):
+                    remove(old)
+                folder.rename(old)  # half a folder would hide the file
                 remove(old)
-            folder.rename(old)  # half a folder would hide the file
-            remove(old)
         return True
 
     def _place(self, run_id: str) -> None:
@@ -209,6 +213,11 @@ class Store(Records):
         for before in (old, self.runs / f"{run_id}.zip"):
             with suppress(OSError):
                 remove(before)
+
+
+def _can_shrink(place: Place, views: bool) -> bool:
+    """Whether packing changes a run: it is a folder, or has a picture of its views that is not to be kept."""
+    return isinstance(place, Folder) or (not views and place.has(VIEWS))
 
 
 def _forget_what_began(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from statistics import fmean
 
 from benchmark.core.record import Record
 from benchmark.report.people.comparison_tables import told
@@ -37,14 +38,26 @@ def beside() -> dict[str, list[Record]]:
 
 
 def lengths() -> str:
-    """Accuracy of ERM in its source's validation part after the last step, by length and rate; one seed each."""
-    cells: dict[tuple[int, float], dict[str, str]] = {}
-    for record in sorted(beside()["lengths"], key=lambda record: record.asked.source):
-        recipe, accuracy = record.asked.recipe, record.accuracy
-        if accuracy is not None:
-            line = cells.setdefault((recipe.steps, recipe.lr), {"steps": str(recipe.steps), "rate": f"{recipe.lr:g}"})
-            line[record.asked.source] = f"{accuracy.source_val['last']:.1f}"
-    return markdown([cells[key] for key in sorted(cells)])
+    """Accuracy of ERM in its source's validation part after the last step, by length and rate, and its mean over the
+    sources against that at half the length, seed by seed; the differences are one family."""
+    lines, means = dict[str, dict[str, str]](), dict[str, Seeds]()
+    trials = groups.grouped(beside()["lengths"], lambda run: (run.asked.recipe.steps, run.asked.recipe.lr))
+    for (steps, rate), runs in sorted(trials.items()):
+        by_source = {
+            name: last_step(found) for name, found in groups.grouped(runs, lambda run: run.asked.source).items()
+        }
+        every = set.intersection(*({*seeds} for seeds in by_source.values()))
+        name = f"{steps} {rate:g}"
+        means[name] = {seed: fmean(seeds[seed] for seeds in by_source.values()) for seed in every}
+        lines[name] = {"steps": str(steps), "rate": f"{rate:g}"}
+        lines[name] |= {source: over_seeds(by_source[source]) for source in sorted(by_source)}
+        lines[name] |= {"mean": over_seeds(means[name]), "n": str(len(every))}
+    half = {f"{steps} {rate:g}": f"{steps // 2} {rate:g}" for steps, rate in trials if (steps // 2, rate) in trials}
+    pairs = {pair.row: told(pair) for pair in compare_pairs(means, half.items())}
+    for name, line in lines.items():
+        for title, column in (("minus half as long", "difference"), ("95 %, all at once", "95 %, all at once")):
+            line[title] = pairs[name][column] if name in pairs else "–"
+    return markdown([*lines.values()])
 
 
 @cache
@@ -84,6 +97,11 @@ def statistics() -> str:
     for line, pair in zip(lines, map(told, pairs), strict=True):
         line |= {"targets, change": pair["difference"], "95 %, all at once": pair["95 %, all at once"]}
     return markdown(lines)
+
+
+def last_step(runs: Sequence[Record]) -> Seeds:
+    """Percent in the source's validation part after the last step, by seed."""
+    return {run.asked.seed: run.accuracy.source_val["last"] for run in runs if run.accuracy}
 
 
 def in_domain(runs: Sequence[Record]) -> Seeds:

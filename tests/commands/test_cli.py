@@ -49,7 +49,7 @@ def test_the_flags_are_frozen() -> None:
         "track", "stale", "checkpoint_seconds", "save_plan", "quiet", "verbose", "precision", "launch",
         "deterministic", "dry_run", "list", "version", "trial",
     ]  # fmt: skip
-    assert [field.name for field in fields(tables.Args)] == ["out", "check", "pack", "trace", "plugin"]
+    assert [field.name for field in fields(tables.Args)] == ["out", "check", "pack", "first_views", "trace", "plugin"]
 
 
 @pytest.mark.parametrize("program", [run, tables])

@@ -179,6 +179,13 @@ class LooksAtNumbers(Plugin):
         return 2.0 if x.mean().item() > 0.6 else 1.0
 
 
+class DrawsAfterALook(LooksAtNumbers):
+    """Draws from torch's own generator of the device, which a capture takes over for as long as it lasts."""
+
+    def factor(self, x: Tensor, rng: Rng, state: State) -> Any:
+        return super().factor(x, rng, state) + torch.rand((), device=x.device)
+
+
 def hidden() -> float:
     return float(sys.modules["tests.recorders"].ticks.__next__())
 
@@ -204,4 +211,5 @@ NOTICED = [
     (DrawsNumbers, "of another form|becomes"),
     (DrawsByTensor, "hands a tensor"),
     (LooksAtNumbers, "operation not permitted when stream is capturing"),
+    (DrawsAfterALook, "torch's generator on the CPU"),
 ]

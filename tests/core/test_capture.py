@@ -67,12 +67,14 @@ def test_the_operations_of_a_captured_step_are_enough(name: str, tmp_path: Path)
     same(launched, replayed)
 
 
+@DEVICES
 @pytest.mark.parametrize(("plugin", "why"), NOTICED, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_plugin_that_cannot_be_replayed_is_launched(
-    plugin: type[Plugin], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugin: type[Plugin], why: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a GPU a refused capture also has to leave stream, memory and generators usable; torch words it as it likes."""
     runs = []
-    for within in (nullcontext(), capture.recording(Tape())):
+    for within in (nullcontext(), replaying(device, Tape())):
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002
         torch.manual_seed(0)
@@ -81,12 +83,13 @@ def test_a_plugin_that_cannot_be_replayed_is_launched(
         monkeypatch.setattr(Counts, "calls", 0)
         monkeypatch.setattr(replayed_methods, "CALLS", itertools.count())
         monkeypatch.setattr(recorders, "ticks", itertools.count(), raising=False)
-        runs.append(trained(plugin(), "cpu", tmp_path, within, steps=40))
+        runs.append(trained(plugin(), device, tmp_path, within, steps=40))
     launched, other = runs
     assert launched.notes == []
     (note,) = other.notes
-    assert note.startswith("steps were launched, not replayed: replayed_methods")
-    assert re.search(why, note), note
+    assert note.startswith("steps were launched, not replayed: ")
+    if device == "cpu":
+        assert re.search(f"replayed_methods.*(?:{why})", note), note
     assert "\n" not in note
     same(launched, other)
     assert launched.state == other.state

@@ -33,8 +33,10 @@ def lacking() -> str:
     """What this machine lacks, in one line; empty where it lacks nothing."""
     try:
         import torch
-    except ImportError:
+    except ModuleNotFoundError:
         return f"{NEEDS}; {sys.executable} has no torch"
+    except (ImportError, OSError) as problem:  # a library that it loads is missing or damaged
+        return f"{NEEDS}; torch cannot be imported: {' '.join(str(problem).split())}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a driver that does not answer is told of below
         there = torch.cuda.is_available()

@@ -56,6 +56,30 @@ def test_a_packed_store_reads_as_before(store: Store) -> None:
     assert [store.pack(each) for each in store.ids()] == [False, False]  # nothing left to do
 
 
+def test_without_views_it_is_packed_again_and_reads_as_before(store: Store) -> None:
+    before = store.read_all()
+    assert store.pack(run_id())
+    assert store.pack(run_id(), views=False)
+    assert not store.pack(run_id(), views=False)  # nothing left to do
+    assert store.pack(run_id("augmix"), views=False)
+    assert not store.views(before)
+    assert store.read_all() == before
+    assert len(store.maps(before)) == 2
+
+
+def test_the_first_seed_of_a_row_keeps_its_views(store: Store) -> None:
+    """Whenever the seeds came: figures show the first that has a picture."""
+    content, pictures = npy_bytes(np.full((4, 4), 0.25, np.float32)), picture_sheet([toy.images(8, 0).unit()])
+    for seed, files in ((2, {"views.png": pictures}), (1, {"views.png": pictures}), (0, {})):
+        made = record("randconv", seed, map_file=content)
+        with store.working(made.run_id):
+            store.finish(made, [], {"sensitivity.npy": content, **files})
+        assert tables.main(["--out", str(store.out), "--pack", "--first-views"]) == 0
+    assert not [*store.runs.glob("*/")]
+    kept = {(r.asked.method, r.asked.seed) for r in store.read_all() if r.run_id in store.views([r])}
+    assert kept == {("erm", 0), ("augmix", 0), ("randconv", 1)}
+
+
 def test_unpacked_it_is_a_folder_again_whose_sums_hold(store: Store, tmp_path: Path) -> None:
     store.pack(run_id())
     folder = store.runs / run_id()
@@ -161,6 +185,8 @@ def test_what_bears_a_run_s_name_and_is_none_is_named(name: str, store: Store) -
 def test_one_of_trace_check_and_pack_is_done_at_a_time(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert tables.main(["--out", str(store.out), "--check", "--pack"]) == 2
     assert "--check and --pack: give one of them" in capsys.readouterr().err
+    assert tables.main(["--out", str(store.out), "--first-views"]) == 2
+    assert "give both" in capsys.readouterr().err
     assert not [*store.runs.glob("*.zip")]
 
 
