@@ -224,7 +224,7 @@ def test_the_table_the_json_and_the_exit_code(tmp_path: Path, capsys: pytest.Cap
         ["target", "figure", "goal", "verdict"],
         ["target", "7", ">=", "7", "pass"],
     ]
-    assert str(tmp_path / "kept" / "a.json") in said[-1]
+    assert said[-2] == str(tmp_path / "kept" / "a.json")
     assert gpu.bench([bad, good], tmp_path / "b.json", limit=100) == 1
     assert "target: a name" in capsys.readouterr().out
     assert gpu.bench([good, bad], tmp_path / "c.json", limit=1) == 1  # skipped is not reached
@@ -240,6 +240,25 @@ def test_the_table_the_json_and_the_exit_code(tmp_path: Path, capsys: pytest.Cap
     assert [(told["name"], told["state"]) for told in kept["stages"]] == [("bad", "exit 0"), ("good", "exit 0")]
     assert {"device", "seconds", "machine"} <= kept.keys()
     assert kept["machine"]["packages"]["torch"]
+
+
+def test_what_ends_the_call_loses_no_stage_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(stage: Stage, ended: Ended) -> list[Line]:
+        raise KeyboardInterrupt
+
+    good = stage(tmp_path / "good", lambda stage, ended: [stage.line("7", "pass")], ">= 7", "pass")
+    monkeypatch.setattr(gpu, "lacking", lambda: "")
+    monkeypatch.setattr(made, "stages", lambda out: [good, stage(tmp_path / "bad", stopped, "", "pass")])
+    assert gpu.main(["--out", str(tmp_path)]) == 130
+    (path,) = tmp_path.glob("gpu-*.json")
+    kept = json.loads(path.read_text())
+    assert [told["name"] for told in kept["stages"]] == ["good"]
+    assert [line["figure"] for line in kept["lines"]] == ["7"]
+    said = capsys.readouterr().out
+    assert said.endswith(f"{path}\n")
+    assert ["target", "7", ">=", "7", "pass"] in [line.split() for line in said.splitlines()]
 
 
 def test_some_stages_alone_and_an_earlier_table_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ FORMS = (
 )
 SOURCE, TARGETS = "photo", ("art_painting", "cartoon", "sketch")
 """What the forms train on, and what they are tested on."""
+TAKEN = "100 0.02"
+"""Steps and rate of the comparison."""
 CHANGES = [change for change in study.CHANGES if {*change[1:]} <= {*FORMS}]
 """Those of the study whose forms were run here."""
 
@@ -39,24 +41,22 @@ def beside() -> dict[str, list[Record]]:
 
 def lengths() -> str:
     """Accuracy of ERM in its source's validation part after the last step, by length and rate, and its mean over the
-    sources against that at half the length, seed by seed; the differences are one family."""
+    sources against that of the published runs, seed by seed; the differences are one family."""
     lines, means = dict[str, dict[str, str]](), dict[str, Seeds]()
+    sources = sorted({run.asked.source for run in beside()["lengths"]})
     trials = groups.grouped(beside()["lengths"], lambda run: (run.asked.recipe.steps, run.asked.recipe.lr))
     for (steps, rate), runs in sorted(trials.items()):
-        by_source = {
-            name: last_step(found) for name, found in groups.grouped(runs, lambda run: run.asked.source).items()
-        }
-        every = set.intersection(*({*seeds} for seeds in by_source.values()))
+        reached = {source: last_step([run for run in runs if run.asked.source == source]) for source in sources}
+        every = set.intersection(*({*seeds} for seeds in reached.values()))
         name = f"{steps} {rate:g}"
-        means[name] = {seed: fmean(seeds[seed] for seeds in by_source.values()) for seed in every}
+        means[name] = {seed: fmean(seeds[seed] for seeds in reached.values()) for seed in every}
         lines[name] = {"steps": str(steps), "rate": f"{rate:g}"}
-        lines[name] |= {source: over_seeds(by_source[source]) for source in sorted(by_source)}
-        lines[name] |= {"mean": over_seeds(means[name]), "n": str(len(every))}
-    half = {f"{steps} {rate:g}": f"{steps // 2} {rate:g}" for steps, rate in trials if (steps // 2, rate) in trials}
-    pairs = {pair.row: told(pair) for pair in compare_pairs(means, half.items())}
+        lines[name] |= {source: over_seeds(seeds) for source, seeds in reached.items()}
+        lines[name] |= {"mean": over_seeds(means[name]), "n": str(max(map(len, reached.values())))}
+    pairs = {pair.row: told(pair) for pair in compare_pairs(means, [(name, TAKEN) for name in means if name != TAKEN])}
     for name, line in lines.items():
-        for title, column in (("minus half as long", "difference"), ("95 %, all at once", "95 %, all at once")):
-            line[title] = pairs[name][column] if name in pairs else "–"
+        line["minus those taken"] = pairs[name]["difference"] if name in pairs else "–"
+        line["95 %, all at once"] = pairs[name]["95 %, all at once"] if name in pairs else "–"
     return markdown([*lines.values()])
 
 

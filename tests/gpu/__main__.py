@@ -102,35 +102,41 @@ def table(lines: "Sequence[Line]") -> str:
 
 
 def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
-    """Runs the stages, prints the table and keeps it. Returns 0 where every target was reached, else 1."""
+    """Runs the stages, prints the table and keeps it, also when it is stopped. Returns 0 where every target was
+    reached, else 1."""
     from benchmark.runs import gpus, machine
 
     began, told, lines = monotonic(), [], []
     used = gpus.memory("used")
+
+    def keep(**more: object) -> None:
+        made = {
+            "seconds": round(monotonic() - began, 1),
+            "used_mib_before": used,
+            "stages": told,
+            "lines": [asdict(line) for line in lines],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made | more, indent=1) + "\n", encoding="utf-8")
+
     if max(used, default=0) > BUSY:
         say(f"something else holds {max(used)} MiB of a GPU here: if it computes meanwhile, ratios and times are noise")
-    for number, stage in enumerate(chosen, 1):
-        start = monotonic()
-        say(f"[{number}/{len(chosen)}] {stage.folder.name}: {stage.target} ... ", end="")
-        state, found = take(stage, limit - (start - began))
-        lines += found
-        told.append({"name": stage.folder.name, "state": state, "seconds": round(monotonic() - start, 1)})
-        say(f"{monotonic() - start:.0f} s, {state}")
-    device, total = gpus.choose_device("auto"), round(monotonic() - began, 1)
+    try:
+        for number, stage in enumerate(chosen, 1):
+            start = monotonic()
+            say(f"[{number}/{len(chosen)}] {stage.folder.name}: {stage.target} ... ", end="")
+            state, found = take(stage, limit - (start - began))
+            lines += found
+            told.append({"name": stage.folder.name, "state": state, "seconds": round(monotonic() - start, 1)})
+            say(f"{monotonic() - start:.0f} s, {state}")
+            keep()  # what ends this call loses no stage that has ended
+    finally:
+        say(f"\n{table(lines)}\n\n{path}")
+    device = gpus.choose_device("auto")  # only now: a context here would take memory from the stages
     name, described = machine.device_name(device), machine.describe(device)
-    rows = [asdict(line) for line in lines]
-    made = {
-        "device": name,
-        "seconds": total,
-        "used_mib_before": used,
-        "stages": told,
-        "lines": rows,
-        "machine": described,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    keep(device=name, machine=described)
     versions = ", ".join(f"{kind} {described['packages'].get(kind)}" for kind in ("torch", "triton"))
-    say(f"\n{table(lines)}\n\n{name}, {versions}; {total:.0f} s; {path}")
+    say(f"{name}, {versions}; {monotonic() - began:.0f} s")
     return 0 if all(line.verdict in ("pass", "") for line in lines) else 1
 
 
@@ -162,7 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = [known[name] for name in known if name in args.stages]
     if len(chosen) == 1:  # it may be taken again because it met its limit
         chosen = [replace(chosen[0], limit=args.limit)]
-    return bench(chosen, path, args.limit)
+    try:
+        return bench(chosen, path, args.limit)
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
