@@ -106,8 +106,9 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     reached, else 1."""
     from benchmark.runs import gpus, machine
 
-    began, told, lines = monotonic(), [], []
-    used = gpus.memory("used")
+    began, used = monotonic(), gpus.memory("used")
+    told: list[dict[str, object]] = []
+    lines: list[Line] = []
 
     def keep(**more: object) -> None:
         made = {
