@@ -19,7 +19,7 @@ class Tables:
     out: Folder = Path("results")
     """Output folder of benchmark.run."""
     check: Flag = False
-    """Write nothing; compare tables (Parquet by content) and page with the records. Exit code 1 where they differ."""
+    """Write nothing; compare tables (Parquet by content) and the page's runs with the records. Exit code 1: differ."""
     pack: Flag = False
     """Put each finished run into one file, runs/ID.zip, and go on reading it. One that kept its network stays."""
     first_views: Flag = False
@@ -87,9 +87,9 @@ DATA = "List datasets, fetch their files, verify them, clear the cache."
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Compare rows of the strict protocol with what authors printed.
+    """Compare rows of the strict protocol with what papers print.
 
-    For each: ours as mean ± standard deviation in percent, theirs, the difference.
+    For each: ours as mean ± standard deviation in percent, the printed figure, the difference.
     """
 
     method: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("all",)

@@ -1,10 +1,10 @@
-"""python -m benchmark.reproduce: compares rows of the strict protocol with the numbers that their authors printed.
+"""python -m benchmark.reproduce: compares rows of the strict protocol with the numbers that papers print.
 
-results/paper.json names the published figures to compare with. For each the report has ours, theirs, the difference,
-and a verdict. Around the printed figure lies a band: twice the printed standard deviation or, if none was printed,
-`band` points. Inside, outside: our whole 95 % interval lies there. Mean inside, mean outside: our mean does, and the
-interval reaches over an edge of the band, or equal seeds give none. Data missing: runs ended, without this target's
-files.
+results/paper.json names the published figures to compare with. For each the report has ours, the printed one, the
+difference, and a verdict. Around the printed figure lies a band: twice the printed standard deviation or, if none was
+printed, `band` points. Inside, outside: our whole 95 % interval lies there. Mean inside, mean outside: our mean does,
+and the interval reaches over an edge of the band, or equal seeds give none. Data missing: runs ended, without this
+target's files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
     for (dataset, method, source), members in groups.grouped(found, lambda f: (f.dataset, f.method, f.source)).items():
         lines.append(f"{method} on {dataset}, source {source}")
         lines.append(
-            f"  {'target':<24} {'ours':>16} {'95 %':>14} {'theirs':>7} {'difference':>10} {'band':>5}  verdict"
+            f"  {'target':<24} {'ours':>16} {'95 %':>14} {'printed':>7} {'difference':>10} {'band':>5}  verdict"
         )
         for f in members:
             sd = f" ± {f.ours.sd:.1f}" if f.ours and f.ours.sd is not None else ""

@@ -421,7 +421,7 @@ def test_equal_differences_are_not_waited_for() -> None:
 def test_erm_is_kept_only_where_it_leads() -> None:
     ahead = seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5)
     assert verdict([*ERM, *ahead]).answer == (
-        "Stay with ERM: it has the highest mean, and in 5 seeds no row is shown to be better."
+        "Stay with ERM: of the rows with 5 seeds it has the highest mean, and none is shown to be better."
     )
     worse = verdict([*ERM, *seeds("augmix", 40.0, 41.0, 39.0, 40.2, 39.9)])
     assert worse.answer == "Use ERM: it is better than the other row."
@@ -513,12 +513,12 @@ def test_a_claim_that_hangs_on_the_selected_networks_says_so() -> None:
         return made.model_copy(update={"accuracy": made.accuracy.model_copy(update={"domains": domains})})
 
     holds = [*ERM, *seeds("augmix", *CLEAR)]
-    assert not any(reason.startswith("With the networks") for reason in verdict(holds).reasons)
+    assert not any(reason.startswith("At the last step") for reason in verdict(holds).reasons)
     hangs = [*ERM, *(last(made, value) for made, value in zip(seeds("augmix", *CLEAR), UNCLEAR, strict=True))]
     found = verdict(hangs)
     assert found.answer == "Use augmix: it is better than the other row."
     p = stats.ttest_rel(UNCLEAR, [49.0, 50.0, 48.0, 49.5, 48.5]).pvalue
-    assert f"With the networks of the last step this is not shown of augmix (p {p:.3f})." in found.reasons
+    assert f"At the last step augmix (p {p:.3f}) is not shown to differ from ERM." in found.reasons
 
 
 def test_many_rows_are_counted_not_named_in_the_answer() -> None:

@@ -144,7 +144,8 @@ def _answer(
     elif better:
         answer = cheapest(better, rows, members)
     elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
-        answer = f"Stay with ERM: it has the highest mean, and in {fewest} seeds no row is shown to be better."
+        among = f"of the rows with {ENOUGH_SEEDS} seeds"
+        answer = f"Stay with ERM: {among} it has the highest mean, and none is shown to be better."
     else:
         few = "1 seed does" if seeds == 1 else f"{seeds} seeds do"
         answer = f"Undecided: {_led(lead)}" + f", but {few} not separate the two" * (lead is not None) + "."
@@ -164,7 +165,8 @@ def _hanging(claimed: Sequence[str], reference: str, rows: Iterable[str], last: 
     again = judged_again(last, rows, reference)
     lost = [again[row] for row in claimed if row in again and not again[row].significant]
     told = ", ".join(_name(pair.row) + (f" (p {p_text(p)})" if (p := pair.p_holm) is not None else "") for pair in lost)
-    return [f"With the networks of the last step this is not shown of {told}."] if told else []
+    are = "is" if len(lost) == 1 else "are"
+    return [f"At the last step {told} {are} not shown to differ from {_name(reference)}."] if told else []
 
 
 def _others(count: int) -> str:
