@@ -89,7 +89,7 @@ DATA = "List datasets, fetch their files, verify them, clear the cache."
 class Reproduce:
     """Compare rows of the strict protocol with what papers print.
 
-    For each: ours as mean ± standard deviation in percent, the printed figure, the difference.
+    For each: ours as mean ± sd in percent, the printed one, the difference.
     """
 
     method: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("all",)

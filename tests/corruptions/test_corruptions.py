@@ -1,11 +1,12 @@
 """The corruptions: independence of the batch, any size, bad input, the drawn numbers, and the sheet."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import stats
 from torch import Tensor
 
@@ -174,6 +175,30 @@ def test_the_sheet() -> None:
     picture = corruption_sheet.draw(None, 16)
     step = 96 + corruption_sheet.GAP
     assert picture.size == (corruption_sheet.LABEL + 6 * step, 19 * step)
+
+
+def test_the_sheet_shows_the_middle_of_a_picture_and_the_severities_in_order(tmp_path: Path) -> None:
+    """A row for each corruption, from the top; columns: the clean picture, then the severities."""
+    wide = Image.new("RGB", (300, 100))
+    middle = Image.radial_gradient("L").resize((100, 100)).convert("RGB")
+    wide.paste(middle, (100, 0))
+    wide.save(tmp_path / "wide.png")
+    sheet = np.asarray(corruption_sheet.draw(tmp_path / "wide.png", 100))
+    step, x = 100 + corruption_sheet.GAP, torch.from_numpy(np.array(middle)).permute(2, 0, 1)[None]
+    for row, name in ((0, next(iter(CORRUPTIONS))), (len(CORRUPTIONS) - 1, list(CORRUPTIONS)[-1])):
+        for column in (0, 1, 5):
+            left = corruption_sheet.LABEL + column * step
+            tile = sheet[row * step : row * step + 100, left : left + 100]
+            wanted = corrupt(x, name, column, torch.zeros(1, dtype=torch.int64)) if column else x
+            assert (tile == wanted[0].permute(1, 2, 0).numpy()).all()
+
+
+def test_the_sheet_names_each_corruption_and_marks_the_extra_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    pen = SimpleNamespace(text=lambda place, text, colour: said.append(text))
+    monkeypatch.setattr(ImageDraw, "Draw", lambda sheet: pen)
+    corruption_sheet.draw(None, 16)
+    assert said == [f"{name} (extra)" if name in EXTRA else name for name in CORRUPTIONS]
 
 
 def on_a_cut(x: Tensor, name: str, severity: int, drawn: dict[str, Tensor]) -> float:

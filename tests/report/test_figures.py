@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from benchmark import registry, tables
-from benchmark.core.record import Record
+from benchmark.core.record import Record, Trial
 from benchmark.report import all_tables, page
 from benchmark.report.figures import accuracies, all_figures, gains, learning_curves, palette, sensitivity_maps
 from benchmark.report.people import comparison_tables
@@ -21,7 +22,7 @@ from benchmark.report.tidy.groups import by_group
 from benchmark.runs import places
 from benchmark.training import artifacts
 from benchmark.training.measurements import picture_sheet
-from tests.handmade import fill, record
+from tests.handmade import fill, record, scored
 
 VISIONS = {  # linear RGB; Machado, Oliveira and Fernandes (IEEE TVCG 15, 2009), severity 1
     "normal": np.eye(3),
@@ -115,6 +116,46 @@ def test_two_seeds_show_their_points_and_their_range(saved: list[Figure]) -> Non
         assert faint == [[50.0, 51.0, 54.0], [60.0, 64.0]]
 
 
+def test_domains_stand_from_the_top_with_the_means_of_their_seeds(saved: list[Figure]) -> None:
+    """The source's own last; domains without data are named below."""
+    accuracies.by_domain([record("erm", seed, 50.0 + 3 * seed**2) for seed in range(3)], Path())
+    (axes,) = saved[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["shifted", "same\n(in-domain)"]
+    assert axes.get_ylim() == (1.5, -0.5)
+    means = [points(line) for line in axes.lines if line.get_marker() not in ("|", "None")]
+    assert means == [([55.0], [0.0]), ([90.0], [1.0])]
+    assert axes.get_xlabel().endswith("\nno data: absent")
+
+
+def priced(method: str, seed: int, accuracies: tuple[float, float], passes: float, seconds: float) -> Record:
+    made = scored(record(method, seed), dict(zip(("near", "far"), accuracies, strict=True)))
+    assert made.throughput is not None
+    price = {"passes_per_image": passes, "setup_seconds": 0.5, "train_seconds": seconds - 0.5}
+    return made.model_copy(update={"throughput": made.throughput.model_copy(update=price)})
+
+
+def test_each_price_has_a_front_of_its_own_through_the_means_over_seeds(saved: list[Figure]) -> None:
+    """A step of the front lies at the accuracy that is to be had for its price, up to the next row."""
+    runs = [priced("erm", seed, (40.0 + seed, 60.0 + seed), 1.0, 8.0) for seed in (0, 2)]
+    runs += [priced("augmix", seed, (60.0, 64.0), 3.0, 4.0) for seed in (0, 2)]
+    accuracies.against_cost(runs, Path())
+    found = []
+    for axes in saved[0].axes:
+        (front,) = (line for line in axes.lines if line.get_color() == "0.6")
+        assert front.get_drawstyle() == "steps-post"
+        found.append((points(front), [points(line) for line in axes.lines if line.get_markersize() == 5]))
+    assert found == [
+        (([1.0, 3.0], [51.0, 62.0]), [([1.0], [51.0]), ([3.0], [62.0])]),
+        (([4.0], [62.0]), [([8.0], [51.0]), ([4.0], [62.0])]),
+    ]
+
+
+def test_seconds_are_left_out_where_one_run_shared_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [record("erm", 0), record("augmix", 0)]
+    monkeypatch.setattr(accuracies, "own_seconds", lambda run: None if run is runs[1] else 2.5)
+    assert list(accuracies.costs(runs)) == ["row", "accuracy", "passes", "machine"]
+
+
 def test_gains_are_differences_within_a_seed_and_thick_where_they_are_significant(saved: list[Figure]) -> None:
     rows = {
         "erm": dict(enumerate([50.0, 60, 55, 58, 52])),
@@ -144,6 +185,14 @@ def test_gains_are_differences_within_a_seed_and_thick_where_they_are_significan
     low, high = below.get_xlim()
     assert low < -0.5 < 0 < high
     assert gains.over_erm({"gud": rows["gud"]}) == gains.over_erm({"erm": rows["erm"], "gud": {9: 1.0}}) == []
+
+
+def test_the_marker_of_a_gain_and_the_line_of_none_stand_where_they_say(saved: list[Figure]) -> None:
+    gains.gains({"": gains.over_erm({"erm": {0: 50.0, 1: 60.0}, "gud": {0: 47.0, 1: 55.0}})}, Path())
+    (axes,) = saved[0].axes
+    none, gud = axes.lines
+    assert points(none)[0] == [0.0, 0.0]
+    assert points(gud)[0] == [-4.0]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +239,53 @@ def test_targets_are_solid_and_the_source_is_dashed(saved: list[Figure]) -> None
         assert heights == {"-": targets, "--": {95.0}}
 
 
+def test_curves_are_means_over_the_evaluations_that_all_seeds_have(saved: list[Figure]) -> None:
+    def curve(*points: tuple[int, float]) -> list[dict[str, Any]]:
+        return [{"step": step, "val": 95.0, "test": {"shifted": value}} for step, value in points]
+
+    runs = [record("augmix", seed) for seed in range(2)]
+    curves = {runs[0].run_id: curve((4, 30.0), (8, 40.0), (12, 45.0)), runs[1].run_id: curve((6, 50.0), (10, 60.0))}
+    learning_curves.learning_curves(runs, curves, Path())
+    solid = [line for line in saved[0].axes[0].lines if line.get_linestyle() == "-"]
+    seeds, mean = solid[:-1], solid[-1]
+    assert [points(line)[1] for line in seeds] == [[30.0, 40.0, 45.0], [50.0, 60.0]]
+    assert points(mean) == ([5.0, 9.0], [40.0, 50.0])
+    assert mean.get_linewidth() > 2 * seeds[0].get_linewidth()
+
+
+def test_the_note_below_the_curves_speaks_of_erm_where_it_is_there(saved: list[Figure]) -> None:
+    runs = [record("erm", 0), record("augmix", 0)]
+    curve = [{"step": step, "val": 95.0, "test": {"shifted": 30.0}} for step in (4, 8)]
+    for shown in (runs, runs[1:]):
+        learning_curves.learning_curves(shown, {run.run_id: curve for run in shown}, Path())
+    notes = [[text.get_text() for text in figure.texts if "dashed" in text.get_text()] for figure in saved]
+    plain = "solid: mean of the shifted domains; dashed: source validation"
+    assert notes == [[f"{plain}; grey: ERM"], [plain]]
+
+
+def test_the_panels_of_all_rows_have_one_scale(saved: list[Figure]) -> None:
+    runs = [record("augmix", 0), record("gud", 0)]
+    curves = {
+        run.run_id: [{"step": step, "val": level, "test": {"shifted": level}} for step in (4, 8)]
+        for run, level in zip(runs, (30.0, 60.0), strict=True)
+    }
+    learning_curves.learning_curves(runs, curves, Path())
+    ((low, high),) = {axes.get_ylim() for axes in saved[0].axes}
+    assert low < 30
+    assert high > 60
+
+
+def test_of_several_seeds_and_views_the_first_is_shown(saved: list[Figure]) -> None:
+    runs = [record("augmix", seed) for seed in range(2)]
+    views = {
+        run.run_id: picture_sheet([torch.full((8, 3, 32, 32), level) for level in levels])
+        for run, levels in zip(runs, ((0.0, 0.4, 0.8), (0.2, 0.6, 1.0)), strict=True)
+    }
+    learning_curves.view_sheet(runs, views, Path())
+    shown = {axes.texts[0].get_text(): int(np.asarray(axes.images[0].get_array()).max()) for axes in saved[0].axes}
+    assert shown == {"source": 0, "augmix": 102}
+
+
 def test_a_bar_joins_only_ranks_that_the_test_does_not_tell_apart(saved: list[Figure]) -> None:
     """A critical difference of 1: neighbours are 0.8 apart, the first and the third 1.6, the last from all others 1.2
     or more."""
@@ -197,6 +293,17 @@ def test_a_bar_joins_only_ranks_that_the_test_does_not_tell_apart(saved: list[Fi
     bars = [points(line)[0] for line in saved[0].axes[0].lines if line.get_linewidth() == 2]
     middles = [(round(low + 0.06, 6), round(high - 0.06, 6)) for low, high in bars]
     assert middles == [(1.0, 1.8), (1.8, 2.6)]
+
+
+def test_ranks_are_drawn_where_they_are_and_the_critical_difference_to_scale(saved: list[Figure]) -> None:
+    average = {"erm": 1.0, "augmix": 1.8, "gud": 2.6, "sada": 3.8}
+    accuracies.ranks(average, 1.5, Path())
+    (axes,) = saved[0].axes
+    (scale,) = (line for line in axes.lines if line.get_linewidth() == 1.6)
+    assert points(scale)[0] == [1.0, 2.5]
+    assert [text.get_text() for text in axes.texts if "critical" in text.get_text()] == ["critical difference 1.50"]
+    leading = {line.get_color(): points(line)[0][:2] for line in axes.lines if line.get_linewidth() == 0.9}
+    assert leading == {palette.look(row).colour: [rank, rank] for row, rank in average.items()}
 
 
 def corrupted(method: str, seed: int) -> Record:
@@ -273,6 +380,44 @@ def test_what_cannot_be_drawn_is_said_in_its_place(tmp_path: Path, monkeypatch: 
     assert "No verdict can be given." in text
 
 
+def test_what_pictures_show_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks from the best, gains with their sign, and the front by its prices."""
+    monkeypatch.setattr(palette, "save", lambda figure, path: path.with_name(f"{path.name}.png"))
+    rows = {"erm": (50.0, 1.0), "gud": (60.0, 3.0), "augmix": (48.0, 9.0)}
+    runs = [
+        priced(row, 0, (value, value), passes, 4.0).model_copy(update={"asked": record(row, 0, dataset=name).asked})
+        for name in ("minidigits", "digits")
+        for row, (value, passes) in rows.items()
+    ]
+    store = fill(tmp_path, [run.model_copy(update={"run_id": run.asked.run_id}) for run in runs])
+    drawn = all_figures.draw(store, store.read_all())
+    assert {picture.problem for picture in drawn} == {""}
+    said = {picture.path.stem: picture.alt for picture in drawn if picture.shown}
+    assert said["ranks_common_steps_cpu"] == "Average ranks: gud 1.0, erm 2.0, augmix 3.0."
+    assert said["gains_minidigits_same_common"].startswith("Points over ERM: gud +10.0, augmix -2.0. ")
+    assert said["cost_minidigits_same_common"].endswith(" Pareto front by passes: erm, gud.")
+    assert not any(
+        picture.shown for picture in drawn if picture.path.stem.startswith("sensitivity_") and not picture.alt
+    )
+
+
+def test_a_folder_that_takes_no_pictures_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the place of one picture: whoever asked for pictures has to know."""
+
+    def full(figure: Figure, path: Path) -> Path:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(palette, "save", full)
+    store = fill(tmp_path, [record("erm", 0)])
+    with pytest.raises(OSError, match="no space left"):
+        all_figures.draw(store, store.read_all())
+
+
+def test_pictures_of_searched_runs_are_named_by_their_search() -> None:
+    made = {"a": record("erm", 0, trial=Trial(number=1, of=4)), "b": record("erm", 0)}
+    assert all_figures._stems(made) == {"a": "minidigits_same_common_best_of_4", "b": "minidigits_same_common"}
+
+
 def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second length gives the files of the first another name; the old ones would go on showing what was."""
     real = palette.save
@@ -301,6 +446,15 @@ def test_figures_of_another_name_than_todays_are_gone(tmp_path: Path, monkeypatc
     pictures = {path for picture in drawn for path in (picture.path, picture.path.with_suffix(".pdf"))}
     assert {path for path in folder.rglob("*") if path.is_file()} == pictures | theirs
     assert not (folder / "sensitivity_minidigits_same_common").exists()
+
+
+def test_an_earlier_figure_of_any_kind_is_gone_and_a_link_to_one_stays(tmp_path: Path) -> None:
+    kept, folder = palette.save(Figure((0.1, 0.1)), tmp_path / "kept" / "cost_x"), tmp_path / "figures"
+    for kind in ("accuracy", "cost", "gains", "learning", "ranks", "sensitivity", "sources", "views"):
+        palette.save(Figure((0.1, 0.1)), folder / f"{kind}_x")
+    (folder / "cost_of_another.png").symlink_to(kept)
+    palette.discard_others(folder, [])
+    assert [path.name for path in folder.iterdir()] == ["cost_of_another.png"]
 
 
 @pytest.mark.usefixtures("without_pictures")

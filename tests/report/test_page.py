@@ -482,6 +482,38 @@ def test_too_little_to_judge_is_said_to_be_so() -> None:
     )
 
 
+def test_a_row_that_is_worse_than_erm_is_never_advised() -> None:
+    """Even where it is the only one that differs, and another has the highest mean."""
+    found = verdict([*ERM, *seeds("randconv", *(40.0 + value / 10 for value in CLEAR)), *seeds("augmix", *UNCLEAR)])
+    assert found.answer == "Undecided: augmix is 1.6 points ahead of ERM, but 5 seeds do not separate the two."
+
+
+def test_without_enough_seeds_of_erm_nothing_is_claimed_of_the_others() -> None:
+    found = verdict([*ERM[:4], *seeds("augmix", *CLEAR), *seeds("gud", 40.0, 41.0, 39.5, 40.2, 39.8)])
+    assert found.answer == "Undecided: augmix is 10.1 points ahead of ERM, but 4 seeds are too few for a claim."
+    assert not any(reason.startswith("Not judged") for reason in found.reasons)
+
+
+def test_a_p_value_that_is_printed_follows_an_equals_sign() -> None:
+    found = verdict([*seeds("erm", *[50.0] * 5), *seeds("augmix", 51.3, 52.2, 51.1, 51.4, 52.9)])
+    assert "; p = 0.006 after Holm's correction)" in found.reasons[0]
+    assert "; p < 0.001 after Holm's correction)" in verdict([*ERM, *seeds("augmix", *CLEAR)]).reasons[0]
+
+
+def test_the_costs_of_the_best_row_and_of_the_better_one_are_told() -> None:
+    better = seeds("gud", 52.1, 53.0, 51.1, 52.4, 51.6, passes=4.0)
+    found = verdict([*ERM, *better, *seeds("augmix", 66.0, 43.0, 60.0, 48.0, 60.0)])
+    (cost,) = [reason for reason in found.reasons if reason.startswith("Cost: ")]
+    assert cost.startswith("Cost: augmix 3.0 passes per source image and ")
+    assert "; gud 4.0 passes per source image and " in cost
+
+
+def test_runs_that_diverged_are_counted_among_those_that_failed() -> None:
+    lost = failed("augmix", 5).model_copy(update={"status": "diverged"})
+    found = verdict([*ERM, *seeds("augmix", *CLEAR), lost])
+    assert found.reasons[-1] == "Runs that failed, and are not in these numbers: 1 of 6 of augmix."
+
+
 def test_of_a_row_that_is_better_and_a_noisy_one_above_it_the_better_one_is_named() -> None:
     found = verdict([*ERM, *seeds("gud", 52.1, 53.0, 51.1, 52.4, 51.6), *seeds("augmix", 66.0, 43.0, 60.0, 48.0, 60.0)])
     assert found.reasons[0].startswith("augmix has the highest mean over the shifted domains, 55.4 %")

@@ -60,6 +60,41 @@ def test_two_runs_share_a_gpu_that_has_room_and_lets_them(
     assert gpus.shareable(CUDA) is two
 
 
+def test_a_card_sold_as_of_16_gb_has_room_for_two_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says of itself that it has a little less."""
+    with_a_gpu(monkeypatch, 15 * GIB)
+    monkeypatch.setattr(gpus, "output", lambda *_: "Default")
+    assert gpus.shareable(CUDA)
+
+
+def test_a_model_with_a_letter_in_its_name_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_a_gpu(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90a"])
+    assert gpus.choose_device("auto") == CUDA
+
+
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_a_gpu_is_described_by_its_memory_its_versions_and_its_arithmetic(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_gpu(monkeypatch, 24 * GIB)
+    monkeypatch.setattr(gpus, "output", lambda *_: "580.159")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91000)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=precision))
+    assert gpus.describe(CUDA) == {
+        "name": "H200", "multiprocessors": 132, "memory_mib": 24 * 1024, "cuda": "13.0", "cudnn": 91000,
+        "driver": "580.159", "tf32": precision == "tf32",
+    }  # fmt: skip
+
+
+def test_the_memory_of_each_gpu_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that does not tell is left out."""
+    answers = {"--query-gpu=memory.free": "100 MiB\n[N/A]\n300 MiB", "--query-gpu=memory.used": "7 MiB\n8 MiB\n9 MiB"}
+    monkeypatch.setattr(gpus, "output", lambda _, asked, *more: answers[asked])
+    assert (gpus.memory("free"), gpus.memory("used")) == ([100, 300], [7, 8, 9])
+
+
 @pytest.mark.parametrize(("memory", "images"), [(141, 4096), (64, 4096), (24, 1536), (8, 512)])
 def test_an_attack_takes_fewer_images_at_a_time_on_a_smaller_gpu(
     memory: int, images: int, monkeypatch: pytest.MonkeyPatch

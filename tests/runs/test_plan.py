@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from benchmark import comparison, networks
 from benchmark.core.errors import UsageError
 from benchmark.networks import weights
+from benchmark.runs import gpus
 from benchmark.runs.args import Args, check_numbers
-from benchmark.runs.plan import plan
+from benchmark.runs.engines import ray
+from benchmark.runs.plan import GPU_JOBS, GPU_MANY, at_a_time, plan
 from benchmark.runs.shared import Facts, data_facts
 
 
@@ -31,6 +34,67 @@ def test_a_run_is_not_split_where_its_processes_would_not_agree_about_its_end() 
     check_numbers(Args(nproc=2, budget="passes"))
     with pytest.raises(UsageError, match="--budget time, on whose end the processes' clocks would not agree"):
         check_numbers(Args(nproc=2, budget="time", seconds=9.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "runs", "expected"),
+    [
+        ({}, "cuda", GPU_MANY, GPU_JOBS),
+        ({}, "cuda", GPU_MANY - 1, 1),
+        ({}, "cpu", 99, 1),
+        ({"nproc": 2}, "cuda", 99, 1),
+        ({"engine": "ray"}, "cuda", 99, 1),
+        ({"jobs": 3}, "cuda", 9, 3),
+        ({"jobs": 3}, "cpu", 2, 2),
+    ],
+)
+def test_so_many_runs_share_a_device(
+    changes: dict[str, Any], device: str, runs: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are asked for, and no more than there are; else two on a GPU with room for them."""
+    monkeypatch.setattr(gpus, "shareable", lambda _: True)
+    assert at_a_time(Args(**changes), torch.device(device), runs) == expected
+    monkeypatch.setattr(gpus, "shareable", lambda _: False)
+    assert at_a_time(Args(**changes), torch.device(device), runs) == (expected if "jobs" in changes else 1)
+
+
+def test_a_run_is_split_over_no_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert all(job.nproc == 2 for job in plan(Args(methods=("erm",), seeds=(0,), nproc=2)))
+    with pytest.raises(UsageError, match="--nproc 3: each process takes a GPU, and there are 2"):
+        plan(Args(methods=("erm",), seeds=(0,), nproc=3))
+
+
+def test_runs_do_not_move_with_the_folder_that_a_method_goes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(networks.build("mini_convnet", 2, 0).state_dict(), tmp_path / "w.safetensors")
+    (job,) = plan(Args(methods=("erm",), seeds=(0,), device="cpu", weights="w.safetensors", out=Path("there")))
+    assert (job.out, job.weights) == (tmp_path / "there", tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("stale", "keep"), [("rerun", False), ("keep", True), ("fail", False)])
+def test_a_stale_record_outlives_a_failure_only_where_it_is_to_be_kept(stale: Any, keep: bool) -> None:
+    (job,) = plan(Args(methods=("erm",), seeds=(0,), device="cpu", stale=stale))
+    assert job.keep is keep
+
+
+def test_an_interrupted_comparison_has_every_row_with_fewer_seeds() -> None:
+    jobs = plan(Args(methods=("erm", "augmix"), seeds=(1, 0), device="cpu"))
+    assert [(job.asked.seed, job.asked.method) for job in jobs] == [
+        (1, "erm"),
+        (1, "augmix"),
+        (0, "erm"),
+        (0, "augmix"),
+    ]
+
+
+def test_a_precision_that_only_gpus_have_is_refused_for_a_cluster_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "choose_device", lambda *_: torch.device("cpu"))
+    with pytest.raises(UsageError, match="--precision tf32: only GPUs have it"):
+        plan(Args(methods=("erm",), seeds=(0,), engine="ray", precision="tf32"))
 
 
 def test_a_batch_is_no_larger_than_what_there_is_to_train_on() -> None:

@@ -6,9 +6,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 
+import pytest
+
 from benchmark.runs.engines import spawn
+from benchmark.training import signals
 from tests.conftest import ROOT
 
 
@@ -50,3 +54,39 @@ def test_a_process_ends_with_the_one_that_started_it_and_hears_no_ctrl_c(tmp_pat
     while runs(int(pid)):
         time.sleep(0.1)
     assert not (tmp_path / "said.outlived").exists()
+
+
+def test_a_message_that_breaks_off_is_the_end_of_its_process() -> None:
+    here, there = Pipe()
+    os.write(there.fileno(), (100).to_bytes(4, "big") + b"half")
+    there.close()
+    with pytest.raises(EOFError):
+        spawn.heard(here)
+    here.close()
+
+
+def test_the_script_of_this_process_is_hidden_only_while_another_starts() -> None:
+    names = sys.modules["__main__"].__dict__
+    before = {name: names[name] for name in ("__file__", "__spec__") if name in names}
+    with spawn._no_script():
+        assert "__file__" not in names
+        assert names["__spec__"] is None
+    assert {name: names[name] for name in ("__file__", "__spec__") if name in names} == before
+
+
+def test_a_process_that_is_started_here_stops_for_us_and_leaves_sigterm_to_us() -> None:
+    """A terminal, timeout or Slurm may send that to all processes at once."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped() -> None:
+        with spawn.stoppable():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            assert not signals.asked()
+            os.kill(os.getpid(), spawn.STOP)
+            assert signals.asked()
+
+    try:
+        with pytest.raises(signals.StoppedError):
+            stopped()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -159,6 +159,51 @@ def test_the_picture_of_each_row_has_the_scale_of_all(monkeypatch: pytest.Monkey
     assert [figure.axes[0].images[0].get_clim() for figure in found] == [(0, 90)] * 2
 
 
+def test_the_error_of_a_wave_stands_at_its_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vertical one downwards, as the rows of an image; colours begin at no error."""
+    found: list[Figure] = []
+    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
+    error = torch.full((16, 16), 0.1)
+    error[3, 1] = error[-3, -1] = 0.4
+    sensitivity_maps.small_multiples({"erm": [replace(pictured(0), error=error)]}, Path())
+    image = found[0].axes[0].images[0]
+    left, right, bottom, top = image.get_extent()
+    shown = np.asarray(image.get_array())
+    assert (shown.min(), shown.max()) == pytest.approx((10, 40))
+    assert image.get_clim() == (0, 40)
+    places = {
+        (left + (column + 0.5) * (right - left) / 17, top + (row + 0.5) * (bottom - top) / 17)
+        for row, column in np.argwhere(shown == shown.max())
+    }
+    assert places == {(1, 3), (-1, -3)}
+
+
+def test_profiles_are_means_over_seeds_with_a_band_of_one_standard_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Figure] = []
+    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
+    flat = [replace(pictured(seed), error=torch.full((16, 16), rate)) for seed, rate in enumerate((0.1, 0.2, 0.3))]
+    sensitivity_maps.radial_profiles({"erm": flat}, Path())
+    (axes,) = found[0].axes
+    assert np.asarray(axes.lines[0].get_xydata()) == pytest.approx(np.array([[radius, 20] for radius in range(9)]))
+    band = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((10, 30))
+
+
+def test_pictures_say_how_their_maps_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Figure] = []
+    monkeypatch.setattr(palette, "save", lambda figure, path: found.append(figure))
+    made = [replace(pictured(seed), n_images=64 + seed, clean_error=0.05 + 0.1 * seed) for seed in range(2)]
+    sensitivity_maps.small_multiples({"erm": made, "sada": made[:1]}, Path())
+    assert [axes.get_title() for axes in found[0].axes[:2]] == ["erm\nclean error 10.0 %", "sada\nclean error 5.0 %"]
+    assert " ".join(found[0].texts[-1].get_text().split()) == (
+        "Error when one wave of L2 norm 4 per channel (root mean square 0.25) is added to the pixels, which lie in "
+        "[0,1]. Images: 64 to 65. Mean over seeds, n = 1 to 2."
+    )
+    cut = " ".join(sensitivity_maps._caption({"erm": [replace(made[0], clamp=True, grid=8)]}).split())
+    assert "in [0,1], and the sum is cut to [0,1]. Measured at 8×8 frequencies, interpolated. Images: 64. " in cut
+    assert cut.endswith("n = 1.")
+
+
 # --- the comparison with the published map
 
 
