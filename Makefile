@@ -64,6 +64,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 # All that the records of results/published say elsewhere: their tables and page, the documents' tables, README's pictures.
+# A table of sada.md is made from the views of all seeds in mnist_m.
 published: setup
 	for runs in results/published/runs results/published/*/runs; do \
 	  case $$runs in */mnist_m/*) views=;; *) views=--first-views;; esac; \

@@ -120,13 +120,18 @@ def pack(store: Store, first_views: bool = False) -> int:
     the first seed that has a picture of views keeps it alone; no figure shows another. Raises UsageError."""
     count = 0
     for each in (store, Store(store.out / TRIED)):
-        records = [record for record in groups.told_apart(each.read_all()) if each.place(record.run_id).has(VIEWS)]
-        rows = (groups.by_row(runs) for runs in groups.by_group(records).values())
-        shown = {runs[0].run_id for found in rows for runs in found.values()}
+        shown = _shown(each) if first_views else set(each.ids())
         for run_id in each.ids():
             with suppress(locks.BusyError):
-                count += each.pack(run_id, views=not first_views or run_id in shown)
+                count += each.pack(run_id, views=run_id in shown)
     return count
+
+
+def _shown(store: Store) -> set[str]:
+    """The runs whose pictures of views the figures show."""
+    records = [record for record in groups.told_apart(store.read_all()) if store.place(record.run_id).has(VIEWS)]
+    rows = (groups.by_row(runs) for runs in groups.by_group(records).values())
+    return {runs[0].run_id for found in rows for runs in found.values()}
 
 
 def _path(out: Path, name: str) -> Path:

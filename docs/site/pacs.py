@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from statistics import fmean
 
+from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.report.people.comparison_tables import told
 from benchmark.report.tidy import comparisons, groups, targets
@@ -46,7 +47,7 @@ def lengths() -> str:
     sources = sorted({run.asked.source for run in beside()["lengths"]})
     trials = groups.grouped(beside()["lengths"], lambda run: (run.asked.recipe.steps, run.asked.recipe.lr))
     for (steps, rate), runs in sorted(trials.items()):
-        reached = {source: last_step([run for run in runs if run.asked.source == source]) for source in sources}
+        reached = {source: in_domain([run for run in runs if run.asked.source == source], "last") for source in sources}
         every = set.intersection(*({*seeds} for seeds in reached.values()))
         name = f"{steps} {rate:g}"
         means[name] = {seed: fmean(seeds[seed] for seeds in reached.values()) for seed in every}
@@ -55,8 +56,9 @@ def lengths() -> str:
         lines[name] |= {"mean": over_seeds(means[name]), "n": str(max(map(len, reached.values())))}
     pairs = {pair.row: told(pair) for pair in compare_pairs(means, [(name, TAKEN) for name in means if name != TAKEN])}
     for name, line in lines.items():
-        line["minus those taken"] = pairs[name]["difference"] if name in pairs else "–"
-        line["95 %, all at once"] = pairs[name]["95 %, all at once"] if name in pairs else "–"
+        pair = pairs.get(name, {})
+        line |= {"minus those taken": pair.get("difference", "–")}
+        line |= {"95 %, all at once": pair.get("95 %, all at once", "–")}
     return markdown([*lines.values()])
 
 
@@ -99,14 +101,9 @@ def statistics() -> str:
     return markdown(lines)
 
 
-def last_step(runs: Sequence[Record]) -> Seeds:
-    """Percent in the source's validation part after the last step, by seed."""
-    return {run.asked.seed: run.accuracy.source_val["last"] for run in runs if run.accuracy}
-
-
-def in_domain(runs: Sequence[Record]) -> Seeds:
-    """Percent in the source domain by seed."""
-    return {r.asked.seed: targets.reached(r, r.asked.recipe.selection)[r.asked.source] for r in runs}
+def in_domain(runs: Sequence[Record], rule: Selection | None = None) -> Seeds:
+    """Percent in the source domain by seed, under a selection rule; None is the recipe's own."""
+    return {r.asked.seed: targets.reached(r, rule or r.asked.recipe.selection)[r.asked.source] for r in runs}
 
 
 SHOWN = {"erm": "ERM", "randconv": "RandConv", CLEAN: "RandConv, source statistics"}

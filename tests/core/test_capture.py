@@ -87,9 +87,9 @@ def test_a_plugin_that_cannot_be_replayed_is_launched(
     launched, other = runs
     assert launched.notes == []
     (note,) = other.notes
-    assert note.startswith("steps were launched, not replayed: ")
+    assert note.startswith("steps were launched, not replayed: replayed_methods")
     if device == "cpu":
-        assert re.search(f"replayed_methods.*(?:{why})", note), note
+        assert re.search(why, note), note
     assert "\n" not in note
     same(launched, other)
     assert launched.state == other.state

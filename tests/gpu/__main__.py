@@ -105,6 +105,7 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
     """Runs the stages, prints the table and keeps it, also when it is stopped. Returns 0 where every target was
     reached, else 1."""
     from benchmark.runs import gpus, machine
+    from benchmark.runs.store import write_whole
 
     began, used = monotonic(), gpus.memory("used")
     told: list[dict[str, object]] = []
@@ -118,7 +119,7 @@ def bench(chosen: "Sequence[Stage]", path: Path, limit: float) -> int:
             "lines": [asdict(line) for line in lines],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made | more, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, (json.dumps(made | more, indent=1) + "\n").encode())
 
     if max(used, default=0) > BUSY:
         say(f"something else holds {max(used)} MiB of a GPU here: if it computes meanwhile, ratios and times are noise")

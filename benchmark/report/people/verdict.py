@@ -34,6 +34,7 @@ class Wording:
     every: str = "every row"
 
 
+AMONG = f"of the rows with {ENOUGH_SEEDS} seeds"
 INSIDE = Wording(over="the source's own domains", nothing="No run of this comparison has an accuracy.")
 SOURCES = Wording(
     over="all pairs of source and target",
@@ -144,8 +145,7 @@ def _answer(
     elif better:
         answer = cheapest(better, rows, members)
     elif lead is not None and best(rows) == "erm" and lead.difference.n >= ENOUGH_SEEDS:
-        among = f"of the rows with {ENOUGH_SEEDS} seeds"
-        answer = f"Stay with ERM: {among} it has the highest mean, and none is shown to be better."
+        answer = f"Stay with ERM: {AMONG} it has the highest mean, and none is shown to be better."
     else:
         few = "1 seed does" if seeds == 1 else f"{seeds} seeds do"
         answer = f"Undecided: {_led(lead)}" + f", but {few} not separate the two" * (lead is not None) + "."
@@ -185,7 +185,7 @@ def _led(lead: Pair | None) -> str:
 
 def _evidence(rows: Mapping[str, Seeds], first: str, reference: str, lead: Pair | None, words: Wording) -> str:
     """How far the best row is from ERM, or from the next where ERM is the best or absent."""
-    among = "" if first == best(rows) else f", of the rows with {ENOUGH_SEEDS} seeds,"
+    among = "" if first == best(rows) else f", {AMONG},"
     text = f"{_name(first)} has{among} the highest mean over {words.over}, {_mean(rows, first)}"
     if lead is None:
         return f"{text}, with no seed in common to compare it by."
