@@ -277,6 +277,20 @@ def test_of_rows_that_are_not_told_apart_the_cheapest_is_named() -> None:
     )
 
 
+def test_under_equal_passes_or_time_no_row_is_the_cheapest() -> None:
+    """All were given the same: then the highest mean decides."""
+    few = seeds("augmix", 53.5, 55.0, 52.0, 54.4, 52.4, passes=1.5)
+    many = seeds("sada", 53.7, 54.6, 52.8, 54.1, 53.3)
+    for budget, seconds in (("passes", None), ("time", 60.0)):
+        changed = {"budget": budget, "seconds": seconds}
+        runs = [r.model_copy(update={"asked": r.asked.model_copy(update=changed)}) for r in [*ERM, *few, *many]]
+        assert verdict(runs).answer == (
+            f"Use sada: of those shown to be better than ERM (augmix, sada), all with the same {budget}, it has the "
+            "highest mean."
+        )
+    assert verdict([*ERM, *few, *many]).answer.startswith("Use augmix: it is the cheapest of")
+
+
 def test_of_equally_cheap_rows_the_one_with_the_highest_mean_is_named() -> None:
     """And none is called the cheapest where another costs the same."""
     low = seeds("augmix", 52.0, 53.1, 51.1, 52.4, 51.6)
@@ -447,6 +461,25 @@ def test_a_row_that_leads_by_its_further_seeds_is_not_said_to_be_erm() -> None:
     assert "augmix comes next, 1.6 points above it over the seeds that both have (" in found.reasons[0]
 
 
+def test_what_common_seeds_decide_and_all_seeds_deny_is_said_as_it_is() -> None:
+    worse = seeds("augmix", 49.0, 49.9, 48.1, 49.4, 48.6)
+    found = verdict([*ERM, *worse, *(record("augmix", seed, 56.0) for seed in range(5, 10))])
+    assert found.answer == (
+        "Undecided: augmix has the highest mean, but over the seeds that both have ERM is 1.0 points ahead of augmix."
+    )
+    assert "Shown to be worse than ERM: augmix by 1.0 points." in found.reasons
+    better = seeds("augmix", 51.0, 52.1, 49.9, 51.4, 50.6)
+    found = verdict([*ERM, *better, *(record("erm", seed, 60.0) for seed in range(5, 10))])
+    assert found.answer == "Use augmix: over the seeds that both have it is shown to be better than ERM."
+
+
+def test_without_erm_the_pair_that_is_open_is_named() -> None:
+    close, noisy = seeds("gud", 50.0, 51.0, 49.0, 50.5, 49.5), seeds("sada", 59.0, 31.0, 57.0, 30.0, 58.0)
+    found = verdict([*seeds("augmix", *CLEAR), *close, *noisy])
+    assert found.answer.startswith("Undecided: no row is shown to be better than all others")
+    assert any(reason.startswith("What would decide it between augmix and sada: ") for reason in found.reasons)
+
+
 def test_rows_that_share_no_seed_are_not_said_to_be_level() -> None:
     gud = [record("gud", seed, 60.0 + seed / 10) for seed in range(5, 10)]
     found = verdict([*ERM, *seeds("augmix", 49.0, 51.0, 49.2, 50.2, 49.5), *gud])
@@ -534,16 +567,34 @@ def test_without_a_speed_beside_erm_the_passes_are_still_told() -> None:
     assert "Cost: augmix 3.0 passes per source image." in verdict([*ERM, *alone]).reasons
 
 
-def test_a_claim_that_hangs_on_the_selected_networks_says_so() -> None:
-    def last(made: Record, value: float) -> Record:
-        """The run with this accuracy of its last network."""
-        assert made.accuracy is not None
-        shifted = made.accuracy.domains["shifted"]
-        assert shifted.accuracy is not None
-        other = shifted.model_copy(update={"accuracy": shifted.accuracy | {"last": value}})
-        domains = made.accuracy.domains | {"shifted": other}
-        return made.model_copy(update={"accuracy": made.accuracy.model_copy(update={"domains": domains})})
+def last(made: Record, value: float) -> Record:
+    """The run with this accuracy of its last network."""
+    assert made.accuracy is not None
+    shifted = made.accuracy.domains["shifted"]
+    assert shifted.accuracy is not None
+    other = shifted.model_copy(update={"accuracy": shifted.accuracy | {"last": value}})
+    domains = made.accuracy.domains | {"shifted": other}
+    return made.model_copy(update={"accuracy": made.accuracy.model_copy(update={"domains": domains})})
 
+
+def test_a_claim_over_the_other_rows_says_so_if_it_hangs_on_the_selected_networks() -> None:
+    """It rests on more than the differences from ERM."""
+    gud = seeds("gud", 52.0, 53.1, 50.9, 52.4, 51.6)
+    runs = [*ERM, *map(last, seeds("augmix", *CLEAR), [52.0, 52.4, 51.1, 51.0, 51.4]), *gud]
+    found = verdict(runs)
+    assert found.answer == "Use augmix: it is better than each of the other 2 rows."
+    (reason,) = (reason for reason in found.reasons if reason.startswith("At the last step"))
+    assert re.fullmatch(r"At the last step gud \(p \d\.\d+\) is not shown to differ from augmix\.", reason)
+
+
+def test_a_claim_that_the_last_networks_turn_round_says_so() -> None:
+    fallen = [made - 20.0 for made in CLEAR]
+    found = verdict([*ERM, *map(last, seeds("augmix", *CLEAR), fallen)])
+    assert found.answer == "Use augmix: it is better than the other row."
+    assert any(re.match(r"At the last step augmix .* is shown to be worse than ERM\.", each) for each in found.reasons)
+
+
+def test_a_claim_that_hangs_on_the_selected_networks_says_so() -> None:
     holds = [*ERM, *seeds("augmix", *CLEAR)]
     assert not any(reason.startswith("At the last step") for reason in verdict(holds).reasons)
     hangs = [*ERM, *(last(made, value) for made, value in zip(seeds("augmix", *CLEAR), UNCLEAR, strict=True))]

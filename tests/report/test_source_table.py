@@ -259,6 +259,16 @@ def test_a_state_of_the_data_on_which_all_failed_does_not_count() -> None:
     assert campaign.means == {"erm": 52.0, "augmix": 63.0}
 
 
+def with_last(run: Record, value: float) -> Record:
+    """The run, whose last network has this accuracy in every domain."""
+    assert run.accuracy is not None
+    domains = {
+        name: domain.model_copy(update={"accuracy": {**domain.accuracy, "last": value}}) if domain.accuracy else domain
+        for name, domain in run.accuracy.domains.items()
+    }
+    return run.model_copy(update={"accuracy": run.accuracy.model_copy(update={"domains": domains})})
+
+
 def test_the_verdict_is_over_all_sources() -> None:
     (campaign,) = campaigns(RUNS)
     found = over_sources(campaign)
@@ -273,6 +283,9 @@ def test_the_verdict_is_over_all_sources() -> None:
     five = [r for s in range(5) for r in (*level("erm", s, 50.0), *level("augmix", s, 60.0 - noise[s]))]
     (campaign,) = campaigns(five)
     assert over_sources(campaign).answer == "Use augmix: it is better than the other row."
+    assert not any(reason.startswith("At the last step") for reason in over_sources(campaign).reasons)
+    (campaign,) = campaigns([with_last(run, 55.0 - run.asked.seed) for run in five])
+    assert "At the last step augmix is not shown to differ from ERM." in over_sources(campaign).reasons
     (campaign,) = campaigns([*ERM, AUGMIX[0]])
     assert over_sources(campaign).answer == (
         "Only ERM has a seed from every source: there is nothing to compare it with."

@@ -16,8 +16,9 @@ MANY = 4
 
 def cheapest(better: Sequence[str], rows: Mapping[str, Seeds], members: Members) -> str:
     """Of several rows that are better than ERM the one with the fewest passes; of equal ones that with the highest
-    mean. Passes that nobody measured are the most."""
-    passes = {row: round(_passes(members[row]), 2) for row in better}
+    mean. Passes that nobody measured are the most. Under a budget of passes or time all cost the same."""
+    (budget,) = {run.asked.budget for row in better for run in members[row]}
+    passes = {row: round(_passes(members[row]), 2) if budget == "steps" else 0.0 for row in better}
     level = [row for row in better if passes[row] == min(passes.values())]
     use = max(level, key=lambda row: (float(np.mean([*rows[row].values()])), row))
     among = f"those shown to be better than ERM ({', '.join(better)})"
@@ -25,6 +26,8 @@ def cheapest(better: Sequence[str], rows: Mapping[str, Seeds], members: Members)
         among = f"the {len(better)} rows shown to be better than ERM"
     if len(level) == 1:
         return f"Use {use}: it is the cheapest of {among}."
+    if budget != "steps":
+        return f"Use {use}: of {among}, all with the same {budget}, it has the highest mean."
     alike = f"{len(level)} equally cheap ones" if len(level) > MANY else ", ".join(level)
     return f"Use {use}: of {among} none is shown to be cheaper, and of {alike} it has the highest mean."
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.core.recipe import Selection
 from benchmark.core.record import Record
 from benchmark.report.tidy.groups import by_group, by_row, campaign_of, describe_group, name_of, table
 from benchmark.report.tidy.stats import Seeds
@@ -70,13 +71,13 @@ class Campaign:
         """The sources from which a row has no value with this seed."""
         return [source for source in self.sources if source not in self._scored.get((row, seed), {})]
 
-    def over(self, measure: str) -> dict[str, Seeds]:
-        """By row and complete seed: the plain mean over the sources of `mean` or `worst` of targets.measures. Rows
-        without a complete seed are left out."""
+    def over(self, measure: str, rule: Selection | None = None) -> dict[str, Seeds]:
+        """By row and complete seed: the plain mean over the sources of `mean` or `worst` of targets.measures, under the
+        headline's rule where none is given. Rows without a complete seed are left out."""
         found = {
             row: {
-                seed: sum(values[measure] for _, values in self._scored[row, seed].values()) / len(self.sources)
-                for seed in self.complete(row)
+                seed: sum(measures(run, rule)[measure] for run in runs) / len(self.sources)
+                for seed, runs in self.complete(row).items()
             }
             for row in self.rows
         }
