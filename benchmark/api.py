@@ -4,7 +4,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmark import registry
 from benchmark.comparison import perform, prepare, render, search
 from benchmark.core.errors import UsageError
-from benchmark.core.escaping import plain
+from benchmark.core.escaping import one_line, plain
 from benchmark.core.record import Record
 from benchmark.report import run_log
 from benchmark.report.figures import all_figures, palette
@@ -149,6 +149,8 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
     Raises UsageError for bad input, where another call is under way in this process, and where the process is in a
     group of torch.distributed; OSError where results cannot be written; KeyboardInterrupt when interrupted.
     """
+    if not (plan is None or (isinstance(plan, str | Path) and str(plan))):
+        raise UsageError(f"benchmark.compare: plan = {one_line(repr(plan))}: it has to be the path of a plan file")
     said = plan_file.read(path := home(Path(plan))) | {"plan": path} if plan is not None else {}
     args = plan_file.beside(replace(Args(), **said | checked(asked, COMMAND_ONLY, "benchmark.compare")), said)
     if dist.is_available() and dist.is_initialized():
@@ -157,7 +159,7 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
             "together with those of the others. Call it in a process that is in none; nproc=N splits a run over N"
         )
     console = Console(file=sys.stdout, force_jupyter=False, width=120)
-    with _alone(), as_in_a_new_process(), registry.plugins(args.plugin), signals.as_guest():
+    with _alone(), as_in_a_new_process(), _plugins(args), signals.as_guest():
         shared.forget()
         with run_log.shown(console) if progress else nullcontext():
             comparison = prepare(args)
@@ -187,6 +189,17 @@ def _warn(records: Collection[Record], asked: int) -> None:
 
 
 _ONE = threading.Lock()
+
+
+@contextmanager
+def _plugins(args: Args) -> Iterator[None]:
+    """Within, the plugins of a comparison are loaded. Raises UsageError, which names the plan file if they are its."""
+    with ExitStack() as loaded:
+        try:
+            loaded.enter_context(registry.plugins(args.plugin))
+        except UsageError as problem:
+            raise plan_file.blamed(args, problem) from problem
+        yield
 
 
 @contextmanager

@@ -78,11 +78,13 @@ def prepare(args: Args) -> Comparison:
         plan_file.write(args.save_plan, args, jobs)
     for name, (now, said) in plan_file.changed(args).items():
         LOGGER.info("%s = %s, not %s as %s says", name, plan_file.toml(now), plan_file.toml(said), args.plan)
-    found = (
-        _searched(args, store, tracking, jobs)
-        if args.search
-        else _looked_up(Comparison(args, store, tracking, jobs, []))
-    )
+    comparison = Comparison(args, store, tracking, jobs, jobs if args.search else [])
+    if args.search:
+        try:
+            comparison = replace(comparison, rows=rows(jobs, args))
+        except UsageError as problem:
+            raise plan_file.blamed(args, problem) from problem
+    found = _searched(comparison) if args.search else _looked_up(comparison)
     todo = found.untried or found.todo
     if not args.dry_run:
         for tag in {job.asked.recipe.weights for job in todo if job.asked.recipe.weights.startswith("timm:")}:
@@ -94,9 +96,9 @@ def prepare(args: Args) -> Comparison:
     return found
 
 
-def _searched(args: Args, store: Store, tracking: Mapping[str, Tracker], jobs: list[Job]) -> Comparison:
+def _searched(asked: Comparison) -> Comparison:
     """With the trials that are still to be run; where none are, with the settings that they chose."""
-    asked = Comparison(args, store, tracking, jobs, jobs, rows(jobs, args))
+    args = asked.args
     if not args.dry_run:
         asked.tried.prepare()
     asked = replace(asked, untried=_abreast(untried(asked.rows, asked.tried, args.stale)))

@@ -75,15 +75,15 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
         if not row.strict or row.method not in methods:
             continue
         place = (row.method, row.dataset, row.source)
-        strict = [r for r in records if r.asked.protocol == "strict" and place_of(r) == place]
+        strict = [r for r in records if r.asked.protocol == "strict" and place_of(r) == place and r.accuracy]
         released = _of_one_data(sorted(filter(as_released, strict), key=lambda r: r.ran.ended))
         left_out = len(strict) - len({r.asked.seed for r in released})
         read = ", ".join(part for part in (row.paper, row.where, row.evidence) if part)
         for target, theirs in row.accuracy.items():
             band = 2 * row.sd[target] if target in row.sd else papers.band
-            last = {r.asked.seed: r for r in released if r.accuracy and paper.value(r, target) is not None}
+            last = {r.asked.seed: r for r in released if paper.value(r, target) is not None}
             ours, used = paper.ours([last[seed] for seed in sorted(last)], target) or (None, [])
-            seeds = len({r.asked.seed for r in released if r.accuracy})
+            seeds = len({r.asked.seed for r in released})
             figure = Figure(*place, target, theirs, band, (read,), ours, tuple(used), seeds, left_out)
             twin = next((f for f in found if f.place == figure.place and abs(f.published - theirs) <= ROUNDING), None)
             if twin:
@@ -94,10 +94,16 @@ def figures(records: Sequence[Record], papers: paper.Papers, methods: Sequence[s
 
 
 def _of_one_data(runs: Sequence[Record]) -> list[Record]:
-    """Those on the same images: of several fingerprints the one with the most seeds, of equal ones the latest."""
+    """Those on the same images: of several fingerprints the one with the most targets, then the most seeds, of equal
+    ones the latest."""
     last_first = groups.grouped(reversed(runs), lambda record: record.asked.fingerprint)
-    kept = max(last_first.values(), key=lambda same: len({record.asked.seed for record in same}), default=[])
+    kept = max(last_first.values(), key=lambda same: (_tested(same[0]), len({r.asked.seed for r in same})), default=[])
     return kept[::-1]
+
+
+def _tested(record: Record) -> int:
+    """In how many domains a run was tested; others lacked their images."""
+    return sum(domain.missing is None for domain in record.accuracy.domains.values()) if record.accuracy else 0
 
 
 def place_of(record: Record) -> tuple[str, str, str]:
@@ -190,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = figures(store.read_all(), papers, methods)
         todo = commands(found, args) if worst else []
     if not any(figure.seeds for figure in found):
-        print(f"{args.out}: no run of the strict protocol has ended there; --out names another folder\n")
+        print(f"{args.out}: no strict run of these methods, as released, has ended there; --out names another folder\n")
     print(report(found, papers))
     for words in todo:
         known = words[5] in registry.names("dataset")

@@ -170,7 +170,9 @@ def _pixels(image: Image.Image, name: str) -> Tensor:
     if image.mode in ("RGB", "L"):
         pixels: Tensor = F.pil_to_tensor(image)
         return pixels
-    fix = f"convert it before, image.convert('{'L' if image.mode in GREY_MODES else 'RGB'}')"
+    way = "convert('L')" if image.mode in GREY_MODES else "convert('RGB')"
+    way = "convert('LA').convert('L')" if image.mode == "La" else way  # Pillow has no shorter one
+    fix = f"convert it before, image.{way}"
     if image.mode[0] in "IF":
         fix = "scale its values to 0..255 before and convert it to L; convert('L') alone cuts them"
     raise UsageError(f"augmentation('{name}') takes PIL images of mode RGB or L, not {image.mode}: {fix}")

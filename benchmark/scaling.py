@@ -61,7 +61,8 @@ def report(args: Args) -> str:
     if lacking := {*methods, "erm"} - shares.keys():
         raise UsageError(
             f"--out {args.out}: no finished runs of {', '.join(sorted(lacking))} to take the cost from; only those "
-            "count that ran in one call with ERM, and those that shared a GPU do not count: run them with --jobs 1"
+            "count that ran in one call with ERM and shared no GPU: run them and ERM in one call, on "
+            "a GPU with --jobs 1"
         )
     hours, rows = [], []
     for name in methods:

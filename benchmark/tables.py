@@ -204,6 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             + ("" if any(args.out.glob("tables/*.tex")) else "; LaTeX is left out")
         )
         return 1 if wrong else 0
+    store.require_own()
     with store.in_turn(partial(print, file=sys.stderr)):
         if args.pack:
             print(f"{pack(store, args.first_views)} runs packed, trials of searches included, each into one file")

@@ -162,7 +162,9 @@ def show_results(
     )  # fmt: skip
     done = {record.run_id: record for record in mine if record.status == "done"}
     short = [flag for job in jobs if job.asked.run_id in done and (flag := job.lacks(done[job.asked.run_id]))]
-    bad, elsewhere = [record.run_id for record in mine if record.status != "done"], len(asked) - len(mine)
+    bad = [record.run_id for record in mine if record.status != "done"]
+    older = [job for job in jobs if not job.keep and (run := done.get(job.asked.run_id)) and job.outdated(run)]
+    elsewhere = len(asked) - len(mine) + len(older)  # what is run again here leaves no older record
     if bad:
         console.print(f"{len(bad)} of {len(asked)} runs did not end well; what the first ended with:",
                       style="bold red", highlight=False, soft_wrap=True)  # fmt: skip

@@ -73,9 +73,10 @@ def as_erm(asked: Asked) -> Asked:
 def work_of(asked: Asked, facts: Facts, steps: int | None = None) -> Work:
     """The method's own counts, at the steps that its budget allows; none where a plugin cannot say."""
     method, length = registry.make("method", asked.method, asked.settings), steps or asked.recipe.steps
-    if asked.budget == "passes" and steps is None:
-        length = max(1, round(length / method.passes))
     try:
-        return method.work(length, facts.images)
+        if asked.budget == "passes" and steps is None:
+            length = max(1, round(length / method.passes))
+        work = method.work(length, facts.images)
+        return work if isinstance(work, Work) else Work()
     except Exception:  # noqa: BLE001 - a plugin's: an estimate stops nothing
         return Work()

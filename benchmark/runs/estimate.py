@@ -96,7 +96,7 @@ def nearest(asked: Asked, records: Sequence[Record]) -> list[Record]:
     def distance(record: Record) -> tuple[bool, float]:
         here = record.ran.machine["threads"] == threads or on_gpu(device)
         each = record.throughput.passes_per_image if record.throughput and asked.budget == "passes" else 1.0
-        steps = asked.recipe.steps / each
+        steps = asked.recipe.steps / (each or 1.0)  # a plugin may make no pass that is counted
         return not here, abs(math.log(max(1, record.steps) / steps)) if asked.seconds is None else 0.0
 
     like = [r for r in records if _kind(r.asked) == _kind(asked) and r.ran.device_name == name and r.throughput]
@@ -141,7 +141,7 @@ def by_trial(asked: Asked, facts: Facts, records: Sequence[Record], job: Job, tr
         raise
     except BaseException:  # noqa: BLE001 - whatever a plugin raises: the run itself will say it
         return by_passes(asked, facts, records, bare)
-    per_image = max(tried.per_image, work.per_image or 0.0)
+    per_image = max(tried.per_image, work.per_image or 0.0) or 1.0  # a plugin may make no pass that is counted
     step = tried.step * per_image / (tried.per_image or per_image)
     small = replace(facts, images=tried.pool)
     encoding = _per(tried.setup, 1, work_of(asked, small).encoded, 0.0)

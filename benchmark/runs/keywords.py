@@ -44,12 +44,13 @@ def checked(given: Mapping[str, Any], refused: Mapping[str, str], where: str) ->
 
 
 def _prepared(value: Any, hint: Any, name: str) -> Any:
-    """A value in the types that the field has: tuples for lists, paths for texts, Python's numbers for NumPy's."""
+    """A value in the types that the field has: tuples for lists, paths for texts, Python's numbers for NumPy's and
+    torch's."""
+    if type(value).__module__ in ("numpy", "torch") and getattr(value, "ndim", None) == 0:
+        value = value.item()
     if get_origin(hint) is tuple:
         many = isinstance(value, Iterable) and not isinstance(value, str | bytes | Path | Mapping)
         return tuple(_prepared(each, get_args(hint)[0], name) for each in (value if many else [value]))
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
     a_path = Path in (hint, *get_args(hint))
     if not isinstance(value, str | Path) or not (a_path or name in PATHS):
         return value

@@ -50,10 +50,13 @@ class Records:
         while True:
             before = self._stamp(run_id)
             try:
-                return self._read(run_id)
+                record = self._read(run_id)
             except UsageError:
                 if self._stamp(run_id) == before:  # else a process put another in its place meanwhile
                     raise
+            else:
+                if record is not None or self._stamp(run_id) == before:  # else it was being packed
+                    return record
 
     def _stamp(self, run_id: str) -> tuple[int, int] | None:
         """What changes with a run's place; None where there is nothing."""

@@ -24,6 +24,9 @@ from benchmark.runs.places import Folder, Place, packed, smaller
 from benchmark.runs.records import BEGUN, CURVE, FILES, RECORD, SUMS, VIEWS, WEIGHTS, Records
 from benchmark.training import checkpoints
 
+OURS = ("lock", "partial", "old")
+"""What a name in the folder of runs begins with, after a dot, that is of a run which goes on or was cut off."""
+
 
 def _is_held(lock: Path) -> bool:
     """Whether a process holds it right now. Asked once, where `held` waits a second for each run that is under way."""
@@ -66,10 +69,10 @@ class Store(Records):
 
         Raises UsageError where the folder cannot be made or written, or holds files of others that would be replaced.
         """
-        self._require_own()
+        self.require_own()
         try:
             prove_writable(self.runs)
-            left = {path.name.partition("-")[2] for kind in ("lock", "partial", "old") for path in self._hidden(kind)}
+            left = {path.name.partition("-")[2] for kind in OURS for path in self._hidden(kind)}
             left |= {path.name[1:].partition(".")[0] for path in self.runs.glob(".*.zip.*")}  # a packing cut off
             for run_id in left:
                 if not self.is_busy(run_id):
@@ -80,10 +83,10 @@ class Store(Records):
                 f"--out {self.out}: cannot write there ({describe(problem)}); choose another folder"
             ) from problem
 
-    def _require_own(self) -> None:
+    def require_own(self) -> None:
         """Raises UsageError where there are no runs, and a page, tables or figures that nobody knows to be ours."""
         there = [name for name in ("index.html", "tables", "figures") if os.path.lexists(self.out / name)]
-        if os.path.lexists(self.runs) or not there:
+        if not there or self.ids() or any(True for kind in OURS for _ in self._hidden(kind)):
             return
         with suppress(OSError, ValueError):
             if b"<title>dg-referee" in content(self.out / "index.html", places.LIMIT):

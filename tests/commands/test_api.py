@@ -24,6 +24,7 @@ from benchmark.comparison import Comparison
 from benchmark.core.errors import UsageError
 from benchmark.report.figures import all_figures
 from benchmark.runs import plan_file, torch_state
+from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
 from benchmark.training import floors
@@ -181,6 +182,17 @@ def test_bad_input_is_a_usage_error(given: dict[str, Any], says: str, tmp_path: 
 
 
 @pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("plan", [5, b"plan.toml", "", True])
+def test_what_is_no_path_is_no_plan(plan: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"plan = .*: it has to be the path of a plan file"):
+        benchmark.compare(plan=plan, out=tmp_path)
+
+
+@pytest.mark.parametrize("seed", [np.array(3), np.int64(3), torch.tensor(3), [torch.tensor(3)], torch.tensor([3])])
+def test_a_number_of_another_library_is_a_number(seed: Any) -> None:
+    assert checked({"seeds": seed}, {}, "compare") == {"seeds": (3,)}
+
+
 def test_a_plan_is_run_and_keywords_win(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text('methods = "erm"\nseeds = [3, 4]\nsteps = 3\nevaluations = 1\n')
     more: dict[str, Any] = {"sensitivity_images": 0, "device": "cpu", "progress": False}

@@ -201,7 +201,7 @@ def test_nothing_is_run_again_for_a_target_without_data(
 ) -> None:
     monkeypatch.setattr(paper, "published_numbers", lambda: papers(published(accuracy={"mean": 50.0, "other": 50.0})))
     assert reproduce.main(["--out", str(tmp_path)]) == 0
-    assert f"{tmp_path}: no run of the strict protocol has ended there; --out" in capsys.readouterr().out
+    assert f"{tmp_path}: no strict run of these methods, as released, has ended there; --out" in capsys.readouterr().out
     fill(tmp_path, [strict(50.0, seed) for seed in range(4)])
     reproduce.main(["--out", str(tmp_path)])
     shown = capsys.readouterr().out
@@ -290,6 +290,17 @@ def test_the_images_with_the_most_seeds_count_however_often_one_was_run() -> Non
     (found,) = reproduce.figures([*often, *runs], papers(published()), ["gud"])
     assert found.ours is not None
     assert (found.ours.mean, found.ours.n, found.left_out) == (51.0, 3, 5)
+
+
+def test_runs_that_failed_or_lack_a_target_hide_no_others() -> None:
+    nothing = {"status": "failed", "accuracy": None, "calibration": None}
+    lost = [on_other_images(strict(50.0, seed)).model_copy(update=nothing) for seed in range(4)]
+    bare = [scored(on_other_images(strict(1.0, seed)), dict.fromkeys(TARGETS) | {"mnist": 99.0}) for seed in range(5)]
+    runs = [strict(50.0 + seed, seed) for seed in range(3)]
+    for others, left_out in ((lost, 0), (bare, 5)):
+        (found,) = reproduce.figures([*others, *runs], papers(published()), ["gud"])
+        assert found.ours is not None
+        assert (found.ours.mean, found.ours.n, found.seeds, found.left_out) == (51.0, 3, 3, left_out)
 
 
 def test_of_images_with_as_many_seeds_the_latest_count() -> None:

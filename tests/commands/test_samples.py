@@ -125,8 +125,8 @@ def test_pil_images_keep_mode_and_size_and_have_the_pixels_of_tensors(name: str,
 @pytest.mark.parametrize(
     ("mode", "fix"),
     [("P", "image.convert('RGB')"), ("RGBA", "image.convert('RGB')"), ("CMYK", "image.convert('RGB')"),
-     ("LA", "image.convert('L')"), ("1", "image.convert('L')"), ("I;16", "scale its values"),
-     ("F", "scale its values")],
+     ("LA", "image.convert('L')"), ("La", "image.convert('LA').convert('L')"), ("1", "image.convert('L')"),
+     ("I;16", "scale its values"), ("F", "scale its values")],
 )  # fmt: skip
 def test_other_modes_are_refused_and_the_fix_is_named(mode: str, fix: str) -> None:
     with pytest.raises(UsageError, match=rf"PIL images of mode RGB or L, not {mode}: .*{re.escape(fix)}"):

@@ -94,7 +94,7 @@ def test_runs_that_shared_a_gpu_give_no_rate(tmp_path: Path, capsys: pytest.Capt
     fill(tmp_path, [made.model_copy(update={"ran": ran})])
     words = ["--out", str(tmp_path), "--methods", "erm", "--datasets", "minidigits"]
     assert scaling.main(words) == 2
-    assert "those that shared a GPU do not count: run them with --jobs 1" in capsys.readouterr().err
+    assert "and shared no GPU: run them and ERM in one call, on a GPU with --jobs 1" in capsys.readouterr().err
     fill(tmp_path, [made])
     assert scaling.main(words) == 0
 

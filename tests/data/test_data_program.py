@@ -197,6 +197,13 @@ def test_an_interruption_is_no_traceback(
     assert "the same command goes on from here" in capsys.readouterr().err
 
 
+def test_in_an_empty_folder_all_is_missing_and_nothing_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data_cli.main(["verify", "digits", "--data-dir", str(tmp_path)]) == 1
+    assert "0 of 7 parts are there and decode, 7 missing, 0 faults" in capsys.readouterr().out
+
+
 def test_verify_needs_something_to_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert data_cli.main(["verify", "--data-dir", str(tmp_path)]) == 1
     assert "no dataset that can be fetched has files there" in capsys.readouterr().err

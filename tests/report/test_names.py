@@ -86,7 +86,7 @@ def test_every_heading_of_the_accuracy_table_is_known_to_be_taken() -> None:
 def test_rows_may_be_called_like_headings_on_a_terminal_too() -> None:
     values = {f"d{i}": 50.0 + i for i in range(12)} | {"[red]": 1.0}
     made = [scored(record(name, 0), values) for name in ("accuracy", "erm")]
-    jobs = [Job(asked=one.asked, command="", session="", out=Path(), data_dir=None) for one in made]
+    jobs = [Job(asked=one.asked, command="", session="", out=Path(), data_dir=None, keep=True) for one in made]
     out = io.StringIO()
     assert terminal.show_results(jobs, made, Path("index.html"), Console(file=out, width=120)) == 0
     assert "[red]" in out.getvalue()

@@ -1,6 +1,8 @@
 """The time left of a plan, with a clock that a test moves."""
 
 import io
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from rich.console import Console
 
 from benchmark.report import run_log, terminal
+from benchmark.runs.job import Job
 from tests import toy
 from tests.handmade import record
 from tests.making import Clock
@@ -94,6 +97,16 @@ def test_the_line_of_a_run_says_that_the_machine_was_loaded() -> None:
     assert (
         run_log.outcome(busy) == f"{run_log.outcome(made)}; the machine was loaded: 6.0 runnable processes on 2 cores"
     )
+
+
+def test_an_older_record_of_a_run_that_another_process_does_is_not_taken_for_done() -> None:
+    made, out = record("erm", 0), io.StringIO()
+    job = Job(asked=made.asked, command="", session="", out=Path(), data_dir=None)
+    assert job.outdated(made)
+    assert terminal.show_results([job], [made], Path("index.html"), Console(file=out, width=120)) == 1
+    assert "1 of 1 runs are left to the process that is running them" in out.getvalue()
+    kept = replace(job, keep=True)
+    assert terminal.show_results([kept], [made], Path("index.html"), Console(file=out, width=120)) == 0
 
 
 def test_a_plan_says_how_many_minutes_are_to_be_done_in_all() -> None:

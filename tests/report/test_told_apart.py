@@ -131,8 +131,12 @@ def test_a_speed_beside_an_erm_that_a_search_chose_before_stays() -> None:
         made = record(method, 0, trial=Trial(number=number, of=3), lr=number / 10)
         return ended(made, f"2026-01-01T00:{minute:02}")
 
-    runs = told_apart([one("erm", 1, 0), one("erm", 2, 5), one("augmix", 1, 1)])
-    assert throughput_rows(runs).set_index("method")["relative_to_erm"]["augmix"] == 1.0
+    made = [one("erm", 1, 0), one("erm", 2, 5), one("augmix", 1, 1)]
+    assert throughput_rows(told_apart(made)).set_index("method")["relative_to_erm"]["augmix"] == 1.0
+    tables = summarise(made, {})["throughput"]
+    (line,) = (line for table in tables for line in table.lines if line.label == "augmix")
+    assert line.cells["relative to ERM"].text == "1.000"
+    assert not any("augmix" in note for table in tables for note in table.footnotes)
 
 
 def test_sources_of_one_campaign_have_the_names_of_all() -> None:

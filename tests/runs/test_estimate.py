@@ -358,6 +358,17 @@ def test_phases_that_no_record_has_cost_their_passes_at_the_price_of_its_steps()
 FREE = trial.Prices(0.0, 0.0, 0.0)
 
 
+def test_a_method_without_a_counted_pass_stops_no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin's, which calls parts of the network itself; or whose own counts are none."""
+    now = trial.Tried(step=0.02, per_image=0.0, setup=0.0, attack=0.0, pool=64)
+    monkeypatch.setattr(registry.find("method", "erm"), "work", lambda _, steps, images: 5)
+    assert by_trial(made(), [], now, FREE).steps == pytest.approx(100 * 0.02)
+    known = made()
+    assert known.throughput is not None
+    none = known.model_copy(update={"throughput": known.throughput.model_copy(update={"passes_per_image": 0.0})})
+    assert estimate.nearest(toy.asked(budget="passes"), [none]) in ([], [none])
+
+
 def test_a_map_costs_waves_and_the_end_of_a_run_a_moment() -> None:
     now = trial.Tried(step=0.0, per_image=1.0, setup=0.0, attack=0.0, pool=64)
     found = by_trial(made(sensitivity_images=50), [], now, trial.Prices(passes=0.0, forward=0.01, wave=0.25))

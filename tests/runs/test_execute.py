@@ -202,6 +202,21 @@ def test_workers_share_the_threads_that_this_process_may_use(given: int, count: 
     assert crew.threads == each
 
 
+@pytest.mark.parametrize(("taken", "ended"), [(9.0, True), (0.5, False)])
+def test_a_run_that_always_has_something_to_say_is_ended_in_time_too(
+    taken: float, ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, crew, listener = mock.Mock(seconds=taken), mock.Mock(), mock.Mock()
+    worker.heard.return_value = ("training", 0.5)
+    crew.busy.side_effect = [{"pipe": worker}, {}]
+    monkeypatch.setattr(local, "Crew", lambda *_: crew)
+    monkeypatch.setattr(local, "wait", lambda pipes, timeout: pipes)
+    local._in_workers(deque(), 1, listener, timeout=1.0)
+    listener.progressed.assert_called_once_with(worker.job, "training", 0.5)
+    assert crew.overdue.called == ended
+    assert listener.ended.mock_calls == [mock.call(worker.job, crew.overdue.return_value)] * ended
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_runs_after_one_that_cost_this_process_its_gpu_have_another(
     lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from benchmark import export, tables
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError, held
-from benchmark.core.record import Trial
+from benchmark.core.record import Record, Trial
 from benchmark.runs import store as stores
 from benchmark.runs.places import COLOURS, SIDE, packed, smaller
 from benchmark.runs.records import TRIED
@@ -54,6 +54,23 @@ def test_a_packed_store_reads_as_before(store: Store) -> None:
     assert all(bool((store.maps(before)[key].error == maps[key].error).all()) for key in maps)
     assert store.views(before).keys() == views.keys()
     assert [store.pack(each) for each in store.ids()] == [False, False]  # nothing left to do
+
+
+def test_a_run_that_is_packed_while_it_is_read_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is gone before its record is read."""
+    read, looked = Store._read, list[str]()
+
+    def too_late(self: Store, wanted: str) -> Record | None:
+        looked.append(wanted)
+        if len(looked) == 1:
+            assert self.pack(wanted)
+            return None
+        return read(self, wanted)
+
+    monkeypatch.setattr(Store, "_read", too_late)
+    found = store.read(run_id())
+    assert found is not None
+    assert (found.run_id, store.read("0" * 12)) == (run_id(), None)
 
 
 def test_without_views_it_is_packed_again_and_reads_as_before(store: Store) -> None:

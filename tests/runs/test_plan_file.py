@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from benchmark import comparison, networks, protocols, registry, run
+from benchmark import compare, comparison, networks, protocols, registry, run
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Terms
 from benchmark.runs import plan_file
@@ -18,6 +18,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.job import Job
 from benchmark.runs.plan import plan
 from benchmark.runs.records import Records
+from benchmark.runs.search import SEED
 from tests.commands.test_sizes import folder
 from tests.conftest import ROOT
 from tests.faults.harness import call, light, plugin
@@ -279,6 +280,17 @@ def test_an_error_that_names_no_flag_names_those_beside_the_file(
     assert capsys.readouterr().err.startswith(
         f"error: {EXAMPLE} with --methods, --seeds beside it: unknown method 'agmix'"
     )
+
+
+def test_an_error_in_a_plan_is_told_of_the_plan_wherever_it_shows(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(f"methods = ['erm']\nsearch = 2\nseeds = [{SEED}]\ndatasets = ['minidigits']\n")
+    with pytest.raises(UsageError, match=rf"plan\.toml: seeds {SEED}: the search tries settings with that seed"):
+        compare(plan=path, out=tmp_path / "out")
+    (tmp_path / "own.py").write_text("")
+    path.write_text("methods = ['erm']\nplugin = ['own.py']\n")
+    with pytest.raises(UsageError, match=r"plan\.toml: plugin .*own\.py"):
+        compare(plan=path, out=tmp_path / "out")
 
 
 def test_an_error_about_a_flag_does_not_blame_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark import tables
 from benchmark.core import durable, locks
 from benchmark.core.errors import UsageError
 from benchmark.core.locks import BusyError
@@ -57,7 +58,12 @@ def test_a_folder_with_what_others_made_is_no_place_for_results(name: str, tmp_p
     with pytest.raises(UsageError, match=rf"--out .*: it has no runs, but {name}, which would be replaced"):
         Store(tmp_path).prepare()
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "exp1").mkdir(parents=True)  # TensorBoard's folder has that name, too
+    with pytest.raises(UsageError, match="it has no runs, but"):
+        Store(tmp_path).prepare()
+    assert tables.main(["--out", str(tmp_path)]) == 2
+    assert (tmp_path / name).read_text() == "mine"
+    (tmp_path / "runs" / ".partial-0123456789ab").mkdir()
     Store(tmp_path).prepare()
 
 

@@ -42,6 +42,7 @@ def parts(dataset: data.Dataset, root: Path | None) -> Iterator[PartState]:
     dataset's files do not even say what its domains are."""
     layout = dataset.layout(root)
     sources = dict.fromkeys(name for source in layout.sources for name in source.split("+"))
+    empty = root is not None and root.is_dir() and not any(root.iterdir())
     wanted: list[tuple[str, data.Split]] = [(name, split) for name in sources for split in ("train", "val")]
     for domain, split in [*wanted, *((domain, "test") for domain in layout.domains)]:
         try:
@@ -49,7 +50,7 @@ def parts(dataset: data.Dataset, root: Path | None) -> Iterator[PartState]:
         except data.MissingDataError as problem:
             yield PartState(domain, split, "missing", problem=str(problem))
         except UsageError as problem:
-            yield PartState(domain, split, "wrong", problem=str(problem))
+            yield PartState(domain, split, "missing" if empty else "wrong", problem=str(problem))
         else:
             counts = part.images.y.bincount(minlength=len(layout.classes)).tolist()
             cache = _cache(dataset, domain, split, root, part.digest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 import pandas as pd
@@ -45,8 +46,9 @@ def summarise(records: Sequence[Record], maps: Maps, trials: Sequence[Record] = 
         for name in ("accuracy", "differences", "calibration", "ranks", "cost", "paper", "sensitivity", "throughput")
     }
     groups = by_group(ordered)
+    speed = cache(lambda: throughput_rows(ordered).set_index("run_id", drop=False))
     for group, members in groups.items():
-        for name, tables in _of_group(group, members, ordered, maps).items():
+        for name, tables in _of_group(group, members, ordered, maps, speed).items():
             found[name] += [table for table in tables if table.lines or table.footnotes]
     found["ranks"] = _or_why(lambda: comparison_tables.ranks(ordered))
     found["sources"] = _or_why(lambda: source_table.summaries_of(ordered, _setting))
@@ -68,9 +70,10 @@ def _distinct(tables: list[Summary], runs: Mapping[str, Record], free: Collectio
 
 
 def _of_group(
-    group: str, members: Sequence[Record], everything: Sequence[Record], maps: Maps
+    group: str, members: Sequence[Record], everything: Sequence[Record], maps: Maps, speed: Callable[[], pd.DataFrame]
 ) -> dict[str, list[Summary]]:
-    """The tables of one group of comparable runs."""
+    """The tables of one group of comparable runs. speed: `throughput_rows` of all runs by run id; the ERM that a row is
+    timed beside may stand in another group, if a search chose it before."""
     heading, rows = _heading(members[0]), _rows_of(members, everything)
     made = {row: runs for row, runs in rows.items() if runs}
     mapped = any(r.run_id in maps for r in members)
@@ -79,7 +82,7 @@ def _of_group(
         "differences": lambda: [comparison_tables.differences(heading, made, group)],
         "calibration": lambda: calibration_table.summaries_of(heading, made, group),
         "sensitivity": lambda: [Summary(heading, _sensitivity_lines(made, maps), [], group)] if mapped else [],
-        "throughput": lambda: _throughput(heading, made, group),
+        "throughput": lambda: _throughput(heading, made, group, speed()),
     }
     return {name: _or_why(make, heading, group) for name, make in makers.items()}
 
@@ -102,13 +105,13 @@ def why_not(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}".replace("\n", " ")
 
 
-def _throughput(heading: str, made: Rows, group: str) -> list[Summary]:
+def _throughput(heading: str, made: Rows, group: str, speed: pd.DataFrame) -> list[Summary]:
     """One table for each machine."""
     found = []
     for place in sorted({where(r) for runs in made.values() for r in runs if r.throughput}):
         here = {row: [r for r in runs if r.throughput and where(r) == place] for row, runs in made.items()}
         here = {row: runs for row, runs in here.items() if runs}
-        frame = throughput_rows([r for runs in here.values() for r in runs]).set_index("run_id", drop=False)
+        frame = speed.loc[[r.run_id for runs in here.values() for r in runs]]
         found.append(
             Summary(
                 f"{heading}; {place}",

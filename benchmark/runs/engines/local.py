@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from multiprocessing.connection import wait
-from time import monotonic
+from typing import Any
 
 import torch
 
@@ -64,6 +64,17 @@ def _gpu_is_lost(record: Record) -> bool:
     return False
 
 
+def _passed_on(message: Any, job: Job, listener: Listener) -> bool:
+    """Whether a worker's message is one of a run that goes on; then whoever it is for has it."""
+    if isinstance(message, logging.LogRecord):
+        logging.getLogger(message.name).handle(message)
+    elif isinstance(message, tuple):
+        listener.progressed(job, *message)
+    else:
+        return False
+    return True
+
+
 def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: float | None) -> None:
     crew = Crew(waiting, workers, listener, timeout)
     try:
@@ -72,22 +83,18 @@ def _in_workers(waiting: deque[Job], workers: int, listener: Listener, timeout: 
             for pipe, worker in busy.items():
                 job = worker.job
                 assert job is not None
+                goes_on, message = True, None
                 if pipe in said:
                     try:
                         message = worker.heard()
+                        goes_on = _passed_on(message, job, listener)
                     except EOFError:
-                        again, message = crew.died(worker, job)
-                        if again:
+                        goes_on, message = crew.died(worker, job)
+                        if goes_on:
                             continue
-                elif timeout is not None and worker.since and monotonic() - worker.since > timeout:
-                    message = crew.overdue(worker, job)
-                else:
-                    continue
-                if isinstance(message, logging.LogRecord):
-                    logging.getLogger(message.name).handle(message)
-                    continue
-                if isinstance(message, tuple):
-                    listener.progressed(job, *message)
+                if goes_on and timeout is not None and worker.seconds > timeout:  # however much it has to say
+                    goes_on, message = False, crew.overdue(worker, job)
+                if goes_on:
                     continue
                 if isinstance(message, Exception):
                     raise message
