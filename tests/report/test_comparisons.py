@@ -313,6 +313,18 @@ def test_costs_of_all_budgets_stand_side_by_side() -> None:
     assert "augmix is the dearest: `--budget passes --steps 24` or `--budget time --seconds 8.5`" in shown.footnotes[0]
 
 
+def test_a_cost_that_another_machine_had_is_not_said_to_be_missing() -> None:
+    def with_threads(made: Record, threads: int) -> Record:
+        about = {**made.ran.machine, "threads": threads}
+        return made.model_copy(update={"ran": made.ran.model_copy(update={"machine": about})})
+
+    here = [record("erm", 0), record("erm", 0, steps=80), record("augmix", 0)]
+    tables = summarise([*(with_threads(made, 2) for made in here), with_threads(record("augmix", 0, steps=80), 8)], {})
+    first, second = tables["cost"]
+    assert [line.cells["80 steps: passes"].text for line in first.lines] == ["24", "on another machine"]
+    assert [line.label for line in second.lines] == ["augmix"]
+
+
 def test_lengths_of_one_budget_stand_from_the_shortest() -> None:
     made = [record("erm", 0, 50.0, budget="time", seconds=seconds) for seconds in (60.0, 120.0, 9.0)]
     (shown,) = summarise(made, {})["cost"]

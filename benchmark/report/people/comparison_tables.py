@@ -76,7 +76,9 @@ def cost(records: Sequence[Record]) -> list[Summary]:
         lengths = dict.fromkeys(length(r.asked) for r in sorted(here, key=_by_length))
         place = (dataset, source, protocol, key)
         without = [r for r in records if not r.accuracy and _place(r) == place]
-        lines = [_cost_line(row, runs, [*lengths], part, without) for row, runs in by_row(here).items()]
+        away = frame[~frame["run_id"].isin(part["run_id"])]["run_id"]
+        elsewhere = [known[run_id] for run_id in away if _place(known[run_id]) == place]
+        lines = [_cost_line(row, runs, [*lengths], part, without, elsewhere) for row, runs in by_row(here).items()]
         asked = here[0].asked
         what = network(here[0]) + best_of(here[0])
         heading = f"{named_dataset(here[0])}, source {source}, protocol {protocol}: {what}; data {asked.fingerprint}"
@@ -111,12 +113,20 @@ def _place(record: Record) -> tuple[str, str, str, str]:
 
 
 def _cost_line(
-    row: str, runs: Sequence[Record], lengths: Sequence[str], part: pd.DataFrame, without: Sequence[Record]
+    row: str,
+    runs: Sequence[Record],
+    lengths: Sequence[str],
+    part: pd.DataFrame,
+    without: Sequence[Record],
+    elsewhere: Sequence[Record],
 ) -> Line:
-    """Of a seed with and without a sensitivity map, the run that ended last. without: runs that reached nothing."""
+    """Of a seed with and without a sensitivity map, the run that ended last. without: runs that reached nothing.
+    elsewhere: those of the tables of other machines."""
     cells = {}
     for text in lengths:
         why = why_empty([r for r in without if r.asked.row == row and length(r.asked) == text])
+        if any(r.asked.row == row and length(r.asked) == text for r in elsewhere):
+            why = "on another machine"
         last = {r.asked.seed: r.run_id for r in sorted(runs, key=lambda r: r.ran.ended) if length(r.asked) == text}
         mine = part[part["run_id"].isin(last.values())].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
