@@ -125,8 +125,8 @@ def _cost_line(
     cells = {}
     for text in lengths:
         why = why_empty([r for r in without if r.asked.row == row and length(r.asked) == text])
-        if any(r.asked.row == row and length(r.asked) == text for r in elsewhere):
-            why = "on another machine"
+        if there := [r for r in elsewhere if r.asked.row == row and length(r.asked) == text]:
+            why = Cell("on another machine", ids(there), empty=True)
         last = {r.asked.seed: r.run_id for r in sorted(runs, key=lambda r: r.ran.ended) if length(r.asked) == text}
         mine = part[part["run_id"].isin(last.values())].set_index("run_id")
         for column, digits in (("accuracy", 1), ("passes", 0), ("seconds", 1)):
