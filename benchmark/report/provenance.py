@@ -25,10 +25,12 @@ def trace(store: Store, what: str) -> str:
         found = [(f"{w}, {c}", cell) for t, line, w in lines for c, cell in line.cells.items()
                  if what in (f"{t}:{line.label}", f"{t}:{line.label}:{c}")]  # fmt: skip
         if not found:
-            rows = [(f"{table}:{line.label}", line.cells) for table, line, _ in lines]
+            table = what.partition(":")[0]
+            rows = [(f"{table}:{line.label}", line.cells) for name, line, _ in lines if name == table]
             of_row = {f"{row}:{column}" for row, cells in rows for column in cells if what.startswith(f"{row}:")}
-            known_names = of_row or {row for row, _ in rows}
-            raise UsageError(f"--trace {what}: no such cell; {did_you_mean(what, known_names)}")
+            names = of_row or {row for row, _ in rows}
+            hint = did_you_mean(what, names) if names else did_you_mean(table, {name for name, _, _ in lines})
+            raise UsageError(f"--trace {what}: no such {'cell' if names else 'table'}; {hint}")
         shown = [f"{where}: {cell.text}  <- {' '.join(cell.runs) or cell.source}" for where, cell in found]
         used = dict.fromkeys(run_id for _, cell in found for run_id in cell.runs)
         return "\n".join([*shown, "", "made by:", *(f"  {run_id}  {known[run_id].ran.command}" for run_id in used)])
