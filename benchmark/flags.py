@@ -93,7 +93,7 @@ class Reproduce:
     """
 
     method: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("all",)
-    """Methods; `all`: those that have figures under strict."""
+    """Methods; `all`: those that have figures under strict, what was not run in a line each."""
     out: Folder = Path("results")
     """Output folder of benchmark.run."""
     data_dir: MaybeFolder = None

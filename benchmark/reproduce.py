@@ -127,10 +127,13 @@ def _same(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     return canonical_json(recorded) == canonical_json(settings)
 
 
-def report(found: Sequence[Figure], papers: paper.Papers) -> str:
-    """The report as text: a block for each method, dataset and source."""
-    lines = []
+def report(found: Sequence[Figure], papers: paper.Papers, *, brief: bool = False) -> str:
+    """The report as text: a block for each method, dataset and source; if brief, only a line for those without a run."""
+    lines, unseen = [], []
     for (dataset, method, source), members in groups.grouped(found, lambda f: (f.dataset, f.method, f.source)).items():
+        if brief and not members[0].seeds and not members[0].left_out:
+            unseen.append(f"  {method} on {dataset}, source {source}: printed {_printed(members)}")
+            continue
         lines.append(f"{method} on {dataset}, source {source}")
         lines.append(
             f"  {'target':<24} {'ours':>16} {'95 %':>14} {'printed':>7} {'difference':>10} {'band':>5}  verdict"
@@ -149,7 +152,15 @@ def report(found: Sequence[Figure], papers: paper.Papers) -> str:
                 f"  left out: {members[0].left_out} runs with settings or images of their own, or of a seed twice"
             )
         lines.append("")
+    if unseen:
+        lines += ["not run (--method NAME shows all figures, and where they were read):", *unseen, ""]
     return "\n".join(lines)
+
+
+def _printed(members: Sequence[Figure]) -> str:
+    """The first figure, the mean if there is one, and how many more there are."""
+    more = f", and {len(members) - 1} more" if len(members) > 1 else ""
+    return f"{members[0].target} {members[0].published:.2f}{more}"
 
 
 Args = flags.Reproduce
@@ -197,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         todo = commands(found, args) if worst else []
     if not any(figure.seeds for figure in found):
         print(f"{args.out}: no strict run of these methods, as released, has ended there; --out names another folder\n")
-    print(report(found, papers))
+    print(report(found, papers, brief=ALL in args.method))
     for words in todo:
         known = words[5] in registry.names("dataset")
         unsaid = known and not args.data_dir and registry.find("dataset", words[5]).needs_files

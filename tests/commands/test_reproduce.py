@@ -181,6 +181,32 @@ def test_the_report_names_numbers_sources_and_causes() -> None:
     assert "known cause: its own filter" in text
 
 
+def test_in_brief_what_was_not_run_is_a_line_and_what_was_left_out_is_not() -> None:
+    held = papers(published(accuracy={"mean": 50.0, "svhn": 40.0}), published(source="svhn"))
+    found = reproduce.figures([], held, ["gud"])
+    *_, heading, first, second, end = reproduce.report(found, held, brief=True).split("\n")
+    assert heading.startswith("not run (--method NAME ")
+    assert first == "  gud on digits, source mnist: printed mean 50.00, and 1 more"
+    assert second == "  gud on digits, source svhn: printed mean 50.00"
+    assert not end
+    assert "read in: A. Author" not in reproduce.report(found, held, brief=True)
+    assert "not run (" not in reproduce.report(found, held)
+    left_out = reproduce.figures([strict(50.0, 0, settings={"k": 3})], held, ["gud"])
+    text = reproduce.report(left_out, held, brief=True)
+    assert "left out: 1 runs" in text
+    assert "source mnist: printed" not in text
+    assert "source svhn: printed" in text
+
+
+def test_all_is_in_brief_and_a_named_method_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main(["--out", str(tmp_path)]) == 0
+    brief = capsys.readouterr().out
+    assert reproduce.main(["--out", str(tmp_path), "--method", "augmix"]) == 0
+    assert "augmix on cifar10c, source cifar10: printed mean 88.82, and 11 more\n" in brief
+    assert "read in" not in brief
+    assert "read in: AugMix: A Simple" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("value", "code"), [(50.5, 0), (60.0, 1)])
 def test_exit_code_and_the_command_for_what_is_missing(
     value: float, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
