@@ -128,7 +128,7 @@ def _same(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def report(found: Sequence[Figure], papers: paper.Papers, *, brief: bool = False) -> str:
-    """The report as text: a block for each method, dataset and source; if brief, only a line for those without a run."""
+    """The report as text: a block for each method, dataset and source; if brief, a line for those without runs."""
     lines, unseen = [], []
     for (dataset, method, source), members in groups.grouped(found, lambda f: (f.dataset, f.method, f.source)).items():
         if brief and not members[0].seeds and not members[0].left_out:

@@ -19,15 +19,16 @@ FOLDERS = sorted(runs.parent for runs in (PUBLISHED / "runs", *PUBLISHED.glob("*
 
 
 @cache
-def records(dataset: str, *lengths: str) -> tuple[Record, ...]:
-    """The records of one dataset and some lengths under the common protocol."""
-    common = (r for r in everything() if r.asked.protocol == "common")
+def records(dataset: str, *lengths: str, folder: str = "") -> tuple[Record, ...]:
+    """The records of one dataset and some lengths under the common protocol, of the main results or of one of their
+    folders."""
+    common = (r for r in everything(folder) if r.asked.protocol == "common")
     return tuple(r for r in common if r.asked.dataset == dataset and comparisons.length(r.asked) in lengths)
 
 
 @cache
-def everything() -> list[Record]:
-    return Records(PUBLISHED).read_all()
+def everything(folder: str = "") -> list[Record]:
+    return Records(PUBLISHED / folder).read_all()
 
 
 def markdown(lines: pd.DataFrame | Sequence[Mapping[str, object]]) -> str:

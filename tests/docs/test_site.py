@@ -119,8 +119,8 @@ def test_the_readme_s_chart_shows_gains_in_the_mean_over_targets_and_sources(mon
         for seed in (0, 1)
     ]
     drawn: list[dict[str, list[Pair]]] = []
-    monkeypatch.setattr(pictures, "PANELS", {("minidigits", "8 steps"): "a panel"})
-    monkeypatch.setattr(published, "records", lambda dataset, length: runs)
+    monkeypatch.setattr(pictures, "PANELS", {("", "minidigits", "8 steps"): "a panel"})
+    monkeypatch.setattr(published, "records", lambda dataset, length, folder: runs)
     monkeypatch.setattr(gains, "gains", lambda panels, path: drawn.append(panels))
     pictures.chart(Path())
     ((found,),) = (panels["a panel"] for panels in drawn)

@@ -407,7 +407,7 @@ def test_trace_leads_from_a_cell_to_its_runs(tmp_path: Path) -> None:
     assert RUNS[0].ran.command in text
     assert RUNS[2].run_id not in text
     assert "worst: 60.0" in trace(store, "accuracy:augmix")
-    with pytest.raises(UsageError, match=r"no such cell; did you mean .accuracy:erm.\? known: accuracy:augmix, accuracy:erm$"):
+    with pytest.raises(UsageError, match=r"did you mean 'accuracy:erm'\? known: accuracy:augmix, accuracy:erm$"):
         trace(store, "accuracy:nobody")
     with pytest.raises(UsageError, match=r"no such table; did you mean 'accuracy'\? known: accuracy, .*cost, "):
         trace(store, "accuracies:erm:mean")
