@@ -32,14 +32,16 @@ def limits(pairs: Sequence[Pair]) -> tuple[float, float]:
 
 def gains(panels: Mapping[str, Sequence[Pair]], path: Path) -> Path:
     """A panel for each comparison, by its title (empty: none), below each other: a line for each of `over_erm`, with
-    its interval, which is thick where the difference is significant. An arrow: the interval goes on beyond the axis."""
+    its interval, which is thick where the difference is significant. An arrow: the interval goes on beyond the axis. A
+    point is as wide in all panels."""
     names = [layout.counted([(pair.row, pair.difference.n) for pair in pairs], 1.15) for pairs in panels.values()]
     heights = [sum(map(_high, of)) for of in names]
+    lows, highs = zip(*map(limits, panels.values()), strict=True)
     with mpl.rc_context(palette.STYLE), sns.axes_style("whitegrid"):
         figure = Figure(figsize=(palette.WIDTH, sum(heights) + 0.3 * len(heights)))
         every = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
         for axes, (title, pairs), of in zip(every, panels.items(), names, strict=True):
-            _panel(axes, pairs, of)
+            _panel(axes, pairs, of, (min(lows), max(highs)))
             axes.set_title(layout.wrapped(title, palette.WIDTH - 1.4), loc="left", fontsize=7)
             texts = (axes.get_xlabel(), axes.get_title("left"))
             figure.set_figheight(figure.get_figheight() + sum(layout.height(text) for text in texts if text))
@@ -50,8 +52,8 @@ def _high(name: str) -> float:
     return max(0.17, layout.height(name) + 0.04)
 
 
-def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
-    low, high = limits(pairs)
+def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str], ends: tuple[float, float]) -> None:
+    low, high = ends
     axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
     places, bottom = [], 0.0
     for pair, name in zip(pairs, names, strict=True):
@@ -59,8 +61,8 @@ def _panel(axes: Axes, pairs: Sequence[Pair], names: Sequence[str]) -> None:
         places.append(y)
         bottom += _high(name)
         if interval := pair.interval:
-            ends = max(interval[0], low), min(interval[1], high)
-            axes.plot(ends, [y, y], color=look["color"], linewidth=2.2 if pair.significant else 0.8, zorder=2)
+            drawn = max(interval[0], low), min(interval[1], high)
+            axes.plot(drawn, [y, y], color=look["color"], linewidth=2.2 if pair.significant else 0.8, zorder=2)
             for end, beyond, arrow in ((low, interval[0] < low, "<"), (high, interval[1] > high, ">")):
                 if beyond:
                     axes.plot(end, y, arrow, color=look["color"], markersize=3, clip_on=False, zorder=2)
