@@ -29,7 +29,7 @@ IMAGES = ROOT / "docs" / "images"
 PICTURES = IMAGES / "chart.png", IMAGES / "page.png", IMAGES / "sada.png"
 PANELS = {
     ("", "pacs", "100 steps"): "PACS at 112 px, 100 steps: mean over four sources, three targets each",
-    ("pacs_again", "pacs", "100 steps"): "PACS once more: AugMix alone, new seeds, planned before they ran",
+    ("pacs_again", "pacs", "100 steps"): "PACS once more: AugMix alone, nine new seeds",
     ("", "digits", "10000 steps"): "MNIST to MNIST-M and USPS, 10,000 steps",
 }
 """Titles of the chart's panels, by folder of results/published, dataset and length."""
