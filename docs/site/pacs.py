@@ -125,7 +125,11 @@ def again() -> str:
         low, high = test.confidence_interval(1 - ALPHA / 2)
         lines.append(
             {"seeds": name, "AugMix minus ERM, each": ", ".join(f"{gain:+.1f}" for gain in values)}
-            | {"mean": f"{fmean(values):+.1f}", "97.5 %": interval(float(low), float(high)), "p": p_text(float(test.pvalue))}
+            | {
+                "mean": f"{fmean(values):+.1f}",
+                "97.5 %": interval(float(low), float(high)),
+                "p": p_text(float(test.pvalue)),
+            }
             | {"p, ranks": p_text(float(stats.wilcoxon(values).pvalue))}
         )
     return markdown(lines)
