@@ -3,7 +3,7 @@
 import sys
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +31,7 @@ from benchmark.report.tidy.rows import accuracy_rows, sensitivity_rows, throughp
 from benchmark.runs import plan_file, shared
 from benchmark.runs.args import Args
 from benchmark.runs.command_line import folder_of, home
-from benchmark.runs.job import run_name
+from benchmark.runs.job import run_name, unmet
 from benchmark.runs.keywords import checked
 from benchmark.runs.records import last_line
 from benchmark.runs.store import Store
@@ -169,23 +169,31 @@ def compare(*, plan: Path | str | None = None, progress: bool = True, **asked: A
             with run_log.RunLog(run_log.kinds_of(comparison.todo)) as log:
                 perform(comparison, log)
         render(comparison.store)
-    found = Results(comparison.store.out, {job.asked.run_id for job in comparison.jobs})
+        found = Results(comparison.store.out, {job.asked.run_id for job in comparison.jobs})
+        left = unmet(comparison.jobs, found._mine)  # asks for the code of plugins
     for problem in comparison.problems:
         warnings.warn(plain(problem), stacklevel=2)
-    _warn(found._mine, len(comparison.jobs))
+    _warn(found._mine, len(comparison.jobs), *left)
     return found
 
 
-def _warn(records: Collection[Record], asked: int) -> None:
-    """Warns of runs that did not end well, and of those that another process is doing."""
+def _warn(records: Collection[Record], asked: int, elsewhere: int, short: Sequence[str]) -> None:
+    """Warns of runs that did not end well, of those that another process is doing, and of earlier records that are kept
+    as their runs were done again and failed."""
     for record in records:
         if record.status != "done":
             reason = last_line(record.error)
             warnings.warn(
                 plain(f"run {record.run_id} ({run_name(record.asked)}) {record.status}: {reason}"), stacklevel=3
             )
-    if asked > len(records):
-        warnings.warn(f"{asked - len(records)} of {asked} runs are left to the process that runs them", stacklevel=3)
+    if elsewhere:
+        warnings.warn(f"{elsewhere} of {asked} runs are left to the process that runs them", stacklevel=3)
+    if short:
+        warnings.warn(
+            f"{len(short)} of {asked} runs were to be run again for {short[0]} and failed; their earlier records "
+            "are kept",
+            stacklevel=3,
+        )
 
 
 _ONE = threading.Lock()

@@ -20,7 +20,7 @@ from benchmark.report.run_log import LOADING, MANY, RunLog, duration, name
 from benchmark.report.tidy.comparisons import length
 from benchmark.runs.command_line import quoted
 from benchmark.runs.estimate import at_a_time
-from benchmark.runs.job import Job
+from benchmark.runs.job import Job, unmet
 from benchmark.runs.machine import cores, threads_of
 from benchmark.runs.search import drawn
 
@@ -160,11 +160,8 @@ def show_results(
         plain(f"everything on one page: {index}   beside it: tables, figures, runs"),
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-    done = {record.run_id: record for record in mine if record.status == "done"}
-    short = [flag for job in jobs if job.asked.run_id in done and (flag := job.lacks(done[job.asked.run_id]))]
+    elsewhere, short = unmet(jobs, mine)
     bad = [record.run_id for record in mine if record.status != "done"]
-    older = [job for job in jobs if not job.keep and (run := done.get(job.asked.run_id)) and job.outdated(run)]
-    elsewhere = len(asked) - len(mine) + len(older)  # what is run again here leaves no older record
     if bad:
         console.print(f"{len(bad)} of {len(asked)} runs did not end well; what the first ended with:",
                       style="bold red", highlight=False, soft_wrap=True)  # fmt: skip

@@ -13,7 +13,7 @@ from tyro.conf import arg
 from benchmark.core.errors import UsageError
 from benchmark.core.recipe import Precision
 from benchmark.core.record import Trial
-from benchmark.runs.command_line import MOST_SEED, in_range
+from benchmark.runs.command_line import MOST, MOST_SEED, in_range
 from benchmark.runs.flag_types import (
     UNSAID,
     Count,
@@ -164,8 +164,8 @@ def _check_seconds(args: Args) -> None:
         raise UsageError("--budget time: say how long each run may train, e.g. --seconds 60")
     if args.budget != "time" and args.seconds is not None:
         raise UsageError("--seconds is the length of --budget time; give both or neither")
-    if args.seconds is not None and not 0 < args.seconds < float("inf"):
-        raise UsageError(f"--seconds {args.seconds:g}: must be more than 0, and finite")
+    if args.seconds is not None and not 0 < args.seconds <= MOST:
+        raise UsageError(f"--seconds {args.seconds:g}: must be more than 0, and at most {MOST}")
 
 
 def check_numbers(args: Args) -> None:

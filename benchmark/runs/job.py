@@ -5,7 +5,7 @@ An empty text from `outdated` means that the record is from today's code and pac
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -141,6 +141,17 @@ def _hash_once(made: Any, path: Path) -> str:
 def outdated(record: Record, code: str) -> str:
     """How today's code, of this hash, and packages differ from those that made a record; empty where they do not."""
     return "other code" if record.ran.code != code else machine.other_versions(record.ran.machine)
+
+
+def unmet(jobs: Sequence[Job], records: Iterable[Record]) -> tuple[int, list[str]]:
+    """Of a comparison that has ended here, what its records do not show: how many runs are left to another process,
+    and, of each finished one that was to be run again and failed, the flag that it lacks."""
+    known = {record.run_id: record for record in records}
+    asked = {job.asked.run_id: job for job in jobs}
+    done = {name: run for name in asked if (run := known.get(name)) and run.status == "done"}
+    older = [name for name, run in done.items() if not asked[name].keep and asked[name].outdated(run)]
+    elsewhere = len(asked) - len(asked.keys() & known.keys()) + len(older)  # what is run again here leaves none older
+    return elsewhere, [flag for name, run in done.items() if (flag := asked[name].lacks(run))]
 
 
 def row_name(asked: Asked) -> str:

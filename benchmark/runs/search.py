@@ -20,7 +20,7 @@ from benchmark.runs.args import Args
 from benchmark.runs.estimate import estimate
 from benchmark.runs.job import Job, row_name
 from benchmark.runs.plan import at_a_time
-from benchmark.runs.records import TRIED, Records, last_line
+from benchmark.runs.records import TRIED, last_line
 from benchmark.runs.repeat import command, spell
 from benchmark.runs.stale import finished
 from benchmark.runs.store import Store
@@ -154,7 +154,7 @@ def choose(scores: Sequence[float | None]) -> int | None:
     return scores.index(max(there)) if there else None
 
 
-def settled(found: Sequence[Row], store: Records, args: Args) -> tuple[list[Job], list[str]]:
+def settled(found: Sequence[Row], store: Store, args: Args) -> tuple[list[Job], list[str]]:
     """The runs of all rows with the settings chosen, seed by seed as they were planned; and, of rows for which none can
     be, why."""
     jobs: list[tuple[int, Job]] = []
@@ -162,7 +162,7 @@ def settled(found: Sequence[Row], store: Records, args: Args) -> tuple[list[Job]
     for row in found:
         records = [store.read(job.asked.run_id) for job in row.trials]
         number = choose([score(record) for record in records])
-        if None in records:
+        if any(_awaited(*each, store) for each in zip(row.trials, records, strict=True)):
             problems.append(f"{row.name}: another process runs a trial of it; afterwards the same command goes on")
         elif number is None:
             problems.append(
@@ -171,6 +171,13 @@ def settled(found: Sequence[Row], store: Records, args: Args) -> tuple[list[Job]
         else:
             jobs += [(seed, with_settings_of(row.trials[number], job, args)) for seed, job in enumerate(row.runs)]
     return [job for _, job in sorted(jobs, key=lambda each: each[0])], problems
+
+
+def _awaited(job: Job, record: Record | None, store: Store) -> bool:
+    """Whether another process is to say how a trial ends, as it is not what this one would have left."""
+    if record is None or (job.outdated(record) and not job.keep):
+        return True
+    return record.status == "failed" and store.is_busy(record.run_id)
 
 
 def _last(records: Sequence[Record | None]) -> str:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from benchmark.comparison import Comparison
 from benchmark.core.errors import UsageError
 from benchmark.report.figures import all_figures
 from benchmark.runs import plan_file, torch_state
+from benchmark.runs.job import Job
 from benchmark.runs.keywords import checked
 from benchmark.runs.store import Store
 from benchmark.runs.torch_state import as_in_a_new_process
@@ -323,6 +326,29 @@ def test_each_call_reads_the_images_that_are_there_then(tmp_path: Path) -> None:
     found += [benchmark.compare(methods="erm", **asked, **settings, **TINY | {"sensitivity_images": 0})]
     counts = [set(results.accuracy.query("target == 'ink'")["n_images"]) for results in found]
     assert counts == [{2}, {3}]
+
+
+@pytest.mark.usefixtures("bare")
+def test_earlier_records_of_runs_that_were_to_be_done_again_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that another process does, and of one that was done here and failed."""
+    made = record("erm", 0)
+    job = Job(asked=made.asked, command="", session="", out=tmp_path, data_dir=None)
+    store = fill(tmp_path, [made])
+    planned: list[Job] = []
+    monkeypatch.setattr(api, "prepare", lambda args: Comparison(args, store, {}, planned, []))
+    planned[:] = [job]
+    with pytest.warns(UserWarning, match="^1 of 1 runs are left to the process that runs them$"):
+        benchmark.compare(out=tmp_path, progress=False)
+    monkeypatch.setattr(Job, "outdated", lambda *_: "")
+    planned[:] = [replace(job, save_weights=True)]
+    with pytest.warns(UserWarning, match="^1 of 1 runs were to be run again for --save-weights and failed; their earl"):
+        benchmark.compare(out=tmp_path, progress=False)
+    planned[:] = [job]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        benchmark.compare(out=tmp_path, progress=False)
 
 
 @pytest.mark.usefixtures("bare")

@@ -166,6 +166,22 @@ def test_every_task_is_given_the_data_of_its_own_source(tmp_path: Path, monkeypa
     assert asked == [of(each) for each in todo[:3]]  # each is read once
 
 
+def test_a_run_that_cannot_be_handed_to_ray_is_not_held_any_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs(tmp_path / "out", methods=("erm",))
+    store = Store(job.out)
+    store.prepare()
+    driver = ray._Driver.__new__(ray._Driver)
+    driver.ray, driver.data, driver.flights = Mock(), {}, {}
+    monkeypatch.setattr(ray, "inputs", Mock(side_effect=UsageError("its images are gone")))
+    with pytest.raises(UsageError, match="its images are gone"):
+        driver.take(job)
+    assert driver.flights == {}
+    with store.working(job.asked.run_id):  # else BusyError
+        pass
+
+
 def of(job: Job) -> tuple[str, int]:
     return job.asked.source, job.asked.dataset_settings["limit"]
 

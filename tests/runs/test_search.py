@@ -2,14 +2,17 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from benchmark import comparison, registry, tables
 from benchmark.core.errors import UsageError
+from benchmark.core.locks import held
 from benchmark.core.ranges import Choice, Range
 from benchmark.core.record import Asked, Record, Trial
 from benchmark.report.provenance import trace
@@ -131,8 +134,11 @@ def test_the_score_is_by_the_rule_that_was_asked_for() -> None:
     assert search.score(record("erm", 0, selection="last")) == 94
 
 
-def test_the_choice_reads_nothing_of_a_record_but_its_status_and_source_validation(tmp_path: Path) -> None:
+def test_the_choice_reads_nothing_of_a_record_but_its_status_and_source_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The runs planned from two stores that differ in every target accuracy alone are the same."""
+    monkeypatch.setattr(Job, "outdated", lambda *_: "")
     args = replace(USUAL, methods=("augmix",), search=3, out=tmp_path)
     rows = search.rows(plan(args), args)
     planned = []
@@ -154,7 +160,10 @@ def test_the_choice_reads_nothing_of_a_record_but_its_status_and_source_validati
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
-def test_nothing_is_chosen_while_another_process_runs_a_trial(missing: int, tmp_path: Path) -> None:
+def test_nothing_is_chosen_while_another_process_runs_a_trial(
+    missing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Job, "outdated", lambda *_: "")
     args = replace(USUAL, methods=("augmix",), search=3, out=tmp_path)
     rows = search.rows(plan(args), args)
     made = [
@@ -166,6 +175,43 @@ def test_nothing_is_chosen_while_another_process_runs_a_trial(missing: int, tmp_
     assert jobs == []
     why = "another process runs a trial of it; afterwards the same command goes on"
     assert problems == [f"{rows[0].name}: {why}"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outdated", "stale", "busy", "chosen"),
+    [
+        ("done", "other code", "rerun", False, None),  # left to the process that is running it again
+        ("done", "other code", "keep", False, 0),
+        ("done", "", "rerun", True, 0),  # another process looks whether there is something to do
+        ("failed", "", "rerun", True, None),
+        ("failed", "", "rerun", False, 1),
+        ("diverged", "", "rerun", True, 1),
+    ],
+)
+def test_nothing_is_chosen_while_another_process_runs_a_trial_again(
+    status: str, outdated: str, stale: Any, busy: bool, chosen: int | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Trial 0 has an earlier record, the best if it ended well."""
+    args = replace(USUAL, methods=("augmix",), search=2, out=tmp_path, stale=stale, seeds=(0,))
+    rows = search.rows(plan(args), args)
+    first, second = rows[0].trials
+    monkeypatch.setattr(Job, "outdated", lambda job, _: outdated if job is first else "")
+    made = [
+        scored(value if state == "done" else None).model_copy(
+            update={"asked": job.asked, "run_id": job.asked.run_id, "sensitivity": None, "status": state}
+        )
+        for job, value, state in ((first, 99.0, status), (second, 90.0, "done"))
+    ]
+    store = fill(tmp_path / "search", made)
+    with held(store.runs / f".lock-{first.asked.run_id}") if busy else nullcontext():
+        jobs, problems = search.settled(rows, store, args)
+    if chosen is None:
+        assert jobs == []
+        assert "another process runs a trial of it" in problems[0]
+    else:
+        assert problems == []
+        assert [str(job.asked.trial) for job in jobs] == [f"{chosen}/2"]
 
 
 def test_only_the_run_with_the_chosen_settings_keeps_its_network() -> None:

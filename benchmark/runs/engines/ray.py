@@ -132,7 +132,15 @@ class _Driver:
         self.listener.ended(job, earlier)
 
     def submit(self, flight: _Flight) -> None:
-        """Hands a run to Ray."""
+        """Hands a run to Ray; where that cannot be done, the run is not held any longer."""
+        try:
+            self.flights[self.task(flight)] = flight
+        except BaseException:
+            flight.lock.close()
+            raise
+
+    def task(self, flight: _Flight) -> Any:
+        """The reference of a run that was handed to Ray."""
         asked, plugins = flight.job.asked, tuple(_whole(path) for path in flight.job.plugins)
         job = replace(flight.job, plugins=plugins, weights=_whole(flight.job.weights) if flight.job.weights else None)
         key = asked.dataset, json.dumps(asked.dataset_settings, sort_keys=True), asked.source
@@ -143,7 +151,7 @@ class _Driver:
         parcel = Parcel(job.code, flight.folder, {path: self.files[path] for path in files})
         gpus = self.share if on_gpu(asked.device) else 0
         task = self.ray.remote(work).options(num_cpus=self.share, num_gpus=gpus, max_retries=0)
-        self.flights[task.remote(job, parcel, self.data[key], self.news.actor)] = flight
+        return task.remote(job, parcel, self.data[key], self.news.actor)
 
     def listen(self) -> None:
         """Passes on what the runs say, and stores those that have ended."""
